@@ -1,0 +1,76 @@
+// Package rule says which upstream repository a local one stands for.
+//
+// A [Rule] maps a local repository, or all below a prefix, to one upstream:
+//
+//	Source: "docker.io/library/alpine"  Target: "alpine"
+//	Source: "quay.io/team/*"            Target: "team/*"
+//	Source: "docker.io/*"               Target: "*"
+//
+// A [Set] holds rules, refuses what Azure Container Registry's artifact cache
+// refuses, and is a [Matcher]. Readers never wait for writers.
+package rule
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// ErrNoMatch reports that no rule covers a repository.
+var ErrNoMatch = errors.New("rule: no rule covers this repository")
+
+// Rule maps a local repository to an upstream one. A Rule that a Set returns
+// must not be changed.
+type Rule struct {
+	// Name is unique in a set: letters, digits and hyphens.
+	Name string
+	// Source is HOST/REPOSITORY, HOST/PREFIX/* or HOST/*. It never changes.
+	Source string
+	// Target is the local REPOSITORY, PREFIX/* or *; with a wildcard exactly if
+	// Source has one. It never changes.
+	Target string
+	// Auth proves this rule to its upstream. If nil, requests are anonymous.
+	Auth auth.Authenticator
+	// Freshness is how long the answer to "has this tag moved" is reused. If
+	// zero, the cache's own Freshness holds; negative: ask every time.
+	Freshness time.Duration
+	// MaxStale is how old the last good check of a tag may be for the stored
+	// copy to be served when the upstream cannot be asked or refuses. If zero,
+	// there is no limit; negative: never serve without a check.
+	MaxStale time.Duration
+	// RequireAccess forbids to serve a stored tag while the upstream refuses
+	// access to it (401, 403, 451).
+	RequireAccess bool
+}
+
+// Match is the answer of a [Matcher].
+type Match struct {
+	// Rule is the rule that covers the repository. It must not be changed.
+	Rule *Rule
+	// Generation grows with each change of the rule: same Source and same
+	// Generation mean same credentials.
+	Generation uint64
+	// Repository is the canonical local name, to be used from here on.
+	Repository string
+	// Source is what it stands for.
+	Source upstream.Source
+}
+
+// Matcher finds the rule of a local repository. Implementations must be safe
+// for concurrent use.
+type Matcher interface {
+	// Match returns [ErrNoMatch] if no rule covers the repository. The result
+	// is shared and must not be changed.
+	Match(ctx context.Context, repository string) (*Match, error)
+}
+
+// SourceMatcher is an optional ability of a [Matcher]: it serves containerd's
+// ns= parameter.
+type SourceMatcher interface {
+	// MatchSource returns the rule whose source covers host/repository, the
+	// longest prefix first, or [ErrNoMatch].
+	MatchSource(ctx context.Context, host, repository string) (*Match, error)
+}
