@@ -1,0 +1,177 @@
+package cache
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
+)
+
+// Cache is a pull-through cache. Every field is optional; the zero value
+// answers 404 to everything. Fields must not change after first use; Cache
+// never writes them. A Cache is safe for concurrent use and must not be copied.
+type Cache struct {
+	// Rules says what a repository stands for. If nil, nothing is covered and
+	// only what is stored is served.
+	Rules rule.Matcher
+	// Store keeps what was copied. If nil, a bounded [store.Mem] is used, which
+	// is gone with the process.
+	Store store.Store
+	// Upstream opens the repositories that rules name. If nil, an
+	// [upstream.Client] with its defaults is used.
+	Upstream upstream.Opener
+	// Copier decides where copies run. If nil, they run here, Limits.Jobs at
+	// once.
+	Copier Copier
+	// Events is told of every completed copy. If nil, nobody is.
+	Events webhook.Sink
+	// Authorize is asked once for every HTTP request, with the canonical
+	// repository. A [*Challenge] answers 401, any other error 403; its text
+	// stays in the log. If nil, everyone may pull. The Go methods do not ask.
+	Authorize func(*http.Request, Access) error
+	// Admit is asked before a digest that is new to a tag is served by that tag
+	// or the tag moves. An error keeps the former digest, or answers 403 with
+	// the error's text if there is none; a [*Hold] also says until when. If
+	// nil, everything is admitted. It may be asked again about the same
+	// candidate.
+	Admit func(context.Context, Candidate) error
+	// Next answers what no rule covers, /v2/ and /v2/_catalog included. If nil,
+	// those are answered here, from what is stored.
+	Next http.Handler
+	// Freshness is how long the answer to "has this tag moved" is reused,
+	// unless the rule says otherwise. If zero, every pull by tag asks.
+	Freshness time.Duration
+	// Limits bounds what is done at once and kept in memory.
+	Limits Limits
+	// SpoolDir is where downloads are kept for a Store that is no
+	// [store.Spooler]. If empty, the system's folder for temporary files.
+	SpoolDir string
+	// ID names this cache in CDN-Loop headers (RFC 8586), so that a chain of
+	// caches that bites its tail is found. If empty, a random one.
+	ID string
+	// MaxHops is how many caches a request may have passed before this one. If
+	// zero, 3.
+	MaxHops int
+	// Observe is told of every HTTP request when it has been answered. It runs
+	// on the request's goroutine. If nil, nobody is.
+	Observe func(Outcome)
+	// Logger gets what goes wrong. If nil, nothing is logged.
+	Logger *slog.Logger
+
+	once sync.Once
+	*engine
+}
+
+// Limits bounds a [Cache]. Each zero field means its default.
+type Limits struct {
+	// Downloads is how many blobs are downloaded at once in all (128), and
+	// DownloadsPerHost from one upstream host (32). Copies that no client waits
+	// for get at most half of each.
+	Downloads, DownloadsPerHost int
+	// Jobs is how many manifests are copied at once (8).
+	Jobs int
+	// Queue is how many copies may be known at once, running, waiting or
+	// queued (10,000). More are dropped, with a line in the log: the next pull
+	// asks for them again.
+	Queue int
+	// ManifestMemory is how many bytes of manifests are kept in memory
+	// (64 MiB).
+	ManifestMemory int64
+	// Orphan is how many bytes a download may still fetch when neither a
+	// client nor a copy waits for it (1 GiB). Negative: none.
+	Orphan int64
+	// Idle is how long an upstream may send nothing in the middle of a blob
+	// before the connection counts as cut (30 s).
+	Idle time.Duration
+	// Answer is how long an upstream may take to answer before the client gets
+	// 504 (20 s).
+	Answer time.Duration
+	// Stale is how long a pull by tag waits for the upstream when a complete
+	// copy is stored (2 s).
+	Stale time.Duration
+	// Busy is how long a client waits for a place among the downloads before it
+	// gets 503 (15 s).
+	Busy time.Duration
+	// Wait is how long the copy of an index waits for one of its platforms to
+	// be pulled (24 h).
+	Wait time.Duration
+}
+
+// Access says what an HTTP request wants to do.
+type Access struct {
+	// Kind is what is asked for: "ping", "catalog", "manifest", "blob", "tags"
+	// or "referrers".
+	Kind string
+	// Repository is the canonical local name; empty for ping and catalog.
+	Repository string
+	// Actions are the actions of the distribution spec's token scopes: "pull";
+	// "push" for a write, which is refused afterwards; "*" for the catalog.
+	Actions []string
+}
+
+// Challenge is an error of Authorize that asks the client to prove itself. It
+// answers 401.
+type Challenge struct {
+	// Header is the value of WWW-Authenticate, such as
+	// `Bearer realm="https://auth.example.com/token",service="cache"`.
+	Header string
+}
+
+// Error tells that authentication is required.
+func (c *Challenge) Error() string { return "cache: authentication required" }
+
+// Candidate is a manifest that a tag is about to stand for.
+type Candidate struct {
+	Repository string // canonical local name
+	Tag        string
+	ocispec.Descriptor
+	// Manifest is the content. It must not be changed; nil if only the digest
+	// is known yet (a pull by HEAD).
+	Manifest []byte
+	// Former is what the tag stands for now; empty: nothing.
+	Former digest.Digest
+	Source upstream.Source
+}
+
+// Hold is an error of Admit: not before Until. The cache does not ask again
+// about the same digest before then.
+type Hold struct {
+	Until  time.Time
+	Reason string // may be shown to clients
+}
+
+// Error tells the reason and the time.
+func (h *Hold) Error() string {
+	return "held until " + h.Until.UTC().Format(time.RFC3339) + ": " + h.Reason
+}
+
+// Outcome is how one HTTP request was answered.
+type Outcome struct {
+	Method     string
+	Access     Access
+	Reference  string // tag or digest; empty if there is none
+	Rule       string // name of the rule; empty: none
+	Status     int    // 0: the connection was ended before a header
+	Bytes      int64  // of the body
+	Duration   time.Duration
+	FirstByte  time.Duration // until the header
+	CacheState string        // the Cache-Status value, without our name
+	Err        error         // what went wrong, for the log; not for clients
+}
+
+// engine is what a Cache needs at work; it exists once it is used.
+type engine struct{}
+
+// setup resolves defaults once.
+func (c *Cache) setup() *engine { return nil }
+
+var _ = store.ErrFull

@@ -1,0 +1,273 @@
+package flight
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// Handle is one reader's hold on a flight. It is used by one goroutine.
+type Handle struct {
+	f      *Flight
+	job    bool
+	closed bool
+	file   io.ReadSeekCloser
+	pos    int64 // of file
+	small  []byte
+}
+
+// join adds a holder; nil: the flight is ending.
+func (f *Flight) join(job bool) *Handle {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ending || f.ctx.Err() != nil && !f.verified {
+		return nil
+	}
+	f.holders++
+	if job {
+		f.jobs++
+	} else {
+		f.clients++
+		if f.clients == 1 {
+			select {
+			case <-f.promoted:
+			default:
+				close(f.promoted)
+			}
+		}
+	}
+	return &Handle{f: f, job: job}
+}
+
+// Close lets go of the flight, which goes on without its reader.
+func (h *Handle) Close() {
+	if h.closed {
+		return
+	}
+	h.closed = true
+	if h.file != nil {
+		_ = h.file.Close()
+	}
+	f := h.f
+	f.mu.Lock()
+	if h.job {
+		f.jobs--
+	} else {
+		f.clients--
+	}
+	if !f.verified && f.err == nil && !f.broken {
+		f.orphan()
+		f.ending = f.ending || f.ctx.Err() != nil
+	}
+	f.mu.Unlock()
+	f.drop()
+}
+
+// Wait waits until the blob is in the store, or says why it is not.
+func (h *Handle) Wait(ctx context.Context) error {
+	select {
+	case <-h.f.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	h.f.mu.Lock()
+	defer h.f.mu.Unlock()
+	switch {
+	case h.f.err != nil:
+		return h.f.err
+	case h.f.broken:
+		return errBroken
+	}
+	return h.f.stored
+}
+
+// Header waits until the upstream has answered and returns the size of the
+// blob, -1 if that is unknown. A blob of at most [HoldBack] bytes is verified
+// then. [ErrBusy] if there is no place for the download, and an error with
+// Timeout if the upstream takes too long.
+func (h *Handle) Header(ctx context.Context) (size int64, err error) {
+	f := h.f
+	if err := await(ctx, f.placed, f.live, f.group.Busy, ErrBusy); err != nil {
+		return 0, err
+	}
+	slow := &upstream.Error{Source: f.req.Source, Op: "GET blob " + f.req.Digest.String(), Class: upstream.Unreachable, Timeout: true,
+		Err: context.DeadlineExceeded}
+	if err := await(ctx, f.live, nil, f.group.Answer, slow); err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	size, err = f.size, f.err
+	small := size >= 0 && size <= HoldBack
+	f.mu.Unlock()
+	if small && err == nil {
+		if err := await(ctx, f.verdict, nil, f.group.Answer, slow); err != nil {
+			return 0, err
+		}
+	}
+	f.mu.Lock()
+	broken := f.broken
+	err = f.err
+	f.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if err := h.open(); err != nil && !broken {
+		return 0, err
+	}
+	if broken && h.file == nil {
+		return h.alone(ctx)
+	}
+	return size, nil
+}
+
+// await waits for a or b, at most for d.
+func await(ctx context.Context, a, b <-chan struct{}, d time.Duration, late error) error {
+	select {
+	case <-a:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-a:
+	case <-b:
+	case <-timer.C:
+		return late
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// open makes the reader's own handle on the spool.
+func (h *Handle) open() error {
+	h.f.mu.Lock()
+	spool := h.f.spool
+	h.f.mu.Unlock()
+	if h.file != nil || spool == nil {
+		return nil
+	}
+	file, err := spool.Open()
+	if err != nil {
+		return err
+	}
+	h.file = file
+	return nil
+}
+
+// Send writes n bytes from off on to w, as they come; n -1: to the end. With
+// whole, the end of the blob waits for its digest: an error then means that w
+// has not got all bytes. flush is called before Send sleeps on bytes that w
+// may still hold back.
+func (h *Handle) Send(ctx context.Context, w io.Writer, flush func(), off, n int64, whole bool) (sent int64, err error) {
+	for n != 0 {
+		avail, err := h.await(ctx, off, whole, flush)
+		if errors.Is(err, errBroken) {
+			m, err := h.sendAlone(ctx, w, off, n, whole)
+			return sent + m, err
+		}
+		if errors.Is(err, io.EOF) && n < 0 {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+		if n > 0 {
+			avail = min(avail, n)
+		}
+		m, err := h.copy(w, off, avail)
+		sent += m
+		if err != nil {
+			return sent, err
+		}
+		off += m
+		if n > 0 {
+			n -= m
+		}
+	}
+	return sent, nil
+}
+
+// copy sends bytes that are present. Of an *os.File the kernel sends them.
+func (h *Handle) copy(w io.Writer, off, n int64) (int64, error) {
+	if h.file == nil {
+		if err := h.open(); err != nil {
+			return 0, err
+		}
+	}
+	if h.pos != off {
+		if _, err := h.file.Seek(off, io.SeekStart); err != nil {
+			return 0, err
+		}
+		h.pos = off
+	}
+	m, err := io.CopyN(w, h.file, n)
+	h.pos += m
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return m, err
+}
+
+// await sleeps until bytes from off on may be read, and returns how many.
+// [io.EOF] at the end of the blob.
+func (h *Handle) await(ctx context.Context, off int64, whole bool, flush func()) (int64, error) {
+	f := h.f
+	for {
+		f.mu.Lock()
+		n := f.released(off, whole)
+		if n == 0 && f.err == nil && !f.broken && !f.verified && !whole {
+			f.demand(off)
+		}
+		err := f.err
+		switch {
+		case n > 0:
+			err = nil
+		case f.size >= 0 && off >= f.size && (f.verified || !whole):
+			err = io.EOF
+		case f.verified:
+			err = io.EOF
+		case f.broken:
+			err = errBroken
+		}
+		if n > 0 || err != nil {
+			f.mu.Unlock()
+			return n, err
+		}
+		w := &waiter{off: off, whole: whole, ready: make(chan struct{})}
+		f.waiters[w] = struct{}{}
+		f.mu.Unlock()
+		if flush != nil {
+			flush()
+			flush = nil
+		}
+		if err := f.sleep(ctx, w); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// sleep waits for w. A reader of a range looks up now and then whether the
+// front, whose speed is known by then, is too far away.
+func (f *Flight) sleep(ctx context.Context, w *waiter) error {
+	var tick <-chan time.Time
+	if !w.whole {
+		timer := time.NewTimer(time.Second)
+		defer timer.Stop()
+		tick = timer.C
+	}
+	select {
+	case <-w.ready:
+		return nil
+	case <-tick:
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	delete(f.waiters, w)
+	f.mu.Unlock()
+	return context.Cause(ctx)
+}

@@ -1,0 +1,120 @@
+package flight
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+const (
+	batchSize = 256 << 10
+	batchTime = 5 * time.Millisecond
+	// A read that had to wait and brought little is followed by a nap, so that
+	// a slow link costs few reads, writes and wake-ups.
+	littleRead = 32 << 10
+	blocked    = 200 * time.Microsecond
+	nap        = 2 * time.Millisecond
+)
+
+var errIdle = errors.New("flight: the upstream sends nothing")
+
+func (g *Group) takeBuffer() *[]byte {
+	if b, ok := g.buffers.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, batchSize)
+	return &b
+}
+
+// batch gathers what is read until there is enough or it is old enough.
+type batch struct {
+	mu         sync.Mutex
+	buf        []byte
+	start, end int // buf[start:end] has been read and not been taken
+	take       func([]byte) (bool, error)
+	cancel     context.CancelCauseFunc
+	timer      *time.Timer
+	armed      bool
+	stop       bool
+	err        error
+}
+
+// pump reads body to its end and gives it to take in order, in batches, until
+// take wants no more. A connection that sends nothing for g.Idle is cut. n is how
+// much was read.
+func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, take func([]byte) (bool, error)) (n int64, err error) {
+	buf := g.takeBuffer()
+	b := &batch{buf: *buf, take: take, cancel: cancel}
+	watch := time.AfterFunc(g.Idle, func() { cancel(errIdle) })
+	defer func() {
+		watch.Stop()
+		b.mu.Lock() // nobody uses buf after this
+		b.stop = true
+		b.mu.Unlock()
+		g.buffers.Put(buf)
+	}()
+	for err == nil {
+		watch.Reset(g.Idle)
+		began := time.Now()
+		var m int
+		m, err = body.Read(b.buf[b.end:])
+		waited := time.Since(began)
+		n += int64(m)
+		stop, takeErr := b.put(m, n <= HoldBack || err != nil)
+		if takeErr != nil || stop {
+			return n, takeErr
+		}
+		if err == nil && m < littleRead && waited > blocked && n > HoldBack {
+			time.Sleep(nap)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return n, nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return n, err
+}
+
+// put counts m more bytes and gives them on if it is time.
+func (b *batch) put(m int, now bool) (stop bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.end += m
+	switch {
+	case now || b.end == len(b.buf):
+		b.flush()
+		b.start, b.end = 0, 0
+	case b.end > b.start && !b.armed:
+		b.armed = true
+		if b.timer == nil {
+			b.timer = time.AfterFunc(batchTime, b.late)
+		} else {
+			b.timer.Reset(batchTime)
+		}
+	}
+	return b.stop, b.err
+}
+
+// late gives on what has waited long enough.
+func (b *batch) late() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.armed = false
+	b.flush()
+	if b.stop || b.err != nil {
+		b.cancel(nil) // wake the reader
+	}
+}
+
+// flush gives on what is there. b.mu is held.
+func (b *batch) flush() {
+	if b.stop || b.err != nil || b.start == b.end {
+		return
+	}
+	b.stop, b.err = b.take(b.buf[b.start:b.end])
+	b.start = b.end
+}
