@@ -68,7 +68,7 @@ type Cache struct {
 	Logger *slog.Logger
 
 	once sync.Once
-	*engine
+	e    *engine
 }
 
 // Limits bounds a [Cache]. Each zero field means its default.
@@ -167,11 +167,3 @@ type Outcome struct {
 	CacheState string        // the Cache-Status value, without our name
 	Err        error         // what went wrong, for the log; not for clients
 }
-
-// engine is what a Cache needs at work; it exists once it is used.
-type engine struct{}
-
-// setup resolves defaults once.
-func (c *Cache) setup() *engine { return nil }
-
-var _ = store.ErrFull

@@ -77,6 +77,9 @@ func (f *Flight) at() int64 {
 // openSpool makes the spool and takes up what a former process vouches for.
 func (f *Flight) openSpool() error {
 	spool, err := f.req.Spool(f.ctx)
+	if errors.Is(err, ErrStored) {
+		return err
+	}
 	if err != nil {
 		f.failed(err)
 		return errBroken

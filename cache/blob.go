@@ -1,0 +1,167 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// blobAnswer is what a pull of a blob comes to: a file that is here, or a
+// flight.
+type blobAnswer struct {
+	file   io.ReadSeekCloser
+	flight *flight.Handle
+	size   int64 // -1: unknown
+	state  string
+	remote bool
+	err    error
+}
+
+func (a *blobAnswer) close() {
+	if a.file != nil {
+		_ = a.file.Close()
+	}
+	if a.flight != nil {
+		a.flight.Close()
+	}
+}
+
+// blob answers a pull of a blob: linked here, in flight, known from the same
+// origin, or downloaded.
+func (e *engine) blob(ctx context.Context, p place, d digest.Digest) blobAnswer {
+	e.jobs.wants(p, d)
+	for range 3 { // it may come into the store or leave it meanwhile
+		if a, ok := e.local(ctx, p, d); ok {
+			return a
+		}
+		if p.match == nil {
+			return blobAnswer{err: errUnknown}
+		}
+		a := e.fly(ctx, p, d)
+		if !errors.Is(a.err, flight.ErrStored) {
+			return a
+		}
+	}
+	return blobAnswer{err: errUnknown}
+}
+
+// local opens a blob that is linked here.
+func (e *engine) local(ctx context.Context, p place, d digest.Digest) (blobAnswer, bool) {
+	info, r, err := e.store.Open(ctx, p.repo, d)
+	if err != nil {
+		if !errors.Is(err, store.ErrNotFound) {
+			e.stats.storeErrors.Add(1)
+			e.log.Error("a stored blob cannot be read; it is asked for upstream", "repository", p.repo, "digest", d.String(), "err", err)
+		}
+		return blobAnswer{}, false
+	}
+	size, err := r.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = r.Seek(0, io.SeekStart)
+	}
+	known, told := e.sizes.Get(content{p.repo, d})
+	if err != nil || store.IsManifest(info.MediaType) || !p.ours(info.Source) || told && known != size || info.Size >= 0 && info.Size != size {
+		_ = r.Close()
+		return blobAnswer{}, false
+	}
+	return blobAnswer{file: r, size: size, state: "hit"}, true
+}
+
+// fly joins the download of a blob, or begins it.
+func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
+	size, told := e.sizes.Get(content{p.repo, d})
+	if !told {
+		size = -1
+	}
+	key := flight.Key{Source: p.match.Source, Digest: d}
+	_, _, flying := e.flights.Peek(key)
+	state := "fwd=miss; collapsed"
+	if !flying {
+		state = "fwd=miss; stored"
+		if err, _ := e.trouble(p); err != nil && err.Class == upstream.Limited {
+			return blobAnswer{err: err, state: fwd("miss", err)}
+		}
+		if done, err := e.adopt(ctx, p, d, size); done {
+			if err != nil {
+				e.heard(p, err)
+				return blobAnswer{err: err, state: fwd("miss", err)}
+			}
+			a, ok := e.local(ctx, p, d)
+			a.state = "fwd=miss; fwd-status=200; detail=adopted"
+			if ok {
+				return a
+			}
+		}
+	}
+	h, err := e.flights.Join(ctx, e.flight(p, d, size, false))
+	if err != nil {
+		return blobAnswer{err: err}
+	}
+	size, err = h.Header(ctx)
+	if err != nil {
+		h.Close()
+		if !flying {
+			e.heard(p, err)
+		}
+		return blobAnswer{err: err, state: fwd("miss", err)}
+	}
+	return blobAnswer{flight: h, size: size, state: state, remote: true}
+}
+
+// flight describes the download of a blob.
+func (e *engine) flight(p place, d digest.Digest, size int64, job bool) flight.Request {
+	source, loop := p.match.Source, p.loop
+	again := func(ctx context.Context) (place, error) {
+		q, err := e.again(ctx, p.repo, source)
+		q.loop = loop
+		return q, err
+	}
+	want := store.Info{Source: p.source}
+	want.Digest, want.Size = d, size
+	return flight.Request{
+		Key:  flight.Key{Source: source, Digest: d},
+		Size: size,
+		Job:  job,
+		Open: func(ctx context.Context) (upstream.Repository, error) {
+			q, err := again(ctx)
+			if err != nil {
+				return nil, err
+			}
+			e.stats.blobConnections.Add(1)
+			return e.looped(q), nil
+		},
+		Spool: func(ctx context.Context) (store.Spool, error) {
+			if e.linked(ctx, p, d) {
+				return nil, flight.ErrStored
+			}
+			if s, ok := store.As[store.Spooler](e.store); ok {
+				return s.Spool(ctx, p.repo, want)
+			}
+			return newFileSpool(e.cfg.SpoolDir, e.store, p.repo, want)
+		},
+	}
+}
+
+// statBlob answers HEAD for a blob.
+func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAnswer {
+	if a, ok := e.local(ctx, p, d); ok {
+		return a
+	}
+	if p.match == nil {
+		return blobAnswer{err: errUnknown}
+	}
+	if err, _ := e.trouble(p); err != nil && err.Class == upstream.Limited {
+		return blobAnswer{err: err, state: fwd("miss", err)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.limits.Answer)
+	defer cancel()
+	desc, err := e.looped(p).StatBlob(ctx, d)
+	e.heard(p, err)
+	return blobAnswer{size: desc.Size, err: err, state: fwd("miss", err), remote: true}
+}

@@ -1,0 +1,276 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/route"
+	"github.com/pullthrough/pullthrough/rule"
+)
+
+// request is one HTTP request on its way through the cache.
+type request struct {
+	e     *engine
+	w     *recorder
+	r     *http.Request
+	route route.Request
+	place place
+	out   Outcome
+}
+
+// ServeHTTP answers GET and HEAD of the OCI distribution API under /v2/.
+// Repositories that no rule covers, /v2/ itself and /v2/_catalog go to Next if
+// there is one. A response that cannot be finished ends its connection.
+func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e := c.engine()
+	q := &request{e: e, w: &recorder{ResponseWriter: w, begun: time.Now()}, r: r}
+	q.out.Method = r.Method
+	done := false
+	defer func() {
+		if c.Observe != nil || e.cfg.Logger != nil {
+			q.observe(done)
+		}
+	}()
+	err := q.serve()
+	done = true
+	if err != nil {
+		q.out.Err = err
+		abort(w)
+	}
+}
+
+// observe counts and tells how the request went.
+func (q *request) observe(bool) {
+	q.e.stats.requests.Add(1)
+	q.e.stats.bytes.Add(q.w.bytes)
+	if q.e.cfg.Observe == nil {
+		return
+	}
+	q.out.Status, q.out.Bytes, q.out.FirstByte = q.w.status, q.w.bytes, q.w.first
+	q.out.Duration = time.Since(q.w.begun)
+	q.e.cfg.Observe(q.out)
+}
+
+// serve answers. An error means that the header is out and the rest is not.
+func (q *request) serve() error {
+	parsed, err := route.Parse(q.r.URL)
+	q.route = parsed
+	k := routeKind(parsed.Kind)
+	q.out.Access = Access{Kind: string(k), Repository: parsed.Repository, Actions: actions(k, q.r.Method)}
+	q.out.Reference = parsed.Reference
+	if err != nil {
+		if q.e.cfg.Next != nil && parsed.Repository == "" {
+			q.e.cfg.Next.ServeHTTP(q.w.ResponseWriter, q.r)
+			return nil
+		}
+		return q.fail(k, routeError(k, err))
+	}
+	if q.e.cfg.Next != nil && parsed.Repository == "" {
+		q.e.cfg.Next.ServeHTTP(q.w.ResponseWriter, q.r)
+		return nil
+	}
+	if parsed.Repository != "" {
+		q.place, err = q.find(parsed.Repository)
+		if err == nil && q.place.match == nil && q.e.cfg.Next != nil {
+			q.e.cfg.Next.ServeHTTP(q.w.ResponseWriter, q.r)
+			return nil
+		}
+		q.out.Rule = q.place.rule()
+		if q.place.repo != "" {
+			q.out.Access.Repository = q.place.repo
+		}
+	}
+	q.w.Header()["Docker-Distribution-Api-Version"] = []string{"registry/2.0"}
+	if q.e.cfg.Authorize != nil {
+		if denied := q.e.cfg.Authorize(q.r, q.out.Access); denied != nil {
+			return q.unauthorized(k, denied)
+		}
+	}
+	if err != nil {
+		return q.fail(k, err)
+	}
+	if q.r.Method != http.MethodGet && q.r.Method != http.MethodHead {
+		q.w.Header().Set("Allow", "GET, HEAD")
+		return q.fail(k, &Error{Status: http.StatusMethodNotAllowed, Code: CodeUnsupported, Message: "this is a cache: it cannot be written to"})
+	}
+	loop, looped := q.e.hop(q.r.Header)
+	if looped != nil {
+		return q.fail(k, looped)
+	}
+	q.place.loop = loop
+	return q.dispatch(k)
+}
+
+// dispatch answers what was asked for.
+func (q *request) dispatch(k kind) error {
+	ctx, head := q.r.Context(), q.r.Method == http.MethodHead
+	switch q.route.Kind {
+	case route.Ping:
+		q.w.Header().Set("Content-Type", "application/json")
+		q.w.Header().Set("Content-Length", "2")
+		q.w.WriteHeader(http.StatusOK)
+		if !head {
+			_, _ = q.w.Write([]byte("{}"))
+		}
+		return nil
+	case route.Manifest:
+		var a answer
+		if q.route.Digest != "" {
+			a = q.e.byDigest(ctx, q.place, q.route.Digest, head)
+		} else {
+			a = q.e.byTag(ctx, q.place, q.route.Reference, head)
+		}
+		q.state(a.state, a.err)
+		if a.err != nil {
+			return q.fail(k, a.err)
+		}
+		serveManifest(q.w, q.r, a)
+		return nil
+	case route.Blob:
+		var a blobAnswer
+		if head {
+			a = q.e.statBlob(ctx, q.place, q.route.Digest)
+		} else {
+			a = q.e.blob(ctx, q.place, q.route.Digest)
+		}
+		defer a.close()
+		q.state(a.state, a.err)
+		if a.err != nil {
+			return q.fail(k, a.err)
+		}
+		return serveBlob(q.w, q.r, q.route.Digest.String(), &a)
+	case route.Tags:
+		return q.tags()
+	case route.Referrers:
+		return q.referrers(digest.Digest(q.route.Digest))
+	case route.Catalog:
+		return q.catalog()
+	}
+	return q.fail(k, &Error{Status: http.StatusNotFound, Code: CodeUnsupported, Message: "this path is not known"})
+}
+
+// state writes Cache-Status.
+func (q *request) state(state string, err error) {
+	if state == "" {
+		state = fwd("miss", err)
+	}
+	if state == "hit" {
+		q.e.stats.hits.Add(1)
+	}
+	q.out.CacheState = state
+	q.w.Header()["Cache-Status"] = []string{"pullthrough; " + state}
+}
+
+// fail answers with an error. It returns nil: the answer is whole.
+func (q *request) fail(k kind, err error) error {
+	told := q.place.fail(k, err)
+	q.out.Err = err
+	if told.Status >= 500 {
+		q.e.log.Warn("a request failed", "path", q.r.URL.Path, "status", told.Status, "rule", q.out.Rule, "err", err)
+	}
+	if q.w.Header()["Cache-Status"] == nil && q.place.match != nil {
+		q.state("", err)
+	}
+	told.write(q.w, q.r.Method == http.MethodHead)
+	return nil
+}
+
+// unauthorized answers for Authorize.
+func (q *request) unauthorized(k kind, err error) error {
+	e := &Error{Status: http.StatusForbidden, Code: CodeDenied, Message: "requested access to the resource is denied", Err: err}
+	if c, ok := errors.AsType[*Challenge](err); ok {
+		q.w.Header().Set("WWW-Authenticate", c.Header)
+		e.Status, e.Code, e.Message = http.StatusUnauthorized, CodeUnauthorized, "authentication required"
+	}
+	return q.fail(k, e)
+}
+
+// find locates the repository, through containerd's ns= if it is there: the
+// path's own rule if its source has that host, else the rule whose source has
+// it. A name of ours in ns= means nothing.
+func (q *request) find(repo string) (place, error) {
+	ctx := q.r.Context()
+	p, err := q.e.locate(ctx, repo)
+	ns := q.r.URL.Query().Get("ns")
+	if ns == "" || ns == q.r.Host {
+		return p, err
+	}
+	host, bad := rule.CanonicalHost(ns)
+	if bad != nil {
+		return p, &Error{Status: http.StatusNotFound, Code: CodeNameUnknown, Message: "the registry named by ns is not known", Err: bad}
+	}
+	if p.match != nil && p.match.Source.Host == host {
+		return p, err
+	}
+	s, ok := q.e.cfg.Rules.(rule.SourceMatcher)
+	if !ok {
+		return p, errNoNamespace(host)
+	}
+	m, err := s.MatchSource(ctx, host, repo)
+	if errors.Is(err, rule.ErrNoMatch) {
+		return place{repo: repo}, errNoNamespace(host)
+	}
+	if err != nil {
+		return place{repo: repo}, err
+	}
+	return q.e.at(m)
+}
+
+func errNoNamespace(host string) error {
+	return &Error{Status: http.StatusNotFound, Code: CodeNameUnknown, Message: "no cache rule has a source at '" + host + "' that covers the repository"}
+}
+
+func routeKind(k route.Kind) kind {
+	switch k {
+	case route.Ping:
+		return kindPing
+	case route.Catalog:
+		return kindCatalog
+	case route.Blob, route.Upload:
+		return kindBlob
+	case route.Tags:
+		return kindTags
+	case route.Referrers:
+		return kindReferrers
+	}
+	return kindManifest
+}
+
+// actions are those of the distribution spec's token scopes.
+func actions(k kind, method string) []string {
+	switch {
+	case k == kindPing:
+		return nil
+	case k == kindCatalog:
+		return []string{"*"}
+	case method == http.MethodDelete:
+		return []string{"delete"}
+	case method != http.MethodGet && method != http.MethodHead:
+		return []string{"pull", "push"}
+	}
+	return []string{"pull"}
+}
+
+// routeError is the part of the error table for paths that cannot be parsed.
+func routeError(k kind, err error) *Error {
+	e := &Error{Status: http.StatusNotFound, Code: CodeUnsupported, Message: "this path is not known", Err: err}
+	switch {
+	case errors.Is(err, route.ErrName):
+		e.Status, e.Code, e.Message = http.StatusBadRequest, CodeNameInvalid, "the repository name is not valid"
+	case errors.Is(err, route.ErrDigest):
+		e.Status, e.Code, e.Message = http.StatusBadRequest, CodeDigestInvalid, "the digest is not valid"
+	case errors.Is(err, route.ErrTag):
+		e.Code, e.Message = CodeManifestUnknown, "there can be no such tag"
+	}
+	return e
+}
+
+var (
+	_ = context.Background
+	_ = strconv.Itoa
+)

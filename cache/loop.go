@@ -1,0 +1,72 @@
+package cache
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// loopHeader carries the caches that a request has passed (RFC 8586).
+const loopHeader = "CDN-Loop"
+
+// hop returns what this cache sends upstream, and an error if the request has
+// been here or has passed too many caches.
+func (e *engine) hop(h http.Header) (string, *Error) {
+	var passed []string
+	for _, v := range h[http.CanonicalHeaderKey(loopHeader)] {
+		for id := range strings.SplitSeq(v, ",") {
+			id, _, _ = strings.Cut(strings.TrimSpace(id), ";")
+			if id = strings.TrimSpace(id); id != "" {
+				passed = append(passed, id)
+			}
+		}
+	}
+	if len(passed) == 0 {
+		return "", nil
+	}
+	for _, id := range passed {
+		if id == e.id {
+			return "", &Error{Status: http.StatusLoopDetected, Code: CodeUnknown, Message: "a loop of caches: the request has passed this one before"}
+		}
+	}
+	if len(passed) >= e.hops {
+		return "", &Error{Status: http.StatusLoopDetected, Code: CodeUnknown, Message: "the request has passed too many caches"}
+	}
+	return strings.Join(append(passed, e.id), ", "), nil
+}
+
+// looped is the upstream of p whose requests say which caches they passed.
+func (e *engine) looped(p place) upstream.Repository {
+	value := p.loop
+	if value == "" {
+		value = e.id
+	}
+	return loopRepository{p.up, value}
+}
+
+// loopRepository adds the CDN-Loop header to every request.
+type loopRepository struct {
+	upstream.Repository
+	value string
+}
+
+func (r loopRepository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
+	return r.Repository.Resolve(upstream.WithLoop(ctx, r.value), reference)
+}
+
+func (r loopRepository) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
+	return r.Repository.Manifest(upstream.WithLoop(ctx, r.value), reference)
+}
+
+func (r loopRepository) Blob(ctx context.Context, d digest.Digest, offset, length int64) (upstream.Body, error) {
+	return r.Repository.Blob(upstream.WithLoop(ctx, r.value), d, offset, length)
+}
+
+func (r loopRepository) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
+	return r.Repository.StatBlob(upstream.WithLoop(ctx, r.value), d)
+}

@@ -1,0 +1,191 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// manifest is a verified manifest with its headers made.
+type manifest struct {
+	desc   ocispec.Descriptor
+	body   []byte // nil: only the descriptor is known
+	source string
+	parsed *oci.Manifest
+	length []string
+	digest []string
+	etag   []string
+	ctype  []string
+}
+
+func newManifest(desc ocispec.Descriptor, body []byte, source string) *manifest {
+	m := &manifest{desc: ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, body: body, source: source}
+	m.length = []string{strconv.FormatInt(desc.Size, 10)}
+	m.digest = []string{desc.Digest.String()}
+	m.etag = []string{`"` + desc.Digest.String() + `"`}
+	m.ctype = []string{desc.MediaType}
+	return m
+}
+
+// answer is what a pull of a manifest comes to.
+type answer struct {
+	man    *manifest
+	err    error
+	remote bool   // it comes from the upstream, not from a complete copy
+	state  string // Cache-Status without our name
+	asked  time.Time
+	same   bool // the tag is what is stored
+}
+
+// question is what an upstream is asked about a tag.
+type question struct {
+	content tagKey
+	source  upstream.Source
+	head    bool
+}
+
+// byDigest answers a pull by digest: complete here, being copied, or from the
+// upstream. It asks the upstream only in the last case.
+func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bool) answer {
+	if man := e.complete(ctx, p, d); man != nil {
+		e.sighted(p, man)
+		return answer{man: man, state: "hit"}
+	}
+	if man := e.jobs.manifest(p, d); man != nil {
+		if !head {
+			e.submit(p, man)
+		}
+		return answer{man: man, remote: true, state: "hit; detail=copying"}
+	}
+	if p.match == nil {
+		return answer{err: errNoRule}
+	}
+	if err, due := e.trouble(p); err != nil && !due {
+		return answer{err: err, state: fwd("miss", err)}
+	}
+	// One download for all who want it; who only asks for the head asks alone.
+	if head {
+		ctx, cancel := context.WithTimeout(ctx, e.limits.Answer)
+		defer cancel()
+		desc, err := e.looped(p).Resolve(ctx, d.String())
+		if !errors.Is(err, upstream.ErrIncomplete) {
+			e.heard(p, err)
+			return answer{man: newManifest(desc, nil, p.source), err: err, remote: true, state: fwd("miss", err)}
+		}
+	}
+	a, err := e.fetches.Share(ctx, content{p.repo + "\x00" + p.source, d}, func() answer {
+		man, err := e.fetch(p, d.String())
+		if err == nil && !head {
+			e.submit(p, man)
+		}
+		return answer{man: man, err: err, remote: true, state: fwd("miss", err)}
+	})
+	if err != nil {
+		return answer{err: err}
+	}
+	return a
+}
+
+// fetch gets a manifest from the upstream, on nobody's request.
+func (e *engine) fetch(p place, reference string) (*manifest, error) {
+	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
+	defer cancel()
+	desc, body, err := e.looped(p).Manifest(ctx, reference)
+	e.heard(p, err)
+	if err != nil {
+		return nil, err
+	}
+	e.stats.manifestsFetched.Add(1)
+	return newManifest(desc, body, p.source), nil
+}
+
+// complete returns a manifest that is complete here, nil if it is not.
+func (e *engine) complete(ctx context.Context, p place, d digest.Digest) *manifest {
+	k := content{p.repo, d}
+	if man, ok := e.hot.Get(k); ok && p.ours(man.source) {
+		return man
+	}
+	info, err := e.store.Stat(ctx, p.repo, d)
+	if err != nil || !store.IsManifest(info.MediaType) || !p.ours(info.Source) || info.Size > upstream.MaxManifestSize {
+		return nil
+	}
+	info, r, err := e.store.Open(ctx, p.repo, d)
+	if err != nil {
+		return nil
+	}
+	defer r.Close()
+	body, err := io.ReadAll(io.LimitReader(r, upstream.MaxManifestSize+1))
+	if err != nil || d.Algorithm().FromBytes(body) != d {
+		e.log.Error("a stored manifest cannot be read or is damaged; it counts as missing", "repository", p.repo, "digest", d.String(), "err", err)
+		return nil
+	}
+	info.Size = int64(len(body))
+	man := newManifest(info.Descriptor, body, info.Source)
+	e.remember(p, man)
+	return man
+}
+
+// remember keeps a complete manifest in memory.
+func (e *engine) remember(p place, man *manifest) {
+	e.learn(p, man)
+	e.hot.Put(content{p.repo, man.desc.Digest}, man, int64(len(man.body))+512)
+}
+
+// learn notes what a verified manifest says of others: the sizes of blobs, and
+// which manifests are parts of an index.
+func (e *engine) learn(p place, man *manifest) *oci.Manifest {
+	if man.parsed != nil {
+		return man.parsed
+	}
+	m, err := oci.Parse(man.desc.MediaType, man.body)
+	if err != nil {
+		e.log.Warn("a manifest cannot be parsed; it is passed on and not copied", "repository", p.repo, "digest", man.desc.Digest.String(), "err", err)
+		m = &oci.Manifest{Bad: err}
+	}
+	for _, d := range m.Blobs() {
+		e.sizes.Put(content{p.repo, d.Digest}, d.Size, 1)
+	}
+	for _, d := range m.Children() {
+		e.children.Put(content{p.repo, d.Digest}, struct{}{}, 1)
+	}
+	man.parsed = m
+	return m
+}
+
+// fwd is a Cache-Status for something that was forwarded for a reason, with
+// what came of it.
+func fwd(reason string, err error) string {
+	state := "fwd=" + reason
+	var u *upstream.Error
+	switch {
+	case err == nil:
+		return state + "; fwd-status=200"
+	case !errors.As(err, &u):
+		return state
+	case u.Status != 0:
+		return state + "; fwd-status=" + strconv.Itoa(u.Status)
+	case u.Timeout:
+		return state + "; detail=timeout"
+	}
+	return state + "; detail=" + string(bytes.ReplaceAll([]byte(u.Class.String()), []byte(" "), []byte("-")))
+}
+
+// statusOf is an upstream's status in an error, 0 if there is none.
+func statusOf(err error) int {
+	var u *upstream.Error
+	if errors.As(err, &u) {
+		return u.Status
+	}
+	return 0
+}

@@ -1,0 +1,184 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/internal/route"
+)
+
+const (
+	octetStream  = "application/octet-stream"
+	cacheControl = "private, no-transform"
+)
+
+// serveManifest writes a manifest.
+func serveManifest(w http.ResponseWriter, r *http.Request, a answer) {
+	m := a.man
+	h := w.Header()
+	h["Content-Type"] = m.ctype
+	h["Docker-Content-Digest"] = m.digest
+	h["Etag"] = m.etag
+	h["Cache-Control"] = []string{cacheControl}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	if a.remote {
+		h.Set("X-Azure-Origin", "upstream")
+	}
+	if m.body != nil && (r.Header["Range"] != nil || r.Header["If-Range"] != nil) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.body))
+		return
+	}
+	h["Accept-Ranges"] = []string{"bytes"}
+	if unmodified(r, m.etag[0]) {
+		delete(h, "Content-Type")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h["Content-Length"] = m.length
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(m.body)
+	}
+}
+
+// unmodified evaluates If-None-Match.
+func unmodified(r *http.Request, etag string) bool {
+	for _, v := range r.Header["If-None-Match"] {
+		for t := range strings.SplitSeq(v, ",") {
+			if t = strings.TrimPrefix(strings.TrimSpace(t), "W/"); t == etag || t == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// serveBlob writes a blob, or what of it was asked for. An error means that the
+// header is out and the body is not whole.
+func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAnswer) error {
+	h := w.Header()
+	h["Content-Type"] = []string{octetStream}
+	h["Docker-Content-Digest"] = []string{digest}
+	h["Etag"] = []string{`"` + digest + `"`}
+	h["Cache-Control"] = []string{cacheControl}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	if a.remote {
+		h.Set("X-Azure-Origin", "upstream")
+	}
+	if a.file != nil {
+		http.ServeContent(w, r, "", time.Time{}, a.file)
+		return nil
+	}
+	h["Accept-Ranges"] = []string{"bytes"}
+	if unmodified(r, `"`+digest+`"`) {
+		delete(h, "Content-Type")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	ranges, err := wanted(r, digest, a.size)
+	if err != nil {
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", a.size))
+		(&Error{Status: http.StatusRequestedRangeNotSatisfiable, Code: CodeUnknown, Message: "the range lies outside of the blob"}).write(w, r.Method == http.MethodHead)
+		return nil
+	}
+	s := &sender{ctx: r.Context(), w: w, a: a, head: r.Method == http.MethodHead}
+	switch len(ranges) {
+	case 0:
+		return s.whole()
+	case 1:
+		return s.one(ranges[0])
+	}
+	return s.several(ranges)
+}
+
+// wanted evaluates Range and If-Range. None means everything.
+func wanted(r *http.Request, digest string, size int64) ([]route.Range, error) {
+	header := r.Header.Get("Range")
+	if header == "" || size < 0 || r.Method != http.MethodGet {
+		return nil, nil
+	}
+	if c := r.Header.Get("If-Range"); c != "" && c != `"`+digest+`"` {
+		return nil, nil
+	}
+	ranges, err := route.ParseRange(header, size)
+	if errors.Is(err, route.ErrUnsatisfiable) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, nil // what cannot be read is ignored (RFC 9110, 14.2)
+	}
+	return ranges, nil
+}
+
+// sender writes from a flight.
+type sender struct {
+	ctx  context.Context
+	w    http.ResponseWriter
+	a    *blobAnswer
+	head bool
+}
+
+func (s *sender) flush() { _ = http.NewResponseController(s.w).Flush() }
+
+func (s *sender) whole() error {
+	if s.a.size >= 0 {
+		s.w.Header()["Content-Length"] = []string{strconv.FormatInt(s.a.size, 10)}
+	}
+	s.w.WriteHeader(http.StatusOK)
+	if s.head || s.a.flight == nil {
+		return nil
+	}
+	_, err := s.a.flight.Send(s.ctx, s.w, s.flush, 0, s.a.size, true)
+	return err
+}
+
+func (s *sender) one(r route.Range) error {
+	h := s.w.Header()
+	h["Content-Length"] = []string{strconv.FormatInt(r.Length, 10)}
+	h.Set("Content-Range", contentRange(r, s.a.size))
+	s.w.WriteHeader(http.StatusPartialContent)
+	whole := r.Start == 0 && r.Length == s.a.size
+	_, err := s.a.flight.Send(s.ctx, s.w, s.flush, r.Start, r.Length, whole)
+	return err
+}
+
+func contentRange(r route.Range, size int64) string {
+	return fmt.Sprintf("bytes %d-%d/%d", r.Start, r.Start+r.Length-1, size)
+}
+
+// several answers with multipart/byteranges.
+func (s *sender) several(ranges []route.Range) error {
+	m := multipart.NewWriter(s.w)
+	s.w.Header()["Content-Type"] = []string{"multipart/byteranges; boundary=" + m.Boundary()}
+	s.w.WriteHeader(http.StatusPartialContent)
+	for _, r := range ranges {
+		part, err := m.CreatePart(textproto.MIMEHeader{
+			"Content-Type": {octetStream}, "Content-Range": {contentRange(r, s.a.size)},
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := s.a.flight.Send(s.ctx, part, s.flush, r.Start, r.Length, false); err != nil {
+			return err
+		}
+	}
+	return m.Close()
+}
+
+// abort ends a response that cannot be finished, in a way that no client takes
+// for its end: also behind a middleware that swallows panics.
+func abort(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+	panic(http.ErrAbortHandler)
+}
+
+var _ = flight.HoldBack

@@ -1,0 +1,142 @@
+// Package oci reads what a cache must know of a manifest: what it names.
+package oci
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Docker's names of what OCI took over.
+const (
+	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerForeign  = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+)
+
+// Manifest is what a manifest or an index names.
+type Manifest struct {
+	Index        bool
+	Layers       []ocispec.Descriptor // of an image, without what may not be fetched
+	Config       *ocispec.Descriptor  // of an image
+	Manifests    []ocispec.Descriptor // of an index
+	Subject      digest.Digest
+	ArtifactType string
+	Annotations  map[string]string
+	Bad          error // it could not be parsed
+}
+
+// IsIndex reports whether a media type is that of an index.
+func IsIndex(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageIndex || mediaType == DockerIndex
+}
+
+// Parse reads a manifest. Names in it that are no valid digests are an error.
+func Parse(mediaType string, body []byte) (*Manifest, error) {
+	var raw struct {
+		Config       *ocispec.Descriptor  `json:"config"`
+		Layers       []ocispec.Descriptor `json:"layers"`
+		Manifests    []ocispec.Descriptor `json:"manifests"`
+		Subject      *ocispec.Descriptor  `json:"subject"`
+		ArtifactType string               `json:"artifactType"`
+		Annotations  map[string]string    `json:"annotations"`
+	}
+	if err := json.Unmarshal(body, &raw); err != nil {
+		return nil, fmt.Errorf("oci: %s: %w", mediaType, err)
+	}
+	m := &Manifest{Index: IsIndex(mediaType), ArtifactType: raw.ArtifactType, Annotations: raw.Annotations}
+	all := [][]ocispec.Descriptor{raw.Layers}
+	if m.Index {
+		all = [][]ocispec.Descriptor{raw.Manifests}
+		m.Manifests = raw.Manifests
+	} else if raw.Config != nil && raw.Config.Digest != "" {
+		m.Config = raw.Config
+		all = append(all, []ocispec.Descriptor{*raw.Config})
+		if m.ArtifactType == "" {
+			m.ArtifactType = raw.Config.MediaType
+		}
+	}
+	for _, list := range all {
+		for _, d := range list {
+			if err := check(d); err != nil {
+				return nil, fmt.Errorf("oci: %s names %w", mediaType, err)
+			}
+		}
+	}
+	if !m.Index {
+		for _, d := range raw.Layers {
+			if Fetchable(d) {
+				m.Layers = append(m.Layers, d)
+			}
+		}
+	}
+	if raw.Subject != nil {
+		if err := check(*raw.Subject); err != nil {
+			return nil, fmt.Errorf("oci: %s has the subject %w", mediaType, err)
+		}
+		m.Subject = raw.Subject.Digest
+	}
+	return m, nil
+}
+
+func check(d ocispec.Descriptor) error {
+	if err := d.Digest.Validate(); err != nil {
+		return fmt.Errorf("%q: %w", d.Digest, err)
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("%s with size %d", d.Digest, d.Size)
+	}
+	return nil
+}
+
+// Fetchable reports whether a layer is the registry's to give: not one that
+// lies elsewhere or must not be distributed.
+func Fetchable(d ocispec.Descriptor) bool {
+	return len(d.URLs) == 0 && d.MediaType != dockerForeign &&
+		!strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.")
+}
+
+// Blobs returns what an image needs, each digest once.
+func (m *Manifest) Blobs() []ocispec.Descriptor {
+	var blobs []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	add := func(d ocispec.Descriptor) {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			blobs = append(blobs, d)
+		}
+	}
+	if m.Config != nil {
+		add(*m.Config)
+	}
+	for _, d := range m.Layers {
+		add(d)
+	}
+	return blobs
+}
+
+// Children returns what an index names.
+func (m *Manifest) Children() []ocispec.Descriptor { return m.Manifests }
+
+// Images returns the children without which an index is worth nothing: all but
+// attestations. An index without any is complete by itself.
+func (m *Manifest) Images() []ocispec.Descriptor {
+	var images []ocispec.Descriptor
+	for _, d := range m.Manifests {
+		if !attestation(d) {
+			images = append(images, d)
+		}
+	}
+	return images
+}
+
+// attestation tells what BuildKit stores beside the images of an index.
+func attestation(d ocispec.Descriptor) bool {
+	if d.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
+		return true
+	}
+	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
+}
