@@ -1,0 +1,37 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestCranePull pulls one platform of an index by tag.
+func TestCranePull(t *testing.T) {
+	crane, s := tool(t, "crane"), newStack(t)
+	s.story(t, "crane", []string{"amd64"}, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "out")
+		command(t, crane, "pull", "--insecure", "--platform", "linux/amd64", "--format", "oci", s.reference(), dir)
+		wantLayout(t, dir, s.image, false, "amd64")
+	})
+}
+
+// TestCraneValidate has crane hash every blob of every platform, and asks for
+// the digest by HEAD.
+func TestCraneValidate(t *testing.T) {
+	crane, s := tool(t, "crane"), newStack(t)
+	for _, state := range []string{"cold", "again"} {
+		said := command(t, crane, "validate", "--insecure", "--remote", s.reference())
+		if !strings.Contains(said, "PASS") {
+			t.Errorf("%s: crane validate does not say PASS: %s", state, said)
+		}
+	}
+	s.settle(t, "amd64", "arm64")
+	wantNoBlobTwice(t, s.wire.take())
+	wantDigest(t, s.image, command(t, crane, "digest", "--insecure", s.reference()))
+	wantOneHead(t, s.wire.take(), upstreamRepository, tag)
+	s.wire.stop()
+	wantDigest(t, s.image, command(t, crane, "digest", "--insecure", s.reference()))
+	s.wantTagListed(t)
+	s.wantGentleEnd(t)
+}

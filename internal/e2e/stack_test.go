@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	upstreamRepository = "team/app"
+	localRepository    = "hub/team/app" // by the rule of newStack
+	tag                = "v1"
+)
+
+// proxyVariable names the proxy's binary. TestMain sets it; whoever sets it
+// before tests a binary of their own.
+const proxyVariable = "E2E_PROXY"
+
+// TestMain builds the proxy once, from the sources beside this folder.
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+// runTests is TestMain with working defers.
+func runTests(m *testing.M) int {
+	if os.Getenv(proxyVariable) != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "e2e-proxy-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "proxy")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, ".")
+	cmd.Dir = filepath.Join("..", "..", "examples", "proxy")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building the proxy: %v\n%s", err, out)
+		return 1
+	}
+	os.Setenv(proxyVariable, path)
+	return m.Run()
+}
+
+// source is a registry with the image, behind a wire.
+type source struct {
+	image *image
+	wire  *wire
+}
+
+// newSource starts a registry and pushes the image.
+func newSource(t *testing.T) *source {
+	t.Helper()
+	registry := startRegistry(t)
+	s := &source{image: newImage(t, 1), wire: newWire(t, registry)}
+	s.image.push(t, registry, upstreamRepository, tag)
+	return s
+}
+
+// startRegistry starts the registry of the distribution project.
+func startRegistry(t *testing.T) string {
+	t.Helper()
+	path, dir, address := tool(t, "registry"), t.TempDir(), freeAddress(t)
+	config := write(t, dir, "registry.yml", fmt.Sprintf(`version: 0.1
+log: {level: warn, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: %q}}
+http: {addr: %s}
+`, filepath.Join(dir, "data"), address))
+	p := start(t, path, "serve", config)
+	p.until(t, "the registry", func() bool {
+		status, _ := get(t, "http://"+address+"/v2/")
+		return status == 200
+	})
+	return address
+}
+
+// stack is a source with the proxy in front.
+type stack struct {
+	*source
+	proxy *process
+	host  string // of the proxy
+	store string // its folder
+}
+
+// newStack starts source and proxy; hub/* stands for all of the source.
+func newStack(t *testing.T) *stack {
+	t.Helper()
+	s := &stack{source: newSource(t)}
+	dir := t.TempDir()
+	s.store = filepath.Join(dir, "store")
+	config := write(t, dir, "proxy.yaml", fmt.Sprintf(`listen: 127.0.0.1:0
+store: dir:%s
+rules:
+  - name: source
+    source: %s/*
+    target: hub/*
+upstreams:
+  - host: %s
+    plainHTTP: true
+`, s.store, s.wire.host, s.wire.host))
+	s.proxy = start(t, os.Getenv(proxyVariable), "-config", config)
+	listening := regexp.MustCompile(`listening on http://([0-9.:]+)`)
+	s.proxy.until(t, "the proxy", func() bool {
+		found := listening.FindStringSubmatch(s.proxy.output.String())
+		if found != nil {
+			s.host = found[1]
+		}
+		return found != nil
+	})
+	return s
+}
+
+// reference is the image at the proxy.
+func (s *stack) reference() string { return s.host + "/" + localRepository + ":" + tag }
+
+// settle waits until the copies behind a pull are complete: the children are
+// stored and the tag has moved. It looks into the store's folder, since asking
+// the proxy would be another pull.
+func (s *stack) settle(t *testing.T, architectures ...string) {
+	t.Helper()
+	want := []digest.Digest{s.image.index.Digest}
+	for _, a := range architectures {
+		want = append(want, s.image.platforms[a].manifest.Digest)
+	}
+	root := filepath.Join(s.store, "repos", filepath.FromSlash(localRepository))
+	s.proxy.until(t, "the copy", func() bool {
+		for _, d := range want {
+			if !stored(filepath.Join(root, "_manifests"), d.Encoded()) {
+				return false
+			}
+		}
+		return stored(filepath.Join(root, "_tags"), tag)
+	})
+}
+
+// stored reports whether a folder has a file whose path contains name.
+func stored(dir, name string) bool {
+	found := false
+	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && strings.Contains(strings.TrimPrefix(path, dir), name) {
+			found = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
+}
+
+// story pulls three times: cold, warm, and with the upstream gone. pull must
+// check what it got.
+func (s *stack) story(t *testing.T, agent string, architectures []string, pull func(t *testing.T)) {
+	t.Helper()
+	t.Log("cold")
+	pull(t)
+	s.settle(t, architectures...)
+	cold := s.wire.take()
+	wantNoBlobTwice(t, cold)
+	wantNoDirect(t, cold, agent)
+
+	t.Log("warm")
+	pull(t)
+	warm := s.wire.take()
+	wantOneHead(t, warm, upstreamRepository, tag)
+
+	t.Log("with the upstream gone")
+	s.wire.stop()
+	pull(t)
+	s.wantTagListed(t)
+	s.wantGentleEnd(t)
+}
+
+// wantTagListed fails unless the tag is in the proxy's list, which comes from
+// the store when the upstream cannot be asked.
+func (s *stack) wantTagListed(t *testing.T) {
+	t.Helper()
+	status, body := get(t, "http://"+s.host+"/v2/"+localRepository+"/tags/list")
+	if status != 200 || !strings.Contains(string(body), `"`+tag+`"`) {
+		t.Errorf("tags/list without the upstream: status %d %s, want %q in it", status, body, tag)
+	}
+}
+
+// wantGentleEnd fails unless the proxy ends with status 0.
+func (s *stack) wantGentleEnd(t *testing.T) {
+	t.Helper()
+	if err := s.proxy.stop(); err != nil {
+		t.Errorf("the proxy ended with %v, want status 0", err)
+	}
+}

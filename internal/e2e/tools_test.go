@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// howToGet says how each tool is installed.
+func howToGet(name string) string {
+	switch name {
+	case "skopeo":
+		return "apt-get install -y --no-install-recommends skopeo"
+	case "crane":
+		return "go install github.com/google/go-containerregistry/cmd/crane@v0.22.1"
+	case "registry":
+		return "go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
+	}
+	return "go install github.com/containerd/containerd/v2/cmd/{containerd,ctr}@v2.4.2"
+}
+
+// tool returns the path of a tool. Where it is missing the test is skipped,
+// or fails if CI=true: a suite that skips everything must not look like one
+// that passes.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	if dir := os.Getenv("E2E_BIN"); dir != "" {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	text := fmt.Sprintf("%s is neither in $E2E_BIN nor on PATH; get it with: %s", name, howToGet(name))
+	if os.Getenv("CI") == "true" {
+		t.Fatal(text)
+	}
+	t.Skip(text)
+	return ""
+}
+
+// command runs a tool to its end and returns its standard output; what else
+// it said is part of the failure.
+func command(t *testing.T, path string, args ...string) string {
+	t.Helper()
+	out, err := try(t, path, args...)
+	if err != nil {
+		t.Fatalf("%s %q: %v", filepath.Base(path), args, err)
+	}
+	return out
+}
+
+// try is command for what may fail.
+func try(t *testing.T, path string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%w\n%s%s", err, &stdout, &stderr)
+	}
+	return stdout.String(), nil
+}
+
+// process is a server that a test started.
+type process struct {
+	cmd    *exec.Cmd
+	output *output
+	done   chan struct{} // closed when it has ended
+	err    error         // what Wait said; read it after done
+}
+
+// start runs a server. It is ended, by its id, with the test, and what it
+// printed is shown if the test failed.
+func start(t *testing.T, path string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(path, args...), output: &output{}, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	p.cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", filepath.Base(path), p.output)
+		}
+	})
+	return p
+}
+
+// stop asks the process to end, and insists after a while. It returns how it
+// ended.
+func (p *process) stop() error {
+	p.cmd.Process.Signal(syscall.SIGTERM) // an error: it has ended already
+	select {
+	case <-p.done:
+	case <-time.After(45 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.done
+	}
+	return p.err
+}
+
+// until waits for something that a process is about to do.
+func (p *process) until(t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !ready() {
+		select {
+		case <-p.done:
+			t.Fatalf("waiting for %s: the process ended: %v\n%s", what, p.err, p.output)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waiting for %s: not within a minute\n%s", what, p.output)
+		}
+	}
+}
+
+// output is what a process prints, safe to read while it does.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write appends.
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+// String returns all so far.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// freeAddress returns a loopback address that nobody listens on, for servers
+// that cannot pick one themselves.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// write puts a text into a file of a folder and returns its path.
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// wire is the reverse proxy in front of the registry that writes down what the
+// proxy under test asks.
+type wire struct {
+	host   string // 127.0.0.1:PORT
+	server *httptest.Server
+
+	mu  sync.Mutex
+	log []asked
+}
+
+// asked is one request at the registry.
+type asked struct {
+	method, path, agent string
+	status              int
+}
+
+// newWire starts a wire to a registry. It ends with the test.
+func newWire(t *testing.T, registry string) *wire {
+	t.Helper()
+	target := &url.URL{Scheme: "http", Host: registry}
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	w := &wire{}
+	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rec := &recorder{ResponseWriter: rw}
+		// ReverseProxy panics when its client goes away; the request counts
+		// all the same.
+		defer func() { w.note(asked{r.Method, r.URL.Path, r.UserAgent(), rec.status}) }()
+		forward.ServeHTTP(rec, r)
+	}))
+	t.Cleanup(w.stop)
+	w.host = strings.TrimPrefix(w.server.URL, "http://")
+	return w
+}
+
+// stop makes the upstream unreachable: connections are refused from now on.
+func (w *wire) stop() {
+	w.server.CloseClientConnections()
+	w.server.Close()
+}
+
+// note writes a request down.
+func (w *wire) note(a asked) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, a)
+}
+
+// take returns what was asked since the last take.
+func (w *wire) take() []asked {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	log := w.log
+	w.log = nil
+	return log
+}
+
+// recorder remembers the status.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader remembers and passes on.
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets ReverseProxy flush.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// String is the request in one line.
+func (a asked) String() string {
+	return fmt.Sprintf("%s %s %d (%s)", a.method, a.path, a.status, a.agent)
+}
+
+// show lists requests for a failure's text.
+func show(log []asked) string {
+	var b strings.Builder
+	for _, a := range log {
+		b.WriteString("\n\t" + a.String())
+	}
+	return b.String()
+}
+
+// wantNoBlobTwice fails if a blob was fetched more than once.
+func wantNoBlobTwice(t *testing.T, log []asked) {
+	t.Helper()
+	times := map[string]int{}
+	for _, a := range log {
+		if a.method == http.MethodGet && strings.Contains(a.path, "/blobs/") {
+			times[a.path]++
+		}
+	}
+	for path, n := range times {
+		if n > 1 {
+			t.Errorf("%d GETs of %s at the upstream, want one:%s", n, path, show(log))
+		}
+	}
+}
+
+// wantNoDirect fails if a client went to the upstream by itself: the proxy's
+// User-Agent is none of theirs.
+func wantNoDirect(t *testing.T, log []asked, agent string) {
+	t.Helper()
+	for _, a := range log {
+		if strings.Contains(strings.ToLower(a.agent), agent) {
+			t.Errorf("the client went around the proxy: %s", a)
+		}
+	}
+}
+
+// wantOneHead fails unless the only request was one HEAD of the tag.
+func wantOneHead(t *testing.T, log []asked, repository, tag string) {
+	t.Helper()
+	path := "/v2/" + repository + "/manifests/" + tag
+	if len(log) != 1 || log[0].method != http.MethodHead || log[0].path != path {
+		t.Errorf("a warm pull asked the upstream, want exactly HEAD %s:%s", path, show(log))
+	}
+}
