@@ -1,0 +1,34 @@
+//go:build linux || darwin || freebsd || dragonfly || netbsd || openbsd
+
+package durable
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// ErrLocked reports a lock that another process has.
+var ErrLocked = errors.New("locked")
+
+// Lock creates a file and locks it until the process ends or the file is
+// closed. [ErrLocked] if another one has it, [errors.ErrUnsupported] where
+// there are no such locks.
+func Lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = again(func() error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) })
+	if err != nil {
+		f.Close()
+		if err == syscall.EWOULDBLOCK {
+			return nil, ErrLocked
+		}
+		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return f, nil
+}
+
+// SyncAll brings to disk what an earlier process may have left in memory.
+func SyncAll() { syscall.Sync() }

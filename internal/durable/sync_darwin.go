@@ -1,0 +1,15 @@
+package durable
+
+import "syscall"
+
+// fdatasync asks the drive too: fsync alone stops at its cache there.
+func fdatasync(fd int) error {
+	_, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_FULLFSYNC, 0)
+	if errno == syscall.ENOTSUP || errno == syscall.EINVAL {
+		return syscall.Fsync(fd)
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

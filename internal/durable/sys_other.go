@@ -1,0 +1,33 @@
+//go:build !unix
+
+package durable
+
+import (
+	"errors"
+	"os"
+)
+
+// Elsewhere nothing of this is durable, and Lock says so before anything else
+// is called; what follows only has to compile.
+
+func writeNew(string, []byte, bool) error { return errors.ErrUnsupported }
+func datasync(*os.File) error             { return errors.ErrUnsupported }
+func rename(string, string) error         { return errors.ErrUnsupported }
+func symlink(string, string) error        { return errors.ErrUnsupported }
+func remove(string) error                 { return errors.ErrUnsupported }
+func syncFolder(string) error             { return errors.ErrUnsupported }
+
+// OpenRead opens a file and returns its size.
+func OpenRead(string) (*os.File, int64, error) { return nil, 0, errors.ErrUnsupported }
+
+// Size returns the size of a file.
+func Size(string) (int64, error) { return 0, errors.ErrUnsupported }
+
+// Exists reports whether there is a name.
+func Exists(string) bool { return false }
+
+// Readlink reads a symbolic link.
+func Readlink(string, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// IsFull reports whether err says that the disk is full.
+func IsFull(error) bool { return false }

@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// readNames returns the names in a folder; none if it is not there.
+func readNames(folder string) ([]string, error) {
+	f, err := os.Open(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return names, nil
+}
+
+// hasName reports whether there is something in a folder.
+func hasName(folder string) bool {
+	f, err := os.Open(folder)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(1)
+	return len(names) > 0 && (err == nil || err == io.EOF)
+}
+
+// Repositories implements [Lister]. It holds the names of one folder for each
+// slash in a name, not all names.
+func (d *Dir) Repositories(ctx context.Context, last string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		d.walk(ctx, "", last, func(repo string, err error) bool {
+			if err == nil && !hasName(d.path("repos", repo, tagLinks)) && !hasName(d.path("repos", repo, manifestLinks)) {
+				return true
+			}
+			return yield(repo, err)
+		})
+	}
+}
+
+// walk visits the folders that may be repositories below prefix ("" or ending
+// in a slash) in the order of the names' bytes. That is not the order of a walk
+// over the tree: a-b comes between a and a/b. So every folder is in the list of
+// its level twice, as a name and, with a slash, for what is below it.
+func (d *Dir) walk(ctx context.Context, prefix, last string, visit func(repo string, err error) bool) bool {
+	names, err := readNames(d.path("repos") + "/" + prefix)
+	if err != nil {
+		return visit("", err)
+	}
+	list := make([]string, 0, 2*len(names))
+	for _, name := range names {
+		if !strings.HasPrefix(name, "_") && segment(name) == len(name) {
+			list = append(list, name, name+"/")
+		}
+	}
+	slices.Sort(list)
+	for _, name := range list {
+		if err := ctx.Err(); err != nil {
+			visit("", err)
+			return false
+		}
+		full := prefix + name
+		if strings.HasSuffix(name, "/") {
+			if (full > last || strings.HasPrefix(last, full)) && !d.walk(ctx, full, last, visit) {
+				return false
+			}
+		} else if full > last && !visit(full, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// TagNames implements [Lister].
+func (d *Dir) TagNames(ctx context.Context, repo, last string) iter.Seq2[string, error] {
+	return sorted(ctx, func() ([]string, error) {
+		if err := checkRepository(repo); err != nil {
+			return nil, err
+		}
+		files, err := readNames(d.path("repos", repo, tagLinks))
+		if err != nil {
+			return nil, err
+		}
+		tags := files[:0]
+		for _, file := range files {
+			if tag, ok := unescape(file); ok && tag > last {
+				tags = append(tags, tag)
+			}
+		}
+		return tags, nil
+	})
+}
+
+// Referrers implements [Lister].
+func (d *Dir) Referrers(ctx context.Context, repo string, dgst digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
+	return func(yield func(ocispec.Descriptor, error) bool) {
+		names := sorted(ctx, func() ([]string, error) {
+			if err := checkContent(ctx, repo, dgst); err != nil {
+				return nil, err
+			}
+			c, err := contentOf(dgst)
+			if err != nil {
+				return nil, err
+			}
+			return readNames(d.referrerFolder(repo, c))
+		})
+		for name, err := range names {
+			if err != nil {
+				yield(ocispec.Descriptor{}, err)
+				return
+			}
+			c, err := contentOf(digest.Digest(strings.Replace(name, "-", ":", 1)))
+			if err != nil {
+				continue
+			}
+			info, err := d.findManifest(repo, c)
+			if errors.Is(err, ErrNotFound) || err == nil && info.Subject != dgst {
+				continue // of before a crash
+			}
+			if !yield(info.Descriptor, err) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,296 @@
+package store
+
+import (
+	"context"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pullthrough/pullthrough/internal/durable"
+)
+
+// Spool implements [Spooler]. Content of at most 64 KiB is held in memory and
+// has no file before Commit or the first checkpoint.
+func (d *Dir) Spool(ctx context.Context, repo string, want Info) (Spool, error) {
+	if err := checkInfo(ctx, repo, want); err != nil {
+		return nil, err
+	}
+	if err := d.room(); err != nil {
+		return nil, err
+	}
+	c, err := contentOf(want.Digest)
+	if err != nil {
+		return nil, err
+	}
+	key := keyOf(repo, want)
+	d.spoolMu.Lock()
+	busy := d.spools[key]
+	d.spools[key] = true
+	d.spoolMu.Unlock()
+	if busy {
+		return nil, key.busy()
+	}
+	name := d.path("partial", key.name())
+	s := &dirSpool{d: d, key: key, repo: repo, want: want, c: c, part: name + partSuffix, sidecar: name + sidecarSuffix}
+	if err := s.open(); err != nil {
+		s.release()
+		return nil, d.wrap("spool", repo, c, err)
+	}
+	return s, nil
+}
+
+type dirSpool struct {
+	d             *Dir
+	key           spoolKey
+	repo          string
+	want          Info
+	c             content
+	part, sidecar string
+	had           Progress
+	end           atomic.Int64 // of what was written
+	mem           *chunks      // small content; nil: it is in file
+
+	// work serializes Checkpoint, Commit, Keep and Close; it is held while they
+	// wait for the disk. mu is not, and guards what follows.
+	work    sync.Mutex
+	mu      sync.RWMutex
+	file    *os.File // nil: in memory only
+	path    string   // where Open finds it
+	vouched bool     // there is a sidecar
+	placed  bool     // the bytes are in blobs/
+	done    bool     // committed
+	closed  bool
+}
+
+// open takes up what is there, or begins anew.
+func (s *dirSpool) open() error {
+	if p, ok := s.d.readSidecar(s.sidecar, s.part, &s.key); ok && (s.want.Size < 0 || p.Size < 0 || p.Size == s.want.Size) {
+		f, err := os.OpenFile(s.part, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := s.d.disk.Truncate(f, p.Front); err != nil {
+			f.Close()
+			return err
+		}
+		s.file, s.path, s.had, s.vouched = f, s.part, p, true
+		s.end.Store(p.Front)
+		return nil
+	}
+	if 0 <= s.want.Size && s.want.Size <= smallContent {
+		s.mem = &chunks{max: s.want.Size}
+		return nil
+	}
+	return s.begin()
+}
+
+// begin creates the file. A sidecar of something else goes first, or it might
+// vouch for the new bytes.
+func (s *dirSpool) begin() error {
+	if err := s.d.disk.Remove(s.sidecar); err != nil {
+		return err
+	}
+	if err := s.d.disk.Remove(s.part); err != nil {
+		return err
+	}
+	f, err := s.d.disk.CreateFile(s.part)
+	if err != nil {
+		return err
+	}
+	s.file, s.path = f, s.part
+	return nil
+}
+
+func (s *dirSpool) release() {
+	s.d.spoolMu.Lock()
+	delete(s.d.spools, s.key)
+	s.d.spoolMu.Unlock()
+}
+
+func (s *dirSpool) WriteAt(p []byte, off int64) (int, error) {
+	if end := off + int64(len(p)); s.want.Size >= 0 && end > s.want.Size {
+		return 0, sizeError(s.want.Size, end)
+	}
+	s.mu.RLock()
+	file, over := s.file, s.placed || s.closed
+	if s.mem != nil && !over {
+		defer s.mu.RUnlock() // spill copies what is there, then sets file
+		n, err := s.mem.WriteAt(p, off)
+		if err != nil || file == nil {
+			return n, err
+		}
+	} else {
+		s.mu.RUnlock()
+	}
+	if over {
+		return 0, errClosed
+	}
+	if err := s.d.disk.Writing(file); err != nil {
+		return 0, s.d.wrap("write", s.repo, s.c, err)
+	}
+	n, err := file.WriteAt(p, off)
+	for {
+		end := s.end.Load()
+		if off+int64(n) <= end || s.end.CompareAndSwap(end, off+int64(n)) {
+			break
+		}
+	}
+	return n, s.d.wrap("write", s.repo, s.c, err)
+}
+
+func (s *dirSpool) length() int64 {
+	if s.mem != nil {
+		return s.mem.length()
+	}
+	return s.end.Load()
+}
+
+// Open opens the file once more; small content is read from memory.
+func (s *dirSpool) Open() (io.ReadSeekCloser, error) {
+	if s.mem != nil {
+		return &chunkReader{c: s.mem}, nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f, _, err := durable.OpenRead(s.path)
+	if err != nil {
+		return nil, s.d.wrap("open", s.repo, s.c, err)
+	}
+	return f, nil
+}
+
+func (s *dirSpool) Commit(ctx context.Context, got Info) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	got, err := s.key.fill(got, s.want)
+	if err != nil {
+		return err
+	}
+	if err := checkInfo(ctx, s.repo, got); err != nil {
+		return err
+	}
+	s.work.Lock()
+	defer s.work.Unlock()
+	if s.done || s.closed {
+		return errClosed
+	}
+	n := s.length()
+	if got.Size >= 0 && n != got.Size {
+		return sizeError(got.Size, n)
+	}
+	if s.file != nil && !s.placed {
+		if err := s.d.disk.Sync(s.file); err != nil {
+			return s.d.wrap("commit", s.repo, s.c, err)
+		}
+	}
+	if err := s.d.commit(s.repo, s.c, linked(got, n), s.place); err != nil {
+		return err
+	}
+	s.done = true
+	if s.vouched {
+		return s.d.wrap("commit", s.repo, s.c, s.d.disk.Remove(s.sidecar))
+	}
+	return nil
+}
+
+// place moves the bytes to path, once. s.work is held.
+func (s *dirSpool) place(path string) error {
+	if s.placed {
+		return nil
+	}
+	if s.file == nil {
+		if err := s.d.writeSmall(path, s.mem.bytes()); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != nil {
+		if err := s.d.disk.Rename(s.part, path); err != nil {
+			return err
+		}
+		s.file.Close() // nobody may write to it any more
+	}
+	if s.mem != nil {
+		s.mem.seal()
+	}
+	s.path, s.placed = path, true
+	return nil
+}
+
+// Progress implements [Checkpointer].
+func (s *dirSpool) Progress() Progress { return s.had }
+
+// Checkpoint implements [Checkpointer].
+func (s *dirSpool) Checkpoint(p Progress) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if s.placed || s.closed {
+		return errClosed
+	}
+	if err := checkProgress(p, s.length()); err != nil {
+		return err
+	}
+	err := s.spill()
+	if err == nil {
+		err = s.d.disk.Sync(s.file)
+	}
+	if err == nil {
+		err = s.d.writeSidecar(s.sidecar, s.key, p)
+	}
+	s.vouched = s.vouched || err == nil
+	return s.d.wrap("checkpoint", s.repo, s.c, err)
+}
+
+// spill writes to a file what is in memory only. s.work is held.
+func (s *dirSpool) spill() error {
+	if s.file != nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(); err != nil {
+		return err
+	}
+	if _, err := s.file.Write(s.mem.bytes()); err != nil {
+		s.file.Close()
+		s.file = nil
+		return err
+	}
+	return nil
+}
+
+// Keep implements [Checkpointer].
+func (s *dirSpool) Keep() error { return s.finish(true) }
+
+func (s *dirSpool) Close() error { return s.finish(false) }
+
+func (s *dirSpool) finish(keep bool) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	if s.mem != nil {
+		s.mem.seal()
+	}
+	defer s.release()
+	if s.file == nil || s.placed {
+		return nil
+	}
+	s.file.Close()
+	if keep && s.vouched {
+		return nil
+	}
+	// The sidecar first: it must not outlive what it vouches for.
+	err := s.d.disk.Remove(s.sidecar)
+	if perr := s.d.disk.Remove(s.part); err == nil {
+		err = perr
+	}
+	return s.d.wrap("close", s.repo, s.c, err)
+}

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// sweepBatch is how many blobs are freed before writers get a turn.
+const sweepBatch = 32
+
+// Sweep frees the bytes that no repository links, and returns how many. It
+// reads every link there is, and holds a digest in memory for each; reading and
+// writing go on meanwhile. A second call waits for the first.
+func (d *Dir) Sweep(ctx context.Context) (freed int64, err error) {
+	d.sweeping.Lock()
+	defer d.sweeping.Unlock()
+	d.setLinked(make(map[digest.Digest]bool))
+	defer d.setLinked(nil)
+	if err := d.noteAll(ctx); err != nil {
+		return 0, err
+	}
+	algs, err := readNames(d.path("blobs"))
+	for _, alg := range algs {
+		var folders []string
+		if folders, err = readNames(d.path("blobs", alg)); err != nil {
+			return freed, err
+		}
+		for _, folder := range folders {
+			if err := ctx.Err(); err != nil {
+				return freed, err
+			}
+			n, err := d.sweepFolder(alg, d.path("blobs", alg, folder))
+			freed += n
+			if err != nil {
+				return freed, fmt.Errorf("store: sweep: %w", err)
+			}
+		}
+	}
+	return freed, err
+}
+
+func (d *Dir) setLinked(m map[digest.Digest]bool) {
+	// Whoever is about to link something has not noted it, so wait for them.
+	d.sweep.Lock()
+	d.linked = m
+	d.sweep.Unlock()
+}
+
+// noteLinked tells a running Sweep that content is being linked. d.sweep is
+// held for reading until it is.
+func (d *Dir) noteLinked(c content) {
+	d.linkedMu.Lock()
+	defer d.linkedMu.Unlock()
+	if d.linked != nil {
+		d.linked[c.digest] = true
+	}
+}
+
+// noteAll notes what is linked.
+func (d *Dir) noteAll(ctx context.Context) (err error) {
+	d.walk(ctx, "", "", func(repo string, werr error) bool {
+		if err = werr; err != nil {
+			return false
+		}
+		for _, kind := range []string{blobLinks, manifestLinks} {
+			var names []string
+			if names, err = readNames(d.path("repos", repo, kind)); err != nil {
+				return false
+			}
+			for _, name := range names {
+				d.noteLinked(content{digest: digest.Digest(strings.Replace(name, "-", ":", 1))})
+			}
+		}
+		return true
+	})
+	return err
+}
+
+func (d *Dir) sweepFolder(alg, folder string) (freed int64, err error) {
+	names, err := readNames(folder)
+	for len(names) > 0 && err == nil {
+		n := min(len(names), sweepBatch)
+		var size int64
+		size, err = d.sweepNames(alg, folder, names[:n])
+		freed += size
+		names = names[n:]
+	}
+	return freed, err
+}
+
+func (d *Dir) sweepNames(alg, folder string, names []string) (freed int64, err error) {
+	d.sweep.Lock()
+	defer d.sweep.Unlock()
+	for _, name := range names {
+		hex, _, _ := strings.Cut(name, "@")
+		if d.linked[digest.Digest(alg+":"+hex)] {
+			continue
+		}
+		path := folder + "/" + name
+		if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() {
+			freed += st.Size()
+		}
+		if err := d.disk.Remove(path); err != nil {
+			return freed, err
+		}
+	}
+	return freed, nil
+}

@@ -1,0 +1,174 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullthrough/pullthrough/internal/durable"
+)
+
+// tagRecord is a descriptor with more beside it.
+type tagRecord struct {
+	ocispec.Descriptor
+	Source string    `json:"source"`
+	Asked  time.Time `json:"asked"`
+}
+
+func (d *Dir) tagPath(repo, tag string) string {
+	return d.path("repos", repo, tagLinks, escape(tag))
+}
+
+// Tag implements [Tags].
+func (d *Dir) Tag(ctx context.Context, repo, tag string) (Tag, error) {
+	if err := checkTagged(ctx, repo, tag); err != nil {
+		return Tag{}, err
+	}
+	return d.readTag(d.tagPath(repo, tag))
+}
+
+func (d *Dir) readTag(path string) (Tag, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Tag{}, ErrNotFound
+	}
+	if err != nil {
+		return Tag{}, fmt.Errorf("store: %w", err)
+	}
+	var r tagRecord
+	if json.Unmarshal(data, &r) != nil {
+		return Tag{}, ErrNotFound
+	}
+	if _, _, err := checkDigest(r.Digest); err != nil {
+		return Tag{}, ErrNotFound
+	}
+	return Tag(r), nil
+}
+
+// SetTag implements [Tags].
+func (d *Dir) SetTag(ctx context.Context, repo, tag string, t Tag) error {
+	if err := checkTagged(ctx, repo, tag); err != nil {
+		return err
+	}
+	if err := checkTagValue(t); err != nil {
+		return err
+	}
+	if err := d.setTag(repo, tag, storedTag(t)); errors.Is(err, ErrStale) {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("store: tag %s:%s: %w", repo, tag, fullError(err))
+	}
+	return nil
+}
+
+func (d *Dir) setTag(repo, tag string, t Tag) error {
+	path := d.tagPath(repo, tag)
+	data, err := json.Marshal(tagRecord(t))
+	if err != nil {
+		return err
+	}
+	// What the tag will point to is durable before the tag is.
+	if err := d.settle(repo); err != nil {
+		return err
+	}
+	temp, err := d.disk.WriteTemp(data, true)
+	if err != nil {
+		return err
+	}
+	stays, err := d.placeTag(repo, tag, t, temp, path)
+	if err != nil || stays {
+		os.Remove(temp)
+	}
+	if err != nil {
+		return err
+	}
+	if stays { // whoever wrote it may not have synced it yet
+		d.changed(repo, d.path("repos", repo, tagLinks))
+	}
+	return d.settle(repo)
+}
+
+// placeTag compares and renames as one step.
+func (d *Dir) placeTag(repo, tag string, t Tag, temp, path string) (stays bool, err error) {
+	defer d.locked(repo, tag).Unlock()
+	old, err := d.readTag(path)
+	if err == nil {
+		if stays, err := compareTags(old, t); stays {
+			return true, err
+		}
+	} else if !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	return false, d.at(repo, d.path("repos", repo, tagLinks), func() error { return d.disk.Rename(temp, path) })
+}
+
+// DeleteTag implements [Deleter]. It is durable.
+func (d *Dir) DeleteTag(ctx context.Context, repo, tag string) error {
+	if err := checkTagged(ctx, repo, tag); err != nil {
+		return err
+	}
+	path := d.tagPath(repo, tag)
+	err := func() error {
+		defer d.locked(repo, tag).Unlock()
+		if !durable.Exists(path) {
+			return nil
+		}
+		if err := d.disk.Remove(path); err != nil {
+			return err
+		}
+		// After the removal: a sync that ran between would not cover it.
+		d.changed(repo, d.path("repos", repo, tagLinks))
+		return nil
+	}()
+	if err == nil {
+		err = d.settle(repo)
+	}
+	if err != nil {
+		return fmt.Errorf("store: delete tag %s:%s: %w", repo, tag, err)
+	}
+	return nil
+}
+
+// Delete implements [Deleter]. It is durable. The bytes stay until
+// [Dir.Sweep]; who reads them goes on even then.
+func (d *Dir) Delete(ctx context.Context, repo string, dgst digest.Digest) error {
+	if err := checkContent(ctx, repo, dgst); err != nil {
+		return err
+	}
+	c, err := contentOf(dgst)
+	if err != nil {
+		return err
+	}
+	if err := d.unlink(repo, c); err != nil {
+		return d.wrap("delete", repo, c, err)
+	}
+	return d.wrap("delete", repo, c, d.settle(repo))
+}
+
+func (d *Dir) unlink(repo string, c content) error {
+	defer d.locked(repo, c.hex).Unlock()
+	info, err := d.findManifest(repo, c)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	for _, kind := range []string{manifestLinks, blobLinks} {
+		path := d.linkPath(repo, kind, c)
+		if !durable.Exists(path) {
+			continue
+		}
+		if err := d.disk.Remove(path); err != nil {
+			return err
+		}
+		d.changed(repo, d.path("repos", repo, kind))
+	}
+	if s, err := contentOf(info.Subject); err == nil {
+		return d.disk.Remove(d.referrerFolder(repo, s) + "/" + c.alg + "-" + c.hex)
+	}
+	return nil
+}

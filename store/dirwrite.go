@@ -1,0 +1,152 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+
+	"github.com/pullthrough/pullthrough/internal/durable"
+)
+
+// smallContent is up to which size content is gathered in memory, so that its
+// file is written in one go.
+const smallContent = 64 << 10
+
+// Create implements [Content].
+func (d *Dir) Create(ctx context.Context, repo string, want Info) (Writer, error) {
+	if err := checkInfo(ctx, repo, want); err != nil {
+		return nil, err
+	}
+	if err := d.room(); err != nil {
+		return nil, err
+	}
+	c, err := contentOf(want.Digest)
+	if err != nil {
+		return nil, err
+	}
+	w := &dirWriter{d: d, repo: repo, want: want, c: c}
+	if 0 < want.Size && want.Size <= smallContent {
+		w.small = make([]byte, 0, want.Size)
+	}
+	return w, nil
+}
+
+type dirWriter struct {
+	d     *Dir
+	repo  string
+	want  Info
+	c     content
+	small []byte   // what was written, as long as it is little
+	file  *os.File // then: a temporary file
+	n     int64
+	over  bool
+}
+
+func (w *dirWriter) Write(p []byte) (int, error) {
+	if w.over {
+		return 0, errClosed
+	}
+	if w.want.Size >= 0 && w.n+int64(len(p)) > w.want.Size {
+		return 0, sizeError(w.want.Size, w.n+int64(len(p)))
+	}
+	if w.file == nil {
+		if w.n+int64(len(p)) <= smallContent {
+			w.small = append(w.small, p...)
+			w.n += int64(len(p))
+			return len(p), nil
+		}
+		if err := w.spill(); err != nil {
+			return 0, w.d.wrap("write", w.repo, w.c, err)
+		}
+	}
+	if err := w.d.disk.Writing(w.file); err != nil {
+		return 0, w.d.wrap("write", w.repo, w.c, err)
+	}
+	n, err := w.file.Write(p)
+	w.n += int64(n)
+	return n, w.d.wrap("write", w.repo, w.c, err)
+}
+
+func (w *dirWriter) spill() (err error) {
+	if w.file, err = w.d.disk.CreateTemp(); err != nil {
+		return err
+	}
+	_, err = w.file.Write(w.small)
+	w.small = nil
+	return err
+}
+
+func (w *dirWriter) Commit(ctx context.Context) error {
+	if w.over {
+		return errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if w.want.Size >= 0 && w.n != w.want.Size {
+		return sizeError(w.want.Size, w.n)
+	}
+	if w.file != nil {
+		if err := w.d.disk.Sync(w.file); err != nil {
+			return w.d.wrap("commit", w.repo, w.c, err)
+		}
+	}
+	err := w.d.commit(w.repo, w.c, linked(w.want, w.n), func(path string) error {
+		if w.file == nil {
+			return w.d.writeSmall(path, w.small)
+		}
+		return w.d.disk.Rename(w.file.Name(), path)
+	})
+	if err != nil {
+		return err
+	}
+	w.over = true
+	if w.file != nil {
+		w.file.Close() // nothing is left to fail: the bytes are synced
+	}
+	return nil
+}
+
+func (w *dirWriter) Close() error {
+	if w.over {
+		return nil
+	}
+	w.over, w.small = true, nil
+	if w.file == nil {
+		return nil
+	}
+	w.file.Close()
+	return w.d.wrap("close", w.repo, w.c, w.d.disk.Remove(w.file.Name()))
+}
+
+// commit lets place put the bytes in their place, and links them.
+func (d *Dir) commit(repo string, c content, info Info, place func(path string) error) error {
+	d.sweep.RLock()
+	defer d.sweep.RUnlock()
+	d.noteLinked(c)
+	path := d.blobPath(c)
+	err := d.at(repo, d.blobFolder(c), func() error { return place(path) })
+	if err == nil {
+		err = d.link(repo, c, info)
+	}
+	return d.wrap("commit", repo, c, err)
+}
+
+// writeSmall writes a file unless it is there with these very bytes. It does
+// not believe what it has not read: a new copy repairs a damaged one.
+func (d *Dir) writeSmall(path string, data []byte) error {
+	if f, size, err := durable.OpenRead(path); err == nil {
+		same := false
+		if size == int64(len(data)) {
+			old := make([]byte, size)
+			_, err := io.ReadFull(f, old)
+			same = err == nil && bytes.Equal(old, data)
+		}
+		f.Close()
+		if same {
+			return nil
+		}
+	}
+	return d.disk.WriteFile(path, data, true)
+}

@@ -1,0 +1,369 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// memEntry is what a link, a tag or a record counts beside its bytes.
+const memEntry = 512
+
+// Mem keeps everything in memory, for tests and for caches that may forget. It
+// has every optional ability; what [Checkpointer.Keep] leaves lasts as long as
+// the Mem. The zero value works; it must not be copied. It is safe for
+// concurrent use.
+//
+// Nothing that was committed is evicted: a manifest is there only together with
+// all it names, so one piece cannot go alone. A full Mem drops kept spools, then
+// answers [ErrFull]; it still reads.
+type Mem struct {
+	// MaxBytes is how much it holds, spools and some overhead for each link, tag
+	// and record included. If zero, 1 GiB; negative: no limit.
+	MaxBytes int64
+
+	mu      sync.RWMutex
+	used    int64
+	blobs   map[digest.Digest]*memBlob
+	repos   map[string]*memRepo
+	spools  map[spoolKey]*memSpool // open, or nil
+	kept    map[spoolKey]*memKept
+	records map[string]map[string][]byte
+}
+
+// memBlob is content that at least one repository links.
+type memBlob struct {
+	data    *chunks
+	origins map[string]int // links by origin
+}
+
+type memRepo struct {
+	content map[digest.Digest]Info
+	tags    map[string]Tag
+}
+
+// grow accounts for n more bytes. m.mu is held.
+func (m *Mem) grow(n int64) error {
+	limit := m.MaxBytes
+	if limit == 0 {
+		limit = 1 << 30
+	}
+	for key, k := range m.kept {
+		if n <= 0 || limit < 0 || m.used+n <= limit {
+			break
+		}
+		m.used -= k.data.paid // unfinished work goes before anything finished
+		delete(m.kept, key)
+	}
+	if n > 0 && limit >= 0 && m.used+n > limit {
+		return fmt.Errorf("%w: %d of %d bytes are in use", ErrFull, m.used, limit)
+	}
+	m.used += n
+	return nil
+}
+
+// pay is grow for who does not hold m.mu.
+func (m *Mem) pay(n int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.grow(n)
+}
+
+// release gives back what chunks paid.
+func (m *Mem) release(c *chunks) {
+	c.seal()
+	_ = m.pay(-c.paid)
+}
+
+// repo returns a repository; nil if it is not there and create is false.
+func (m *Mem) repo(name string, create bool) *memRepo {
+	r := m.repos[name]
+	if r == nil && create {
+		r = &memRepo{content: make(map[digest.Digest]Info), tags: make(map[string]Tag)}
+		if m.repos == nil {
+			m.repos = make(map[string]*memRepo)
+		}
+		m.repos[name] = r
+	}
+	return r
+}
+
+// prune forgets a repository that has nothing. m.mu is held.
+func (m *Mem) prune(name string) {
+	if r := m.repos[name]; r != nil && len(r.content) == 0 && len(r.tags) == 0 {
+		delete(m.repos, name)
+	}
+}
+
+// Stat implements [Content].
+func (m *Mem) Stat(ctx context.Context, repo string, d digest.Digest) (Info, error) {
+	info, _, err := m.find(ctx, repo, d)
+	return info, err
+}
+
+// Open implements [Content]. The reader is an [io.WriterTo].
+func (m *Mem) Open(ctx context.Context, repo string, d digest.Digest) (Info, io.ReadSeekCloser, error) {
+	info, data, err := m.find(ctx, repo, d)
+	if err != nil {
+		return Info{}, nil, err
+	}
+	return info, &chunkReader{c: data}, nil
+}
+
+func (m *Mem) find(ctx context.Context, repo string, d digest.Digest) (Info, *chunks, error) {
+	if err := checkContent(ctx, repo, d); err != nil {
+		return Info{}, nil, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if r := m.repos[repo]; r != nil {
+		if info, ok := r.content[d]; ok {
+			info.Annotations = maps.Clone(info.Annotations)
+			return info, m.blobs[d].data, nil
+		}
+	}
+	return Info{}, nil, ErrNotFound
+}
+
+// checkContent checks what every call about content brings.
+func checkContent(ctx context.Context, repo string, d digest.Digest) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, _, err := checkDigest(d); err != nil {
+		return err
+	}
+	return checkRepository(repo)
+}
+
+// checkInfo checks what is about to be written or linked.
+func checkInfo(ctx context.Context, repo string, want Info) error {
+	if err := checkContent(ctx, repo, want.Digest); err != nil {
+		return err
+	}
+	if want.Subject != "" {
+		if _, _, err := checkDigest(want.Subject); err != nil {
+			return fmt.Errorf("subject: %w", err)
+		}
+	}
+	return checkSource(want.Source)
+}
+
+// linked returns what the store keeps of want: see [Info].
+func linked(want Info, size int64) Info {
+	got := Info{Source: want.Source}
+	got.Digest, got.Size = want.Digest, size
+	if !IsManifest(want.MediaType) {
+		got.MediaType = blobMediaType
+		return got
+	}
+	got.MediaType, got.ArtifactType = want.MediaType, want.ArtifactType
+	got.Annotations = maps.Clone(want.Annotations)
+	got.Subject = want.Subject
+	return got
+}
+
+// blobMediaType is what everything that is no manifest reads back as.
+const blobMediaType = "application/octet-stream"
+
+// Create implements [Content].
+func (m *Mem) Create(ctx context.Context, repo string, want Info) (Writer, error) {
+	if err := checkInfo(ctx, repo, want); err != nil {
+		return nil, err
+	}
+	if err := m.room(max(want.Size, 0)); err != nil {
+		return nil, err
+	}
+	return &memWriter{m: m, repo: repo, want: want, data: &chunks{max: want.Size, pay: m.pay}}, nil
+}
+
+// room tells early that n bytes have none.
+func (m *Mem) room(n int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.grow(n + memEntry); err != nil {
+		return err
+	}
+	return m.grow(-n - memEntry)
+}
+
+type memWriter struct {
+	m    *Mem
+	repo string
+	want Info
+	data *chunks // nil: committed or closed
+	n    int64
+}
+
+func (w *memWriter) Write(p []byte) (int, error) {
+	if w.data == nil {
+		return 0, errClosed
+	}
+	n, err := w.data.WriteAt(p, w.n)
+	w.n += int64(n)
+	return n, err
+}
+
+func (w *memWriter) Commit(ctx context.Context) error {
+	if w.data == nil {
+		return errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if w.want.Size >= 0 && w.n != w.want.Size {
+		return sizeError(w.want.Size, w.n)
+	}
+	if err := w.m.commit(w.repo, w.want, w.data); err != nil {
+		return err
+	}
+	w.data = nil
+	return nil
+}
+
+func (w *memWriter) Close() error {
+	if w.data != nil {
+		w.m.release(w.data)
+		w.data = nil
+	}
+	return nil
+}
+
+// commit links data, or what is there already, in repo.
+func (m *Mem) commit(repo string, want Info, data *chunks) error {
+	data.seal()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.blobs[want.Digest]
+	if b == nil {
+		b = &memBlob{data: data, origins: make(map[string]int)}
+	}
+	if err := m.link(repo, linked(want, data.size), b); err != nil {
+		return err
+	}
+	if b.data != data {
+		return m.grow(-data.paid)
+	}
+	return nil
+}
+
+// link links b in repo. m.mu is held.
+func (m *Mem) link(repo string, info Info, b *memBlob) error {
+	r := m.repos[repo]
+	var old Info
+	var again bool
+	if r != nil {
+		old, again = r.content[info.Digest]
+	}
+	if again && IsManifest(old.MediaType) && !IsManifest(info.MediaType) {
+		return nil // once a manifest, always one
+	}
+	if !again {
+		if err := m.grow(memEntry); err != nil {
+			return err
+		}
+	}
+	m.repo(repo, true).content[info.Digest] = info
+	b.origins[info.Origin()]++
+	if again {
+		b.drop(old.Origin())
+	}
+	if m.blobs == nil {
+		m.blobs = make(map[digest.Digest]*memBlob)
+	}
+	m.blobs[info.Digest] = b
+	return nil
+}
+
+func (b *memBlob) drop(origin string) {
+	if b.origins[origin]--; b.origins[origin] <= 0 {
+		delete(b.origins, origin)
+	}
+}
+
+// Adopt implements [Content]. [ErrSize] if want.Size is known and wrong.
+func (m *Mem) Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context) error) error {
+	if err := checkInfo(ctx, repo, want); err != nil {
+		return err
+	}
+	m.mu.RLock()
+	_, err := m.adoptable(want)
+	m.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	if err := allowed(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, err := m.adoptable(want) // it may have gone meanwhile
+	if err != nil {
+		return err
+	}
+	return m.link(repo, linked(want, b.data.size), b)
+}
+
+func (m *Mem) adoptable(want Info) (*memBlob, error) {
+	b := m.blobs[want.Digest]
+	if b == nil || b.origins[want.Origin()] == 0 {
+		return nil, ErrNotFound
+	}
+	if want.Size >= 0 && want.Size != b.data.size {
+		return nil, sizeError(want.Size, b.data.size)
+	}
+	return b, nil
+}
+
+// Tag implements [Tags].
+func (m *Mem) Tag(ctx context.Context, repo, tag string) (Tag, error) {
+	if err := checkTagged(ctx, repo, tag); err != nil {
+		return Tag{}, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if r := m.repos[repo]; r != nil {
+		if t, ok := r.tags[tag]; ok {
+			t.Annotations = maps.Clone(t.Annotations)
+			return t, nil
+		}
+	}
+	return Tag{}, ErrNotFound
+}
+
+// SetTag implements [Tags].
+func (m *Mem) SetTag(ctx context.Context, repo, tag string, t Tag) error {
+	if err := checkTagged(ctx, repo, tag); err != nil {
+		return err
+	}
+	if err := checkTagValue(t); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t = storedTag(t)
+	var old Tag
+	var again bool
+	if r := m.repos[repo]; r != nil {
+		old, again = r.tags[tag]
+	}
+	if again {
+		if done, err := compareTags(old, t); done {
+			return err
+		}
+	} else if err := m.grow(memEntry); err != nil {
+		return err
+	}
+	m.repo(repo, true).tags[tag] = t
+	return nil
+}
+
+func sizeError(want, got int64) error {
+	return fmt.Errorf("%w: %d bytes, announced were %d", ErrSize, got, want)
+}
+
+var _ = []any{Store(&Mem{}), Spooler(&Mem{}), Records(&Mem{}), Deleter(&Mem{}), Lister(&Mem{})}

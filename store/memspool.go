@@ -1,0 +1,194 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// spoolKey is what there is one unfinished content for.
+type spoolKey struct {
+	repo, origin string
+	digest       digest.Digest
+}
+
+func keyOf(repo string, want Info) spoolKey {
+	return spoolKey{repo: repo, origin: want.Origin(), digest: want.Digest}
+}
+
+func (k spoolKey) busy() error {
+	return fmt.Errorf("store: %s of %s is being written in %s already", k.digest, k.origin, k.repo)
+}
+
+// fill completes what Commit got with what Spool was asked for.
+func (k spoolKey) fill(got, want Info) (Info, error) {
+	if got.Digest == "" {
+		got.Digest = want.Digest
+	}
+	if got.Source == "" {
+		got.Source = want.Source
+	}
+	if got.Digest != k.digest || got.Origin() != k.origin {
+		return Info{}, fmt.Errorf("store: a spool for %s of %s cannot be committed as %s of %s", k.digest, k.origin, got.Digest, got.Origin())
+	}
+	if want.Size >= 0 && got.Size >= 0 && got.Size != want.Size {
+		return Info{}, sizeError(want.Size, got.Size)
+	}
+	if got.Size < 0 {
+		got.Size = want.Size
+	}
+	return got, nil
+}
+
+// checkProgress refuses a checkpoint that cannot be true.
+func checkProgress(p Progress, written int64) error {
+	if p.Front < 0 || p.Front > written || p.Size >= 0 && p.Front > p.Size {
+		return fmt.Errorf("store: a checkpoint for %d bytes, %d are written of %d", p.Front, written, p.Size)
+	}
+	return nil
+}
+
+// memKept is a spool between Keep and the next Spool call.
+type memKept struct {
+	data *chunks
+	p    Progress
+}
+
+// Spool implements [Spooler].
+func (m *Mem) Spool(ctx context.Context, repo string, want Info) (Spool, error) {
+	if err := checkInfo(ctx, repo, want); err != nil {
+		return nil, err
+	}
+	key := keyOf(repo, want)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.spools[key] != nil {
+		return nil, key.busy()
+	}
+	s := &memSpool{m: m, key: key, repo: repo, want: want}
+	if k := m.kept[key]; k != nil {
+		delete(m.kept, key)
+		s.data, s.had, s.vouched = k.data, k.p, k.p
+	} else {
+		need := max(want.Size, 0) + memEntry
+		if err := m.grow(need); err != nil {
+			return nil, err
+		}
+		m.used -= need
+		s.data = &chunks{max: want.Size, pay: m.pay}
+	}
+	if m.spools == nil {
+		m.spools, m.kept = make(map[spoolKey]*memSpool), make(map[spoolKey]*memKept)
+	}
+	m.spools[key] = s
+	return s, nil
+}
+
+type memSpool struct {
+	m    *Mem
+	key  spoolKey
+	repo string
+	want Info
+	data *chunks
+	had  Progress
+
+	mu        sync.Mutex
+	vouched   Progress
+	committed bool
+	closed    bool
+}
+
+func (s *memSpool) WriteAt(p []byte, off int64) (int, error) { return s.data.WriteAt(p, off) }
+
+func (s *memSpool) Open() (io.ReadSeekCloser, error) { return &chunkReader{c: s.data}, nil }
+
+func (s *memSpool) Commit(ctx context.Context, got Info) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	got, err := s.key.fill(got, s.want)
+	if err != nil {
+		return err
+	}
+	if err := checkInfo(ctx, s.repo, got); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.committed {
+		return errClosed
+	}
+	if n := s.data.length(); got.Size >= 0 && n != got.Size {
+		return sizeError(got.Size, n)
+	}
+	if err := s.m.commit(s.repo, got, s.data); err != nil {
+		return err
+	}
+	s.committed = true
+	return nil
+}
+
+// Progress implements [Checkpointer].
+func (s *memSpool) Progress() Progress { return s.had }
+
+// Checkpoint implements [Checkpointer].
+func (s *memSpool) Checkpoint(p Progress) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.committed {
+		return errClosed
+	}
+	if err := checkProgress(p, s.data.length()); err != nil {
+		return err
+	}
+	p.Hash = slices.Clone(p.Hash)
+	s.vouched = p
+	return nil
+}
+
+// Keep implements [Checkpointer].
+func (s *memSpool) Keep() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	if s.committed || s.vouched.Front == 0 {
+		return s.close()
+	}
+	// What is beyond the front is given up; its readers keep it.
+	kept := &memKept{data: s.data.prefix(s.vouched.Front), p: s.vouched}
+	s.data.seal()
+	s.closed = true
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	s.m.used += kept.data.paid - s.data.paid
+	s.m.kept[s.key] = kept
+	delete(s.m.spools, s.key)
+	return nil
+}
+
+func (s *memSpool) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.close()
+}
+
+// close is Close with s.mu held.
+func (s *memSpool) close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if !s.committed {
+		s.m.release(s.data)
+	}
+	s.m.mu.Lock()
+	delete(s.m.spools, s.key)
+	s.m.mu.Unlock()
+	return nil
+}
