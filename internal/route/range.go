@@ -7,85 +7,105 @@ import (
 )
 
 var (
-	// ErrRange reports a Range header that cannot be read, or asks for so many
-	// pieces that it is no honest wish; it is to be ignored (RFC 9110, 14.2).
-	ErrRange = errors.New("route: the range cannot be read")
-	// ErrUnsatisfiable reports ranges that all lie outside of the content.
-	ErrUnsatisfiable = errors.New("route: the range lies outside of the content")
+	// ErrRange reports a Range header that is to be ignored: not of this
+	// grammar, of another unit, or asking for more than there is.
+	ErrRange = errors.New("route: this Range header is ignored")
+	// ErrUnsatisfiable reports a Range header that asks only for what lies
+	// beyond the end: 416.
+	ErrUnsatisfiable = errors.New("route: the range cannot be satisfied")
 )
 
-const maxRanges = 64
+// MaxRanges is how many ranges one request may have.
+const MaxRanges = 64
 
-// Range is a piece of content, in bytes.
+// Range is a piece of a blob. Length is never 0.
 type Range struct{ Start, Length int64 }
 
-// ParseRange parses a Range header (RFC 9110, 14.1) for content of that size.
-// Ranges outside of the content are left out; [ErrUnsatisfiable] if none is
-// left.
+// ParseRange reads a Range header (RFC 9110, 14.2) for content of that size, in
+// the order of the header. No ranges and no error mean everything: there is no
+// header, or nothing to choose from. A header with more than [MaxRanges], or
+// whose ranges overlap so that they add up to more than the whole, is ignored:
+// it could only make the answer dearer.
 func ParseRange(header string, size int64) ([]Range, error) {
-	list, ok := strings.CutPrefix(header, "bytes=")
-	if !ok || strings.Count(list, ",") >= maxRanges {
+	if header == "" {
+		return nil, nil
+	}
+	unit, list, ok := strings.Cut(header, "=")
+	if !ok || !strings.EqualFold(strings.TrimSpace(unit), "bytes") || size < 0 {
+		return nil, ErrRange
+	}
+	if strings.Count(list, ",") >= MaxRanges {
 		return nil, ErrRange
 	}
 	var ranges []Range
 	var sum int64
-	outside := false
-	for part := range strings.SplitSeq(list, ",") {
-		part = strings.Trim(part, " \t")
-		if part == "" {
-			continue
+	some := false
+	for spec := range strings.SplitSeq(list, ",") {
+		spec = strings.Trim(spec, " \t")
+		if spec == "" {
+			continue // the grammar of lists allows it
 		}
-		r, inside, err := parseOne(part, size)
+		some = true
+		r, err := parseSpec(spec, size)
 		if err != nil {
 			return nil, err
 		}
-		if !inside {
-			outside = true
+		if r.Length == 0 {
 			continue
 		}
-		ranges = append(ranges, r)
+		if r.Length > size-sum {
+			return nil, ErrRange
+		}
 		sum += r.Length
+		ranges = append(ranges, r)
 	}
 	switch {
-	case len(ranges) == 0 && outside:
-		return nil, ErrUnsatisfiable
-	case len(ranges) == 0, len(ranges) > 1 && sum > size:
+	case !some:
 		return nil, ErrRange
+	case ranges == nil && size > 0:
+		return nil, ErrUnsatisfiable
 	}
+	// Of nothing every range is beyond the end, but clients that put a Range on
+	// everything are better served with 200 and no bytes.
 	return ranges, nil
 }
 
-func parseOne(part string, size int64) (r Range, inside bool, err error) {
-	first, last, ok := strings.Cut(part, "-")
+// parseSpec reads one range. Length 0: it lies beyond the end.
+func parseSpec(spec string, size int64) (Range, error) {
+	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
-		return r, false, ErrRange
+		return Range{}, ErrRange
 	}
 	if first == "" {
-		n, err := number(last)
+		n, err := position(last)
 		if err != nil {
-			return r, false, err
+			return Range{}, err
 		}
 		n = min(n, size)
-		return Range{size - n, n}, n > 0, nil
+		return Range{Start: size - n, Length: n}, nil
 	}
-	start, err := number(first)
+	start, err := position(first)
 	if err != nil {
-		return r, false, err
+		return Range{}, err
 	}
 	end := size - 1
 	if last != "" {
-		e, err := number(last)
-		if err != nil || e < start {
-			return r, false, ErrRange
+		n, err := position(last)
+		if err != nil || n < start {
+			return Range{}, ErrRange
 		}
-		end = min(end, e)
+		end = min(end, n)
 	}
-	return Range{start, end - start + 1}, start < size, nil
+	if start >= size {
+		return Range{}, nil
+	}
+	return Range{Start: start, Length: end - start + 1}, nil
 }
 
-// number parses digits only; one that is too large is as large as can be.
-func number(s string) (int64, error) {
-	if s == "" || len(s) > 32 {
+// position reads digits. What does not fit is the largest there is, which is
+// beyond every end.
+func position(s string) (int64, error) {
+	if s == "" {
 		return 0, ErrRange
 	}
 	for i := range len(s) {
@@ -93,9 +113,6 @@ func number(s string) (int64, error) {
 			return 0, ErrRange
 		}
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		n = 1<<63 - 1
-	}
+	n, _ := strconv.ParseInt(s, 10, 64) // MaxInt64 if it does not fit
 	return n, nil
 }

@@ -1,11 +1,10 @@
-// Package route is the one parser of what clients write in a URL: paths of the
-// OCI distribution API, names, tags, digests, and Range headers.
+// Package route reads what clients ask for: the paths of the distribution API
+// and the Range header. It is the only place that takes them apart.
 package route
 
 import (
-	_ "crypto/sha256" // digests of these algorithms only validate if they are linked
-	_ "crypto/sha512"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -13,136 +12,176 @@ import (
 	"oras.land/oras-go/v2/registry"
 )
 
-// Kind is what a path is about.
+var (
+	// ErrPath reports a path that is none of the distribution API.
+	ErrPath = errors.New("route: not a path of the distribution API")
+	// ErrName reports a repository name that is not valid.
+	ErrName = errors.New("route: invalid repository name")
+	// ErrDigest reports a digest that is not valid, or whose algorithm is
+	// neither sha256 nor sha512.
+	ErrDigest = errors.New("route: invalid digest")
+	// ErrTag reports a tag that cannot exist.
+	ErrTag = errors.New("route: invalid tag")
+)
+
+// MaxName is the length of the longest repository name.
+const MaxName = 255
+
+// Kind says what a path is about.
 type Kind int
 
-// The kinds of paths. Other is a path that the API does not have.
 const (
-	Other     Kind = iota
+	// Unknown is a path of no known kind.
+	Unknown   Kind = iota
 	Ping           // /v2/
 	Catalog        // /v2/_catalog
-	Manifest       // /v2/NAME/manifests/REFERENCE
+	Manifest       // /v2/NAME/manifests/TAG and /v2/NAME/manifests/DIGEST
 	Blob           // /v2/NAME/blobs/DIGEST
+	Upload         // /v2/NAME/blobs/uploads/ and below
 	Tags           // /v2/NAME/tags/list
 	Referrers      // /v2/NAME/referrers/DIGEST
-	Upload         // /v2/NAME/blobs/uploads/...
 )
 
-var (
-	// ErrPath reports a path that the API does not have.
-	ErrPath = errors.New("route: no such path")
-	// ErrName reports a repository name that is not valid.
-	ErrName = errors.New("route: repository name is not valid")
-	// ErrDigest reports a digest that is malformed or of an algorithm other
-	// than sha256 and sha512.
-	ErrDigest = errors.New("route: digest is not valid")
-	// ErrTag reports a tag that cannot exist.
-	ErrTag = errors.New("route: tag is not valid")
-)
-
-// Longest repository name that is accepted, in bytes.
-const maxName = 255
-
-// Request is a parsed path.
+// Request is a path taken apart. Its texts share memory with the path.
 type Request struct {
-	Kind       Kind
-	Repository string        // empty for Ping, Catalog and Other
-	Reference  string        // tag or digest as it is written
-	Digest     digest.Digest // if the reference is one
+	Kind Kind
+	// Repository is the name as it was asked for. With an error it is set only
+	// if the name itself is valid.
+	Repository string
+	// Reference is the last part of the path of a manifest, blob or referrer
+	// list, valid or not.
+	Reference string
+	// Digest is Reference if that is a valid digest.
+	Digest digest.Digest
 }
 
-// Parse parses a path. With an error, Kind and Repository are set as far as they
-// are known.
+// Parse takes the path of u apart. The errors are [ErrPath], [ErrName],
+// [ErrDigest] and [ErrTag]; the request holds what is known nevertheless.
+// Escapes are undone once, but an escaped slash is refused: what is one segment
+// for a proxy in front of us must not be two for us. Dot segments and empty
+// ones are in no grammar.
 func Parse(u *url.URL) (Request, error) {
-	path := u.Path
-	if u.RawPath != "" { // an escaped slash or dot is part of no name
-		path = u.RawPath
+	if escapedSlash(u.RawPath) {
+		return Request{}, fmt.Errorf("%w: escaped slash", ErrPath)
 	}
-	rest, ok := strings.CutPrefix(path, "/v2")
-	switch {
-	case !ok:
+	rest, ok := strings.CutPrefix(u.Path, "/v2")
+	if !ok || rest != "" && rest[0] != '/' {
 		return Request{}, ErrPath
-	case rest == "" || rest == "/":
+	}
+	switch rest {
+	case "", "/":
 		return Request{Kind: Ping}, nil
-	case rest == "/_catalog":
+	case "/_catalog":
 		return Request{Kind: Catalog}, nil
-	case rest[0] != '/':
-		return Request{}, ErrPath
 	}
-	r, err := split(rest[1:])
-	if err != nil {
-		return r, err
+	name, keyword, reference := split(rest[1:])
+	r := Request{Kind: keyword, Reference: reference}
+	if keyword == Unknown {
+		return r, ErrPath
 	}
-	if !validName(r.Repository) {
-		return Request{Kind: r.Kind, Reference: r.Reference}, ErrName
+	if !ValidName(name) {
+		return r, ErrName
 	}
-	if r.Kind == Tags || r.Kind == Upload {
-		return r, nil
-	}
-	r.Digest, err = reference(r.Reference)
-	if err == nil && r.Digest == "" && r.Kind != Manifest {
-		err = ErrDigest
-	}
-	return r, err
+	r.Repository = name
+	return r, r.check()
 }
 
-// split finds the last keyword: a repository name may hold keywords too.
-func split(path string) (Request, error) {
+// check validates the reference.
+func (r *Request) check() error {
+	switch {
+	case r.Kind == Tags || r.Kind == Upload:
+		return nil
+	case r.Kind == Manifest && strings.IndexByte(r.Reference, ':') < 0:
+		if (registry.Reference{Reference: r.Reference}).ValidateReferenceAsTag() != nil {
+			return ErrTag
+		}
+		return nil
+	case !validDigest(r.Reference):
+		return ErrDigest
+	}
+	r.Digest = digest.Digest(r.Reference)
+	return nil
+}
+
+// split finds the last keyword: names may hold segments that are called
+// manifests, blobs or tags.
+func split(path string) (name string, kind Kind, reference string) {
+	if name, ok := cutSuffix(path, "tags/list"); ok {
+		return name, Tags, ""
+	}
+	if name, ok := cutSuffix(path, "blobs/uploads"); ok {
+		return name, Upload, ""
+	}
+	before, last := cutLast(path)
+	if name, ok := cutSuffix(before, "blobs/uploads"); ok {
+		return name, Upload, ""
+	}
+	name, keyword := cutLast(before)
+	switch keyword {
+	case "manifests":
+		return name, Manifest, last
+	case "blobs":
+		return name, Blob, last
+	case "referrers":
+		return name, Referrers, last
+	}
+	return "", Unknown, ""
+}
+
+// cutSuffix removes whole segments from the end of a path.
+func cutSuffix(path, segments string) (before string, ok bool) {
+	before, ok = strings.CutSuffix(path, segments)
+	if !ok || before == "" {
+		return "", ok
+	}
+	return strings.CutSuffix(before, "/")
+}
+
+// cutLast removes the last segment of a path.
+func cutLast(path string) (before, last string) {
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 {
-		return Request{}, ErrPath
+		return "", path
 	}
-	head, last := path[:i], path[i+1:]
-	if name, ok := strings.CutSuffix(head, "/tags"); ok && last == "list" {
-		return Request{Kind: Tags, Repository: name}, nil
-	}
-	for _, k := range [...]struct {
-		suffix string
-		kind   Kind
-	}{{"/manifests", Manifest}, {"/blobs", Blob}, {"/referrers", Referrers}} {
-		name, ok := strings.CutSuffix(head, k.suffix)
-		if !ok {
-			continue
-		}
-		if k.kind == Blob && last == "uploads" {
-			return Request{Kind: Upload, Repository: name}, nil
-		}
-		return Request{Kind: k.kind, Repository: name, Reference: last}, nil
-	}
-	if name, _, ok := strings.Cut(path, "/blobs/uploads/"); ok {
-		return Request{Kind: Upload, Repository: name}, nil
-	}
-	return Request{}, ErrPath
+	return path[:i], path[i+1:]
 }
 
-func validName(name string) bool {
-	return len(name) <= maxName && registry.Reference{Registry: "local", Repository: name}.ValidateRepository() == nil
+// ValidName reports whether a repository name is valid.
+func ValidName(name string) bool {
+	return len(name) <= MaxName && (registry.Reference{Repository: name}).ValidateRepository() == nil
 }
 
-// reference parses a tag or a digest.
-func reference(s string) (digest.Digest, error) {
-	if !strings.ContainsRune(s, ':') {
-		if (registry.Reference{Registry: "local", Repository: "r", Reference: s}).ValidateReferenceAsTag() != nil {
-			return "", ErrTag
+// validDigest is stricter than digest.Validate, which accepts every algorithm
+// that happens to be linked.
+func validDigest(s string) bool {
+	hex, ok := strings.CutPrefix(s, "sha256:")
+	length := 64
+	if !ok {
+		if hex, ok = strings.CutPrefix(s, "sha512:"); !ok {
+			return false
 		}
-		return "", nil
+		length = 128
 	}
-	d := digest.Digest(s)
-	if d.Validate() != nil {
-		return "", ErrDigest
+	if len(hex) != length {
+		return false
 	}
-	switch d.Algorithm() {
-	case digest.SHA256, digest.SHA512:
-		return d, nil
+	for i := range len(hex) {
+		if c := hex[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
 	}
-	return "", ErrDigest
+	return true
 }
 
-// Reference checks a repository name and a reference that do not come from a
-// path. The digest is empty if the reference is a tag.
-func Reference(repository, ref string) (digest.Digest, error) {
-	if !validName(repository) {
-		return "", ErrName
+// escapedSlash looks for %2F. The raw path is empty unless the path holds
+// escapes that are not the usual ones.
+func escapedSlash(raw string) bool {
+	for raw != "" {
+		_, after, found := strings.Cut(raw, "%2")
+		if found && after != "" && (after[0] == 'F' || after[0] == 'f') {
+			return true
+		}
+		raw = after
 	}
-	return reference(ref)
+	return false
 }

@@ -1,0 +1,165 @@
+package rule
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/pullthrough/pullthrough/auth"
+)
+
+// Policy says what an upstream wants of a rule's authenticator.
+type Policy int
+
+const (
+	// AuthOptional lets a rule be anonymous or not.
+	AuthOptional Policy = iota
+	// AuthRequired refuses rules without an authenticator.
+	AuthRequired
+	// AuthForbidden refuses rules with one.
+	AuthForbidden
+)
+
+// String names the policy as ACR's documentation does.
+func (p Policy) String() string {
+	switch p {
+	case AuthRequired:
+		return "required"
+	case AuthForbidden:
+		return "unauthenticated only"
+	}
+	return "optional"
+}
+
+// Upstream is a line of a [Table].
+type Upstream struct {
+	// Host is a canonical host, or "*." and a suffix. The star stands for
+	// exactly one label.
+	Host string
+	// Auth is what rules for the host must have.
+	Auth Policy
+}
+
+// Table lists upstreams that rules may name. To allow more than ACR does,
+// append to [ACR]'s.
+type Table []Upstream
+
+// ACR returns the upstreams that Azure Container Registry's artifact cache
+// supports, in a table of the caller's own.
+func ACR() Table {
+	return Table{
+		{"docker.io", AuthRequired},
+		{"dhi.io", AuthRequired},
+		{"*.azurecr.io", AuthRequired},
+		{"*.azurecr.cn", AuthRequired},
+		{"*.azurecr.us", AuthRequired},
+		{"*.azurecr.de", AuthRequired},
+		{"mcr.microsoft.com", AuthForbidden},
+		{"public.ecr.aws", AuthForbidden},
+		{"ghcr.io", AuthOptional},
+		{"quay.io", AuthOptional},
+		{"registry.k8s.io", AuthOptional},
+		{"*.pkg.dev", AuthRequired},
+		{"gcr.io", AuthOptional},
+		{"eu.gcr.io", AuthOptional},
+		{"nvcr.io", AuthOptional},
+		{"registry.redhat.io", AuthRequired},
+		{"registry.access.redhat.com", AuthForbidden},
+	}
+}
+
+// Lookup returns the line of a canonical host: the one that names it, or else
+// the first whose pattern covers it.
+func (t Table) Lookup(host string) (Upstream, bool) {
+	for _, u := range t {
+		if u.Host == host {
+			return u, true
+		}
+	}
+	_, suffix, ok := strings.Cut(host, ".")
+	for _, u := range t {
+		if pattern, wild := strings.CutPrefix(u.Host, "*."); wild && ok && pattern == suffix {
+			return u, true
+		}
+	}
+	return Upstream{}, false
+}
+
+// hosts lists the table for an error.
+func (t Table) hosts() string {
+	names := make([]string, len(t))
+	for i, u := range t {
+		names[i] = u.Host
+	}
+	return strings.Join(names, ", ")
+}
+
+// registrySuffix returns the ACR domain that a canonical host lies in, of any
+// cloud and on any port, and whether there is one.
+func registrySuffix(host string) (string, bool) {
+	name := bare(host)
+	suffixes := []string{".azurecr.io", ".azurecr.cn", ".azurecr.us", ".azurecr.de"}
+	i := slices.IndexFunc(suffixes, func(s string) bool { return strings.HasSuffix(name, s) })
+	if i < 0 {
+		return "", false
+	}
+	return suffixes[i], true
+}
+
+// anonymous reports whether a rule proves nothing.
+func anonymous(a auth.Authenticator) bool {
+	switch a.(type) {
+	case nil, auth.Anonymous, *auth.Anonymous:
+		return true
+	}
+	return false
+}
+
+// checkUpstream applies the table, and the one law that holds without any:
+// an ACR never serves a rule that is anonymous.
+func (o *Options) checkUpstream(f *faults, host string, a auth.Authenticator) {
+	if t := o.table(); t != nil {
+		u, ok := t.Lookup(host)
+		if !ok {
+			f.add(CodeUpstreamNotSupported, "source", "%s", unsupported(t, host))
+			return
+		}
+		if u.Auth == AuthForbidden && !anonymous(a) {
+			f.add(CodeAnonymousOnly, "auth",
+				"Upstream '%s' supports unauthenticated pulls only. Please remove the credentials from cache rule.", host)
+		}
+		if u.Auth == AuthRequired && anonymous(a) {
+			f.needAuth(host)
+			return
+		}
+	}
+	if _, ok := registrySuffix(host); ok && anonymous(a) {
+		f.needAuth(host)
+	}
+}
+
+func (f *faults) needAuth(host string) {
+	_, acr := registrySuffix(host)
+	switch {
+	case onHub(host):
+		f.add(CodeDockerAuthentication, "auth", "Cannot create cache rule pointing to Docker Hub without credentials. "+
+			"Please add a credential set to cache rule. Learn more: https://aka.ms/acr/cache-auth")
+	case acr:
+		f.add(CodeUpstreamAuthentication, "auth", "Cannot create cache rule pointing to Azure Container Registry '%s' without credentials: "+
+			"a source registry does not allow anonymous pull. Please add a managed identity or a credential set to cache rule.", host)
+	default:
+		f.add(CodeUpstreamAuthentication, "auth", "Cannot create cache rule pointing to '%s' without credentials. "+
+			"Please add a credential set to cache rule.", host)
+	}
+}
+
+// unsupported is ACR's sentence, with a hint for names inside an ACR's domain
+// that are not its login server.
+func unsupported(t Table, host string) string {
+	text := "Unsupported upstream or login server '" + host + "' provided. " +
+		"Supported upstreams or login servers are: " + t.hosts() + "."
+	if suffix, ok := registrySuffix(host); ok {
+		name, _, _ := strings.Cut(host, ".")
+		text += " Data and regional endpoints are not login servers; use '" + name + suffix + "'."
+	}
+	return text
+}

@@ -1,0 +1,158 @@
+package rule
+
+import (
+	"strings"
+
+	"oras.land/oras-go/v2/registry"
+
+	"github.com/pullthrough/pullthrough/auth"
+)
+
+// maxName is the length of the longest repository name.
+const maxName = 255
+
+// Length of rule names: ours, and ACR's in strict mode and in JSON.
+const (
+	maxRuleName    = 50
+	minACRRuleName = 5
+)
+
+// validRepository reports whether a repository name is in the grammar.
+func validRepository(name string) bool {
+	return len(name) <= maxName && (registry.Reference{Repository: name}).ValidateRepository() == nil
+}
+
+// checkName checks a rule's name.
+func (f *faults) checkName(field, name string, strict bool) {
+	least := 1
+	if strict {
+		least = minACRRuleName
+	}
+	ok := len(name) >= least && len(name) <= maxRuleName
+	for i := range len(name) {
+		c := name[i]
+		ok = ok && (c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z')
+	}
+	if !ok {
+		f.add(CodeRuleName, field, "Cache rule name '%s' is invalid: %d to %d letters, digits and hyphens are allowed.", shorten(name), least, maxRuleName)
+	}
+}
+
+// pattern is a source's or target's repository part: a repository, or with wild
+// everything below base (everything at all if base is empty).
+type pattern struct {
+	base string
+	wild bool
+}
+
+// parsePattern reads REPOSITORY, PREFIX/* or *.
+func (f *faults) parsePattern(field, whole, text string) (p pattern, ok bool) {
+	switch {
+	case text == "*":
+		return pattern{wild: true}, true
+	case strings.HasSuffix(text, "/*"):
+		p = pattern{base: text[:len(text)-2], wild: true}
+	default:
+		p = pattern{base: text}
+	}
+	if strings.Contains(p.base, "*") {
+		f.add(CodeWildcard, field, "Invalid wildcard in '%s': only '*' and 'prefix/*' are allowed.", shorten(whole))
+		return p, false
+	}
+	if validRepository(p.base) {
+		return p, true
+	}
+	reason := ""
+	switch {
+	case p.base == "":
+		reason = "no repository"
+	case len(p.base) > maxName:
+		reason = "the name is too long"
+	case strings.Contains(p.base, "@"):
+		reason = "a digest is not allowed"
+	case strings.Contains(p.base, ":"):
+		reason = "a tag is not allowed"
+	case strings.ToLower(p.base) != p.base:
+		reason = "upper case is not allowed"
+	default:
+		reason = "the name is not valid"
+	}
+	f.add(CodeRepositoryName, field, "Repository names should follow the standardized docker repository naming conventions. "+
+		"All characters should be lowercase. For more information, please visit https://aka.ms/acr/cache. ('%s': %s)", shorten(whole), reason)
+	return p, false
+}
+
+// parseSource reads HOST/PATTERN. Whether the first segment is a host is
+// decided as docker does: it has a dot or a port, or is localhost.
+func (f *faults) parseSource(source string) (host string, p pattern, ok bool) {
+	if strings.Contains(source, "://") {
+		f.add(CodeLoginServer, "source", "Source '%s' must not have a scheme: HOST/REPOSITORY is expected.", shorten(source))
+		return "", p, false
+	}
+	first, rest, slash := strings.Cut(source, "/")
+	if first != "localhost" && !strings.ContainsAny(first, ".:[") || first == "." || first == ".." {
+		f.add(CodeLoginServer, "source",
+			"Source '%s' names no login server. Write it as LOGINSERVER/REPOSITORY, for Docker Hub as 'docker.io/%s'.", shorten(source), shorten(source))
+		return "", p, false
+	}
+	host, err := CanonicalHost(first)
+	if err != nil {
+		f.wrap(CodeLoginServer, "source", err)
+	}
+	if !slash {
+		f.add(CodeRepositoryName, "source", "Source '%s' names no repository.", shorten(source))
+		return "", p, false
+	}
+	p, ok = f.parsePattern("source", source, rest)
+	return host, p, ok && err == nil
+}
+
+// parse checks one rule by itself and takes it apart. Only without faults is
+// the entry to be used.
+func (o *Options) parse(r Rule) (*entry, error) {
+	f := &faults{rule: r.Name}
+	f.checkName("name", r.Name, o.Strict)
+	host, source, okSource := f.parseSource(r.Source)
+	target, okTarget := f.parsePattern("target", r.Target, r.Target)
+	if okSource && okTarget && source.wild != target.wild {
+		f.add(CodeWildcard, "target", "Source '%s' and target '%s' must both end in a wildcard, or neither.", r.Source, r.Target)
+	}
+	if okSource {
+		o.checkAuth(f, host, r.Auth)
+	}
+	if len(f.list) > 0 {
+		return nil, f.err()
+	}
+	e := &entry{rule: &r, host: host, source: source.base, target: target.base, wild: target.wild}
+	if !e.wild {
+		e.source = library(host, e.source)
+	}
+	return e, nil
+}
+
+// checkAuth checks whether a rule for host may have this authenticator. It
+// calls the embedder's code, so it must not be called with a lock held.
+func (o *Options) checkAuth(f *faults, host string, a auth.Authenticator) {
+	o.checkUpstream(f, host, a)
+	if c, ok := a.(auth.Checker); ok {
+		if err := c.Check(host); err != nil {
+			f.wrap(CodeAuthenticator, "auth", err)
+		}
+	}
+}
+
+// library completes the short names of Docker Hub.
+func library(host, repository string) string {
+	if onHub(host) && strings.IndexByte(repository, '/') < 0 {
+		return "library/" + repository
+	}
+	return repository
+}
+
+// shorten keeps what strangers wrote out of long log lines.
+func shorten(s string) string {
+	if len(s) > 300 {
+		return s[:300] + "..."
+	}
+	return s
+}
