@@ -1,0 +1,84 @@
+package upstreamtest
+
+import (
+	"net/http"
+	"time"
+)
+
+// Fault is what goes wrong. The first one that fits a request happens.
+type Fault struct {
+	// Method, Kind and Reference say which requests; empty: any. Kind is that
+	// of [Request], Reference a tag or digest, Repository a repository.
+	Method, Kind, Repository, Reference string
+	// Times is how often it happens; 0: always.
+	Times int
+
+	// Status answers with that status and an OCI error body.
+	Status int
+	// RetryAfter is the header of that name.
+	RetryAfter string
+	// Latency is waited before the header.
+	Latency time.Duration
+	// Hang sends nothing until the client leaves.
+	Hang bool
+	// Cut ends the connection after that many bytes of the body; 0: no. The
+	// Content-Length is the whole one.
+	Cut int64
+	// Stall stops sending after that many bytes until the client leaves.
+	Stall int64
+	// Flip inverts a bit of the byte at FlipAt of the content.
+	Flip   bool
+	FlipAt int64
+	// NoLength sends no Content-Length (and chunks).
+	NoLength bool
+	// WrongLength announces that many bytes more than there are, of the whole.
+	WrongLength int64
+	// IgnoreRange answers 200 with everything.
+	IgnoreRange bool
+	// ShiftRange answers with a range that begins that much later.
+	ShiftRange int64
+	// NoDigest leaves Docker-Content-Digest out.
+	NoDigest bool
+	// WrongDigest is sent as Docker-Content-Digest.
+	WrongDigest string
+	// ContentType is sent instead of the right one.
+	ContentType string
+	// Encoding is sent as Content-Encoding.
+	Encoding string
+	// Challenge is sent as WWW-Authenticate with 401.
+	Challenge string
+	// Redirect answers 307 to that URL.
+	Redirect string
+	// Do answers instead of everything else.
+	Do http.HandlerFunc
+
+	done int
+}
+
+// Fail adds a fault.
+func (r *Registry) Fail(f Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = append(r.faults, &f)
+}
+
+// Heal removes all faults.
+func (r *Registry) Heal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = nil
+}
+
+// fault finds what goes wrong with a request, nothing being the zero Fault.
+func (r *Registry) fault(q Request) Fault {
+	for _, f := range r.faults {
+		fits := (f.Method == "" || f.Method == q.Method) && (f.Kind == "" || f.Kind == q.Kind) &&
+			(f.Repository == "" || f.Repository == q.Repository) && (f.Reference == "" || f.Reference == q.Reference)
+		if !fits || f.Times > 0 && f.done >= f.Times || q.Kind == "token" && f.Kind != "token" {
+			continue
+		}
+		f.done++
+		return *f
+	}
+	return Fault{}
+}

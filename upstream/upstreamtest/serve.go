@@ -1,0 +1,353 @@
+package upstreamtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const chunk = 128 << 10
+
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
+	q := Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone()}
+	q.Kind, q.Repository, q.Reference = parse(req.URL.Path)
+	r.mu.Lock()
+	r.log = append(r.log, q)
+	r.open++
+	f := r.fault(q)
+	halted := r.halted
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.open--
+		r.mu.Unlock()
+	}()
+	r.inspect(q)
+	if f.Latency > 0 {
+		select {
+		case <-time.After(f.Latency):
+		case <-req.Context().Done():
+		}
+	}
+	switch {
+	case f.Do != nil:
+		f.Do(w, req)
+	case f.Hang:
+		select {
+		case <-req.Context().Done():
+		case <-halted:
+		}
+		panic(http.ErrAbortHandler)
+	case f.Challenge != "":
+		w.Header().Set("WWW-Authenticate", f.Challenge)
+		fail(w, http.StatusUnauthorized, "")
+	case f.Redirect != "":
+		w.Header().Set("Location", f.Redirect)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	case f.Status != 0:
+		fail(w, f.Status, f.RetryAfter)
+	case q.Kind == "token":
+		r.token(w, req)
+	case r.allowed(w, q):
+		a := &reply{r: r, w: w, req: req, q: q, f: f, halted: halted}
+		a.serve()
+	}
+}
+
+// inspect checks what every client of a registry must do.
+func (r *Registry) inspect(q Request) {
+	if r.t == nil {
+		return
+	}
+	if e := q.Header.Get("Accept-Encoding"); e != "identity" && q.Kind != "token" && strings.HasPrefix(q.Header.Get("User-Agent"), "pullthrough") {
+		r.t.Errorf("upstreamtest: %s %s with Accept-Encoding %q, want identity", q.Method, q.Path, e)
+	}
+}
+
+// fail answers with an OCI error.
+func fail(w http.ResponseWriter, status int, retryAfter string) {
+	codes := map[int]string{401: "UNAUTHORIZED", 403: "DENIED", 404: "MANIFEST_UNKNOWN", 429: "TOOMANYREQUESTS"}
+	w.Header().Set("Content-Type", "application/json")
+	if retryAfter != "" {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	w.WriteHeader(status)
+	code := codes[status]
+	if code == "" {
+		code = "UNKNOWN"
+	}
+	_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"a fault of upstreamtest"}]}`, code)
+}
+
+// reply answers one request.
+type reply struct {
+	r      *Registry
+	w      http.ResponseWriter
+	req    *http.Request
+	q      Request
+	f      Fault
+	halted <-chan struct{}
+}
+
+func (a *reply) serve() {
+	if a.req.Method != http.MethodGet && a.req.Method != http.MethodHead {
+		fail(a.w, http.StatusMethodNotAllowed, "")
+		return
+	}
+	switch a.q.Kind {
+	case "manifest":
+		a.manifest()
+	case "blob":
+		a.r.mu.Lock()
+		body, ok := a.r.repo(a.q.Repository).blobs[digest.Digest(a.q.Reference)]
+		a.r.mu.Unlock()
+		if !ok {
+			fail(a.w, http.StatusNotFound, "")
+			return
+		}
+		a.content("application/octet-stream", a.q.Reference, body, true)
+	case "tags":
+		a.tags()
+	case "referrers":
+		a.referrers()
+	default:
+		if a.q.Path != "/v2/" {
+			fail(a.w, http.StatusNotFound, "")
+			return
+		}
+		_, _ = a.w.Write([]byte("{}"))
+	}
+}
+
+func (a *reply) manifest() {
+	a.r.mu.Lock()
+	p := a.r.repo(a.q.Repository)
+	d := digest.Digest(a.q.Reference)
+	if t, ok := p.tags[a.q.Reference]; ok {
+		d = t
+	}
+	m, ok := p.manifests[d]
+	a.r.mu.Unlock()
+	if !ok {
+		fail(a.w, http.StatusNotFound, "")
+		return
+	}
+	a.content(m.mediaType, d.String(), m.body, false)
+}
+
+// content sends bytes, with ranges and faults.
+func (a *reply) content(mediaType, digest string, body []byte, ranges bool) {
+	h, f := a.w.Header(), a.f
+	if f.ContentType != "" {
+		mediaType = f.ContentType
+	}
+	h.Set("Content-Type", mediaType)
+	if f.WrongDigest != "" {
+		digest = f.WrongDigest
+	}
+	if !f.NoDigest {
+		h.Set("Docker-Content-Digest", digest)
+	}
+	if f.Encoding != "" {
+		h.Set("Content-Encoding", f.Encoding)
+	}
+	start, end, status := int64(0), int64(len(body)), http.StatusOK
+	if v := a.req.Header.Get("Range"); v != "" && ranges && !f.IgnoreRange {
+		var ok bool
+		if start, end, ok = span(v, int64(len(body))); !ok {
+			h.Set("Content-Range", fmt.Sprintf("bytes */%d", len(body)))
+			fail(a.w, http.StatusRequestedRangeNotSatisfiable, "")
+			return
+		}
+		start = min(start+f.ShiftRange, end-1)
+		status = http.StatusPartialContent
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end-1, int64(len(body))+f.WrongLength))
+	}
+	if ranges {
+		h.Set("Accept-Ranges", "bytes")
+	}
+	if !f.NoLength {
+		h.Set("Content-Length", strconv.FormatInt(end-start+f.WrongLength, 10))
+	}
+	a.w.WriteHeader(status)
+	_ = http.NewResponseController(a.w).Flush()
+	if a.req.Method == http.MethodGet {
+		a.send(body[start:end], start)
+	}
+}
+
+// span parses one range.
+func span(v string, size int64) (start, end int64, ok bool) {
+	first, last, ok := strings.Cut(strings.TrimPrefix(v, "bytes="), "-")
+	start, err := strconv.ParseInt(first, 10, 64)
+	end = size
+	if n, err := strconv.ParseInt(last, 10, 64); err == nil {
+		end = min(size, n+1)
+	}
+	return start, end, ok && err == nil && start < end
+}
+
+// send writes a body in chunks, paced and counted.
+func (a *reply) send(body []byte, at int64) {
+	var sent int64
+	for len(body) > 0 {
+		n := min(int64(len(body)), chunk)
+		if a.f.Cut > 0 {
+			n = min(n, a.f.Cut-sent)
+		}
+		if a.f.Stall > 0 {
+			n = min(n, a.f.Stall-sent)
+		}
+		if n == 0 {
+			if a.f.Stall > 0 {
+				select {
+				case <-a.req.Context().Done():
+				case <-a.halted:
+				}
+			}
+			panic(http.ErrAbortHandler)
+		}
+		piece := body[:n]
+		if i := a.f.FlipAt - at - sent; a.f.Flip && i >= 0 && i < n {
+			piece = slices.Clone(piece)
+			piece[i] ^= 1
+		}
+		a.r.mu.Lock()
+		b := a.r.bucket
+		a.r.mu.Unlock()
+		if b != nil && a.q.Kind == "blob" {
+			b.take(int(n), a.req.Context().Done())
+		}
+		m, err := a.w.Write(piece)
+		if b != nil || a.f != (Fault{}) {
+			_ = http.NewResponseController(a.w).Flush()
+		}
+		a.r.mu.Lock()
+		if a.q.Kind == "blob" {
+			a.r.sent[digest.Digest(a.q.Reference)] += int64(m)
+		}
+		a.r.mu.Unlock()
+		if err != nil {
+			return
+		}
+		sent += n
+		body = body[n:]
+	}
+}
+
+func (a *reply) tags() {
+	a.r.mu.Lock()
+	p, ok := a.r.repos[a.q.Repository]
+	var tags []string
+	if ok {
+		for t := range p.tags {
+			tags = append(tags, t)
+		}
+	}
+	a.r.mu.Unlock()
+	if !ok {
+		fail(a.w, http.StatusNotFound, "")
+		return
+	}
+	slices.Sort(tags)
+	query := a.req.URL.Query()
+	last := query.Get("last")
+	i, found := slices.BinarySearch(tags, last)
+	if found {
+		i++
+	}
+	tags = tags[i:]
+	if n, err := strconv.Atoi(query.Get("n")); err == nil && n < len(tags) {
+		tags = tags[:n]
+		if n > 0 {
+			next := url.Values{"n": {strconv.Itoa(n)}, "last": {tags[n-1]}}
+			a.w.Header().Set("Link", fmt.Sprintf(`</v2/%s/tags/list?%s>; rel="next"`, a.q.Repository, next.Encode()))
+		}
+	}
+	if tags == nil {
+		tags = []string{}
+	}
+	a.w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(a.w).Encode(map[string]any{"name": a.q.Repository, "tags": tags})
+}
+
+func (a *reply) referrers() {
+	a.r.mu.Lock()
+	none := a.r.noRefs
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	want := a.req.URL.Query().Get("artifactType")
+	for d, m := range a.r.repo(a.q.Repository).manifests {
+		var parsed ocispec.Manifest
+		if json.Unmarshal(m.body, &parsed) != nil || parsed.Subject == nil || parsed.Subject.Digest.String() != a.q.Reference {
+			continue
+		}
+		if want == "" || parsed.ArtifactType == want {
+			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: m.mediaType, Digest: d, Size: int64(len(m.body)), ArtifactType: parsed.ArtifactType})
+		}
+	}
+	a.r.mu.Unlock()
+	if none {
+		fail(a.w, http.StatusNotFound, "")
+		return
+	}
+	slices.SortFunc(index.Manifests, func(x, y ocispec.Descriptor) int { return strings.Compare(x.Digest.String(), y.Digest.String()) })
+	if want != "" {
+		a.w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	a.w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+	_ = json.NewEncoder(a.w).Encode(index)
+}
+
+// allowed asks for a token if the registry has users.
+func (r *Registry) allowed(w http.ResponseWriter, q Request) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.users == nil {
+		return true
+	}
+	token, _ := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
+	if r.tokens[token+"\x00"+q.Repository] {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service=%q,scope="repository:%s:pull"`, r.address, r.address, q.Repository))
+	status := http.StatusUnauthorized
+	if token != "" {
+		for t := range r.tokens {
+			if strings.HasPrefix(t, token+"\x00") {
+				status = http.StatusForbidden // a token of ours, for something else
+			}
+		}
+	}
+	fail(w, status, "")
+	return false
+}
+
+// token is the token server.
+func (r *Registry) token(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	user, password, _ := req.BasicAuth()
+	if want, ok := r.users[user]; !ok || want != password {
+		fail(w, http.StatusUnauthorized, "")
+		return
+	}
+	token := fmt.Sprintf("token-%s-%d", user, len(r.tokens))
+	r.tokens[token+"\x00"] = true
+	for _, scope := range req.URL.Query()["scope"] {
+		repository := strings.TrimSuffix(strings.TrimPrefix(scope, "repository:"), ":pull")
+		if r.granted == nil || r.granted(user, repository) {
+			r.tokens[token+"\x00"+repository] = true
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
+}
