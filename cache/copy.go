@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -14,7 +15,6 @@ import (
 	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/store"
-	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
@@ -273,13 +273,13 @@ func (j *jobs) parents(p place, d digest.Digest) []*jobEntry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var parents []*jobEntry
-	for k, t := range j.parked[p.repo] {
+	for _, t := range j.repos[p.repo] {
 		if t.state != jobWaiting || t.job.Source != p.match.Source {
 			continue
 		}
 		for _, c := range t.parsed.Images() {
 			if c.Digest == d {
-				j.unpark(k, t)
+				j.unpark(t)
 				t.state = jobRunning
 				parents = append(parents, t)
 				break
@@ -321,29 +321,33 @@ func (j *jobs) childIsThere(k content, t *jobEntry) {
 }
 
 // wants notes that a client asks for a blob. Of the manifests that are watched,
-// one counts as pulled when it alone among them has that layer, or when all its
+// one counts as pulled when it alone still lacks that layer, or when all its
 // layers were asked for.
 func (j *jobs) wants(p place, d digest.Digest) {
 	if j.watched.Load() == 0 {
 		return
 	}
+	lacking := 0
+	if !j.e.linked(j.e.ctx, p, d) {
+		lacking = 1
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var owners []*jobEntry
-	for _, t := range j.parked[p.repo] {
-		if t.state != jobWatching {
+	var watching []*jobEntry
+	owners := 0
+	for _, t := range j.repos[p.repo] {
+		has := slices.ContainsFunc(t.parsed.Layers, func(l ocispec.Descriptor) bool { return l.Digest == d })
+		if !has {
 			continue
 		}
-		for _, l := range t.parsed.Layers {
-			if l.Digest == d {
-				delete(t.unasked, d)
-				owners = append(owners, t)
-				break
-			}
+		owners++
+		if t.state == jobWatching {
+			delete(t.unasked, d)
+			watching = append(watching, t)
 		}
 	}
-	for _, t := range owners {
-		if len(owners) == 1 || len(t.unasked) == 0 {
+	for _, t := range watching {
+		if owners == lacking || len(t.unasked) == 0 {
 			j.start(t)
 			j.save(content{t.job.Repository, t.job.Digest})
 		}

@@ -1,13 +1,9 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/pullthrough/pullthrough/internal/route"
 	"github.com/pullthrough/pullthrough/rule"
@@ -30,22 +26,15 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := c.engine()
 	q := &request{e: e, w: &recorder{ResponseWriter: w, begun: time.Now()}, r: r}
 	q.out.Method = r.Method
-	done := false
-	defer func() {
-		if c.Observe != nil || e.cfg.Logger != nil {
-			q.observe(done)
-		}
-	}()
-	err := q.serve()
-	done = true
-	if err != nil {
+	defer q.observe()
+	if err := q.serve(); err != nil {
 		q.out.Err = err
 		abort(w)
 	}
 }
 
 // observe counts and tells how the request went.
-func (q *request) observe(bool) {
+func (q *request) observe() {
 	q.e.stats.requests.Add(1)
 	q.e.stats.bytes.Add(q.w.bytes)
 	if q.e.cfg.Observe == nil {
@@ -147,7 +136,7 @@ func (q *request) dispatch(k kind) error {
 	case route.Tags:
 		return q.tags()
 	case route.Referrers:
-		return q.referrers(digest.Digest(q.route.Digest))
+		return q.referrers(q.route.Digest)
 	case route.Catalog:
 		return q.catalog()
 	}
@@ -269,8 +258,3 @@ func routeError(k kind, err error) *Error {
 	}
 	return e
 }
-
-var (
-	_ = context.Background
-	_ = strconv.Itoa
-)

@@ -96,7 +96,7 @@ type jobs struct {
 
 	mu      sync.Mutex
 	entries map[content]*jobEntry
-	parked  map[string]map[content]*jobEntry // waiting and watching, by repository
+	repos   map[string]map[content]*jobEntry // the same by repository
 	queue   []*jobEntry
 	running int
 	dirty   map[content]bool
@@ -107,7 +107,7 @@ type jobs struct {
 func (j *jobs) init(e *engine) {
 	j.e = e
 	j.entries = map[content]*jobEntry{}
-	j.parked = map[string]map[content]*jobEntry{}
+	j.repos = map[string]map[content]*jobEntry{}
 	j.dirty = map[content]bool{}
 }
 
@@ -183,6 +183,10 @@ func (j *jobs) add(p place, man *manifest, job Job) *jobEntry {
 	}
 	t = &jobEntry{job: job, man: man, parsed: parsed, unasked: unasked, done: make(chan struct{})}
 	j.entries[k] = t
+	if j.repos[k.repo] == nil {
+		j.repos[k.repo] = map[content]*jobEntry{}
+	}
+	j.repos[k.repo][k] = t
 	if job.Watch {
 		j.park(k, t, jobWatching)
 	} else {
@@ -225,10 +229,6 @@ func mergeTags(old, add []TagSighting) []TagSighting {
 // park lets a job wait. j.mu is held.
 func (j *jobs) park(k content, t *jobEntry, state jobState) {
 	t.state = state
-	if j.parked[k.repo] == nil {
-		j.parked[k.repo] = map[content]*jobEntry{}
-	}
-	j.parked[k.repo][k] = t
 	if state == jobWatching {
 		j.watched.Add(1)
 		return
@@ -237,18 +237,14 @@ func (j *jobs) park(k content, t *jobEntry, state jobState) {
 	t.timer = time.AfterFunc(left, func() { j.expire(k, t) })
 }
 
-// unpark takes a job out of the waiting ones. j.mu is held.
-func (j *jobs) unpark(k content, t *jobEntry) {
+// unpark ends a job's waiting. j.mu is held.
+func (j *jobs) unpark(t *jobEntry) {
 	if t.state == jobWatching {
 		j.watched.Add(-1)
 	}
 	if t.timer != nil {
 		t.timer.Stop()
 		t.timer = nil
-	}
-	delete(j.parked[k.repo], k)
-	if len(j.parked[k.repo]) == 0 {
-		delete(j.parked, k.repo)
 	}
 }
 
@@ -264,8 +260,7 @@ func (j *jobs) expire(k content, t *jobEntry) {
 
 // start queues a job. j.mu is held.
 func (j *jobs) start(t *jobEntry) {
-	k := content{t.job.Repository, t.job.Digest}
-	j.unpark(k, t)
+	j.unpark(t)
 	t.job.Watch = false
 	t.state = jobQueued
 	j.queue = append(j.queue, t)
@@ -377,10 +372,14 @@ func (j *jobs) retry(t *jobEntry) {
 
 // remove forgets a job. j.mu is held.
 func (j *jobs) remove(k content, t *jobEntry, err error) {
-	j.unpark(k, t)
+	j.unpark(t)
 	t.state = ""
 	t.last = err
 	delete(j.entries, k)
+	delete(j.repos[k.repo], k)
+	if len(j.repos[k.repo]) == 0 {
+		delete(j.repos, k.repo)
+	}
 	j.save(k)
 	close(t.done)
 }

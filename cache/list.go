@@ -199,7 +199,9 @@ func page(names iter.Seq2[string, error], n int) (list []string, next url.Values
 	return list, nil, nil
 }
 
-func (q *request) list(body any, next url.Values) error { return q.send("application/json", body, next) }
+func (q *request) list(body any, next url.Values) error {
+	return q.send("application/json", body, next)
+}
 
 // send writes a list. Its Link is ours, with local names.
 func (q *request) send(mediaType string, body any, next url.Values) error {

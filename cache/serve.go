@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/route"
 )
 
@@ -180,5 +179,3 @@ func abort(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
 	panic(http.ErrAbortHandler)
 }
-
-var _ = flight.HoldBack

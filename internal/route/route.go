@@ -185,3 +185,14 @@ func escapedSlash(raw string) bool {
 	}
 	return false
 }
+
+// Reference checks a repository name and a reference that do not come from a
+// path. The digest is empty if the reference is a tag.
+func Reference(repository, reference string) (digest.Digest, error) {
+	if !ValidName(repository) {
+		return "", ErrName
+	}
+	r := Request{Kind: Manifest, Reference: reference}
+	err := r.check()
+	return r.Digest, err
+}

@@ -228,7 +228,7 @@ func (a *reply) send(body []byte, at int64) {
 			b.take(int(n), a.req.Context().Done())
 		}
 		m, err := a.w.Write(piece)
-		if b != nil || a.f != (Fault{}) {
+		if b != nil || a.f.Cut > 0 || a.f.Stall > 0 {
 			_ = http.NewResponseController(a.w).Flush()
 		}
 		a.r.mu.Lock()
