@@ -87,10 +87,8 @@ func (r *Resource) readProperties(f *faults, top *object) {
 	r.CredentialSetID = p.text("credentialSetResourceId")
 	r.CreationDate, r.ProvisioningState = p.text("creationDate"), p.text("provisioningState")
 	if raw := p.take("additionalAuthenticationProperties"); raw != nil {
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, raw); err == nil {
-			r.Additional = compact.Bytes()
-		}
+		// In the form in which it is written, so that it stays as it is.
+		r.Additional, _ = json.Marshal(raw)
 		f.object(p.path("additionalAuthenticationProperties"), raw) // for its faults
 	}
 	p.end()
@@ -110,6 +108,9 @@ func (r *Resource) readIdentity(f *faults, top *object) {
 	if assigned != nil {
 		m := f.object(o.path("userAssignedIdentities"), assigned)
 		ids = slices.Sorted(maps.Keys(m.fields))
+		for _, id := range ids { // null would mean to remove it
+			f.object(m.path(id), m.fields[id])
+		}
 	}
 	switch {
 	case kind == "None" && len(ids) == 0:
@@ -164,7 +165,7 @@ type object struct {
 	fields map[string]json.RawMessage
 }
 
-// object reads a JSON object, or notes why it is none. Null is an empty one.
+// object reads a JSON object, or notes why it is none.
 func (f *faults) object(path string, data []byte) *object {
 	o := &object{faults: f, prefix: path, fields: map[string]json.RawMessage{}}
 	if err := o.read(data); err != nil {
