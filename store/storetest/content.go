@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	_ "crypto/sha512" // for digest.SHA512
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -45,7 +46,7 @@ func roundTrip(k *kit) {
 }
 
 func unknownSize(k *kit) {
-	for i, n := range []int{0, 2000, 1 << 20} {
+	for i, n := range []int{0, 2000, 300 << 10} {
 		p := blob(uint64(i), n, originA+"/x")
 		p.Size = -1
 		k.put("a", p)
@@ -54,7 +55,7 @@ func unknownSize(k *kit) {
 }
 
 func commitIsTheDoor(k *kit) {
-	for i, n := range []int{2000, 1 << 20} {
+	for i, n := range []int{2000, 300 << 10} {
 		p := blob(uint64(i), n, originA+"/x")
 		w := k.write("a", p)
 		k.absent("a", p, "before Commit")
@@ -67,7 +68,7 @@ func commitIsTheDoor(k *kit) {
 }
 
 func closeGivesUp(k *kit) {
-	for i, n := range []int{2000, 1 << 20} {
+	for i, n := range []int{2000, 300 << 10} {
 		p := blob(uint64(i), n, originA+"/x")
 		w := k.write("a", p)
 		ok(w.Close(), "Close")
@@ -82,7 +83,7 @@ func closeGivesUp(k *kit) {
 }
 
 func wrongSize(k *kit) {
-	for i, n := range []int{2000, 1 << 20} {
+	for i, n := range []int{2000, 300 << 10} {
 		for _, delta := range []int64{-1, 1} {
 			p := blob(uint64(i), n, originA+"/x")
 			p.Size += delta

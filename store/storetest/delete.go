@@ -37,7 +37,7 @@ func deleteContent(k *kit) {
 
 func deleteReader(k *kit) {
 	d := need[store.Deleter](k)
-	p := blob(1, 1<<20, originA+"/x")
+	p := blob(1, 300<<10, originA+"/x")
 	k.put("a", p)
 	_, r, err := k.s.Open(k.ctx, "a", p.Digest)
 	ok(err, "Open")

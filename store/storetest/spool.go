@@ -206,6 +206,7 @@ func spoolConcurrent(k *kit) {
 	for i, n := range spoolSizes() {
 		p := blob(uint64(i), n, originA+"/x")
 		s := k.spool("a", p)
+		first := handle(s)
 		const parts = 10
 		k.together(parts, func(i int) {
 			writeAt(s, p, n/parts*i, n/parts*(i+1))
@@ -220,6 +221,8 @@ func spoolConcurrent(k *kit) {
 				failf("what was read is not what was written")
 			}
 		})
+		readsAs(first, p.data)
+		first.Close()
 		ok(s.Commit(k.ctx, p.Info), "Commit")
 		ok(s.Close(), "Close")
 		k.present("a", p)

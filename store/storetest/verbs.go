@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -26,11 +27,11 @@ type piece struct {
 
 // blob returns n bytes that only depend on the seed.
 func blob(seed uint64, n int, source string) piece {
-	rnd := rand.New(rand.NewPCG(seed, uint64(n)))
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	binary.LittleEndian.PutUint64(key[8:], uint64(n))
 	data := make([]byte, n)
-	for i := range data {
-		data[i] = byte(rnd.Uint32())
-	}
+	_, _ = rand.NewChaCha8(key).Read(data)
 	p := piece{data: data}
 	p.MediaType, p.Digest, p.Size, p.Source = layerType, digest.FromBytes(data), int64(n), source
 	return p
