@@ -177,7 +177,7 @@ func positions(k *kit) {
 }
 
 func writersAtOnce(k *kit) {
-	for i, p := range []piece{blob(1, 2000, originA+"/x"), blob(2, 300<<10, originA+"/x"), manifest(3, originA+"/x")} {
+	for i, p := range []piece{blob(1, 2000, originA+"/x"), blob(2, 70<<10, originA+"/x"), manifest(3, originA+"/x")} {
 		k.together(16, func(n int) {
 			repo := []string{"a", "b", "a/b", "c"}[n%4]
 			k.put(repo, p)

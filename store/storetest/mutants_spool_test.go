@@ -30,11 +30,10 @@ func spoolMutants() []mutant {
 		}},
 		{"handles of a spool share a position", func(b *broken) {
 			b.spools(func(_ string, _ store.Info, s *brokenSpool) {
-				one := sync.OnceValues(s.memSpool.Open)
-				s.open = func() (io.ReadSeekCloser, error) {
-					r, err := one()
+				s.open = sync.OnceValues(func() (io.ReadSeekCloser, error) {
+					r, err := s.memSpool.Open()
 					return locking(r), err
-				}
+				})
 			})
 		}},
 		{"a spool is written in order only", func(b *broken) {
