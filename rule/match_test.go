@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/route"
 )
 
 // password is an authenticator for every host.
@@ -345,7 +346,7 @@ func FuzzMatch(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !validRepository(m.Repository) || !validRepository(m.Source.Repository) {
+		if !route.ValidName(m.Repository) || !route.ValidName(m.Source.Repository) {
 			t.Fatalf("not valid: %s", show(m, nil))
 		}
 		if canonical, err := s.Match(t.Context(), m.Repository); canonical != m {

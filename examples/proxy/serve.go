@@ -103,7 +103,11 @@ func (g *servers) listen(s *settings, c http.Handler, log *slog.Logger) error {
 	if s.admin == "" {
 		return nil
 	}
-	return g.add(s.admin, admin(), nil, log)
+	if err := g.add(s.admin, admin(), nil, log); err != nil {
+		return err
+	}
+	log.Info("serving /healthz", "address", g.running[1].listener.Addr())
+	return nil
 }
 
 // add opens one socket.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -114,14 +115,12 @@ func TestDrain(t *testing.T) {
 
 // TestHealth asks the admin address.
 func TestHealth(t *testing.T) {
-	// The admin address is not printed, so it cannot be port 0.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	p := startProxy(t, "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n")
+	found := regexp.MustCompile(`/healthz" address=(\S+)`).FindStringSubmatch(p.log.String())
+	if found == nil {
+		t.Fatal("the log does not tell the admin address")
 	}
-	admin := l.Addr().String()
-	l.Close()
-	p := startProxy(t, "listen: 127.0.0.1:0\nadmin: "+admin+"\n")
+	admin := found[1]
 	if status, body := fetch(t, client(), "http://"+admin+"/healthz"); status != 200 || string(body) != "ok\n" {
 		t.Errorf("/healthz: status %d, %q", status, body)
 	}
