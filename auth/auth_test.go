@@ -64,15 +64,15 @@ func TestCredentialSetFaults(t *testing.T) {
 	broken := errors.New("vault is closed")
 	good := &spy{text: "x"}
 	for name, c := range map[string]struct {
-		set  CredentialSet
+		set  *CredentialSet
 		want string
 		is   error
 	}{
-		"nothing":     {CredentialSet{}, "lacks", nil},
-		"no user":     {CredentialSet{Password: good}, "lacks", nil},
-		"no password": {CredentialSet{Username: good}, "lacks", nil},
-		"user":        {CredentialSet{Username: &spy{err: broken}, Password: good}, "user name", broken},
-		"password":    {CredentialSet{Username: good, Password: &spy{err: broken}}, "password", broken},
+		"nothing":     {&CredentialSet{}, "lacks", nil},
+		"no user":     {&CredentialSet{Password: good}, "lacks", nil},
+		"no password": {&CredentialSet{Username: good}, "lacks", nil},
+		"user":        {&CredentialSet{Username: &spy{err: broken}, Password: good}, "user name", broken},
+		"password":    {&CredentialSet{Username: good, Password: &spy{err: broken}}, "password", broken},
 	} {
 		c.set.Name, c.set.LoginServer = "hub", "docker.io"
 		cred, err := c.set.Credential(t.Context(), Request{Host: "docker.io"})
@@ -88,8 +88,9 @@ func TestCredentialSetFaults(t *testing.T) {
 // The version is what tokens are kept under: it changes with whatever changes,
 // stays otherwise, and cannot be made equal by moving characters.
 func TestCredentialSetVersion(t *testing.T) {
+	set := &CredentialSet{LoginServer: "h"}
 	of := func(user, uv, pass, pv string) string {
-		set := &CredentialSet{LoginServer: "h", Username: &spy{text: user, version: uv}, Password: &spy{text: pass, version: pv}}
+		set.Username, set.Password = &spy{text: user, version: uv}, &spy{text: pass, version: pv}
 		c, err := set.Credential(t.Context(), Request{Host: "h"})
 		if err != nil || c.Version == "" {
 			t.Fatalf("%+v, %v", c, err)
@@ -112,6 +113,10 @@ func TestCredentialSetVersion(t *testing.T) {
 			t.Errorf("%q has the version of %s", c, other)
 		}
 		seen[v] = fmt.Sprint(c)
+	}
+	guess, err := (&CredentialSet{LoginServer: "h", Username: &spy{text: "alice", version: "1"}, Password: &spy{text: "pw", version: "1"}}).Credential(t.Context(), Request{Host: "h"})
+	if _, same := seen[guess.Version]; err != nil || same {
+		t.Errorf("a password can be guessed at by the version of another set: %v", err)
 	}
 }
 

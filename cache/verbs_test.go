@@ -223,6 +223,7 @@ func TestObserveTells(t *testing.T) {
 	s := newStory(t)
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 	s.pull("app/api", "v1", img)
+	s.web.Close() // waits for the handlers, which tell after the client has everything
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.seen) != 3 {

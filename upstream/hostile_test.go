@@ -137,7 +137,13 @@ func TestAddressesThatAreNeverDialled(t *testing.T) {
 	for _, host := range []string{"169.254.169.254", "168.63.129.16", "[::ffff:169.254.169.254]", "[fe80::1]", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::1]", "[fd00:ec2::254]"} {
 		up.Heal()
 		up.Fail(upstreamtest.Fault{Kind: "blob", Redirect: "http://" + host + "/latest"})
-		_, err := open(t, up, nil).Blob(t.Context(), digest.FromString("x"), 0, -1)
+		c := up.Client()
+		c.Hosts[host] = upstream.Host{PlainHTTP: true} // being named does not help
+		repo, err := c.Open(upstream.Source{Rule: "r", Host: up.Host(), Repository: "team/api"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = repo.Blob(t.Context(), digest.FromString("x"), 0, -1)
 		wantClass(t, err, upstream.Protocol)
 	}
 }
