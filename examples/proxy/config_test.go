@@ -193,6 +193,13 @@ upstreams:
 	}
 }
 
+// TestSample: the file that operators start from is right.
+func TestSample(t *testing.T) {
+	if _, err := build("config.yaml"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestEmptyFile: every key has a default.
 func TestEmptyFile(t *testing.T) {
 	for name, file := range map[string]string{"empty": "", "only a comment": "# later\n", "no values": "rules:\nupstreams: []\n"} {
