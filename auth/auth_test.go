@@ -104,6 +104,7 @@ func TestCredentialSetVersion(t *testing.T) {
 	for _, c := range [][4]string{
 		{"alice", "1", "pw", "1"}, {"bob", "1", "pw", "1"}, {"alice", "2", "pw", "1"}, {"alice", "1", "pw2", "1"}, {"alice", "1", "pw", "2"},
 		{"alicep", "1", "w", "1"}, {"alice", "", "pw", ""}, {"pw", "1", "alice", "1"},
+		{"alice", "", "1pw", "1"},
 	} {
 		v := of(c[0], c[1], c[2], c[3])
 		if v != of(c[0], c[1], c[2], c[3]) {

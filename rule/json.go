@@ -87,8 +87,7 @@ func (r *Resource) readProperties(f *faults, top *object) {
 	r.CredentialSetID = p.text("credentialSetResourceId")
 	r.CreationDate, r.ProvisioningState = p.text("creationDate"), p.text("provisioningState")
 	if raw := p.take("additionalAuthenticationProperties"); raw != nil {
-		// In the form in which it is written, so that it stays as it is.
-		r.Additional, _ = json.Marshal(raw)
+		r.Additional = raw
 		f.object(p.path("additionalAuthenticationProperties"), raw) // for its faults
 	}
 	p.end()

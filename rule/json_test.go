@@ -198,7 +198,7 @@ func TestResourceFaults(t *testing.T) {
 			t.Errorf("a refused resource was kept: %s", a)
 		}
 	}
-	for _, text := range []string{"", "null", "7", `{"properties":{}} {}`, `{"properties":{}`, `{"a":1,}`} {
+	for _, text := range []string{"", "null", "7", resources["anonymous"] + ` {}`, `{"properties":{}`, `{"a":1,}`} {
 		if err := new(Resource).UnmarshalJSON([]byte(text)); err == nil {
 			t.Errorf("%q is not refused", text)
 		}

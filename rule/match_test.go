@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/route"
@@ -94,6 +96,15 @@ func TestMatch(t *testing.T) {
 	} {
 		wantMatch(t, s, name, none)
 	}
+}
+
+// A name that would be too long upstream stands for nothing.
+func TestMatchLength(t *testing.T) {
+	prefix := strings.Repeat("p", 200)
+	s := newSet(t, Options{}, "long quay.io/"+prefix+"/* -> t/*")
+	fits, more := strings.Repeat("n", 254-len(prefix)), strings.Repeat("n", 255-len(prefix))
+	wantMatch(t, s, "t/"+fits, "long t/"+fits+" = quay.io/"+prefix+"/"+fits)
+	wantMatch(t, s, "t/"+more, none)
 }
 
 func TestMatchEverything(t *testing.T) {
@@ -208,10 +219,12 @@ func TestMatchSourceShadowed(t *testing.T) {
 	s := newSet(t, Options{},
 		"hub docker.io/* -> hub/*",
 		"pin quay.io/pinned/redis -> hub/library/redis",
+		"host quay.io/library/node -> hub/library/node",
 		"fork docker.io/fork/nginx -> hub/library/nginx",
 		"same docker.io/a/b -> hub/a/b",
 	)
 	wantSource(t, s, "docker.io", "redis", none)
+	wantSource(t, s, "docker.io", "node", none)
 	wantSource(t, s, "docker.io", "nginx", none)
 	wantSource(t, s, "docker.io", "a/b", "same hub/a/b = docker.io/a/b")
 	wantSource(t, s, "docker.io", "fork/nginx", "fork hub/library/nginx = docker.io/fork/nginx")
@@ -255,17 +268,38 @@ func TestMemoForgets(t *testing.T) {
 	wantSource(t, s, "ghcr.io", "a", none)
 }
 
-// What is remembered must not hold on to, or change with, the request's memory.
+// Names that share a place are told apart, local ones and upstream ones too.
+func TestMemoTellsNamesApart(t *testing.T) {
+	m := newMemo()
+	want := &Match{}
+	first, second := m.places("quay.io", "team/a")
+	for _, place := range []*atomic.Pointer[memory]{first, second} {
+		for _, other := range []*memory{{"", "team/a", want}, {"ghcr.io", "team/a", want}, {"quay.io", "team/b", want}} {
+			place.Store(other)
+			if m.get("quay.io", "team/a") != nil {
+				t.Errorf("found what belongs to %+v", other)
+			}
+		}
+		place.Store(&memory{"quay.io", "team/a", want})
+		if m.get("quay.io", "team/a") != want {
+			t.Error("not found")
+		}
+		place.Store(nil)
+	}
+}
+
+// What is remembered must not keep the memory of a request alive.
 func TestMemoCopiesNames(t *testing.T) {
-	var m memo = newMemo()
-	name := strings.Clone("team/a")
-	m.put("", name, &Match{Repository: "team/library/a"})
-	first, _ := m.places("", name)
-	if e := first.Load(); e == nil || e.name != name {
+	m := newMemo()
+	path := "/v2/team/a/manifests/v1"
+	m.put("", path[4:10], &Match{Repository: "team/library/a"})
+	first, _ := m.places("", "team/a")
+	e := first.Load()
+	if e == nil || e.name != "team/a" {
 		t.Fatal("not remembered")
 	}
-	if m.get("quay.io", name) != nil {
-		t.Error("a local name was found as an upstream one")
+	if unsafe.StringData(e.name) == unsafe.StringData(path[4:]) {
+		t.Error("the memo holds a part of the request")
 	}
 }
 

@@ -194,10 +194,10 @@ func (r *Resource) setFederated(a auth.FederatedIdentity) {
 // checkIDs checks the form of the resource ids and that there is one at most.
 func (f *faults) checkIDs(set, identity string) {
 	if identity != "" && !isResourceID(identity, "Microsoft.ManagedIdentity", "userAssignedIdentities") {
-		f.add(CodeInvalidIdentityID, "identity.userAssignedIdentities", "Invalid user-assigned managed identity resource ID: %s", shorten(identity))
+		f.add(CodeIdentityID, "identity.userAssignedIdentities", "Invalid user-assigned managed identity resource ID: %s", shorten(identity))
 	}
 	if set != "" && !isResourceID(set, "Microsoft.ContainerRegistry", "registries", "credentialSets") {
-		f.add(CodeInvalidCredentialSetID, "properties.credentialSetResourceId", "Invalid credential set resource ID: %s", shorten(set))
+		f.add(CodeCredentialSetID, "properties.credentialSetResourceId", "Invalid credential set resource ID: %s", shorten(set))
 	}
 	if identity != "" && set != "" {
 		f.conflict("a managed identity and a credential set")

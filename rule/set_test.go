@@ -429,6 +429,30 @@ func TestChecksRunWithoutLock(t *testing.T) {
 	wantFaults(t, err, "CacheRuleNotFound")
 }
 
+// No change gets lost between writers.
+func TestWritersTogether(t *testing.T) {
+	var s Set
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 50 {
+				name := fmt.Sprintf("r%d-%d", w, i)
+				if err := s.Create(Rule{Name: name, Source: "quay.io/" + name, Target: name}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	seen := map[uint64]bool{}
+	for r := range s.All() {
+		seen[generation(t, &s, r.Target)] = true
+	}
+	if len(seen) != 200 {
+		t.Errorf("%d rules with generations of their own, want 200", len(seen))
+	}
+}
+
 // Readers see the rules of one moment: source and target of a rule belong
 // together, and generations never go back.
 func TestReadersAndWriters(t *testing.T) {

@@ -117,6 +117,9 @@ rules:
   - name: broken
     source: quay.io/*
     target: quay
+  - {name: overlap, source: ghcr.io/*, target: hub/*}
+  - {name: login, source: dev.azurecr.io/app, target: app}
+  - {name: foreign, source: quay.io/app, target: app, credentials: hub}
 credentials:
   - name: hub
     loginServer: docker.io
@@ -131,7 +134,8 @@ upstreams:
 		lines = append(lines, strings.Join(strings.SplitN(one, ":", 4)[1:3], ":"))
 	}
 	want := []string{"1: listen", "2: colour", "3: freshness", "8: rules[0].credentials", "11: rules[1].target",
-		"15: credentials[0].username", "19: upstreams[0].ca"}
+		"12: rules[2].target", "13: rules[3]", "14: rules[4].credentials", "14: rules[4].target",
+		"18: credentials[0].username", "22: upstreams[0].ca"}
 	if got := strings.Join(lines, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("got lines\n%s\nwant\n%s\nwhole text:\n%s", got, strings.Join(want, "\n"), said)
 	}
@@ -190,6 +194,13 @@ upstreams:
 	}
 	if _, err := os.Stat("images"); err == nil {
 		t.Error("-check made the store's folder")
+	}
+}
+
+// TestSample: the file that operators start from is right.
+func TestSample(t *testing.T) {
+	if _, err := build("config.yaml"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -22,12 +22,18 @@ func newRules(list []ruleConfig, sets map[string]*auth.CredentialSet, found *mis
 			return set
 		}
 	}
-	var good []rule.Rule
+	var above []rule.Rule
 	for i, rc := range list {
-		if !rc.complete() || !rc.judge(found, all[i]) || !rc.judge(found, append(good, all[i])...) {
+		if !rc.complete() || !rc.judge(found, all[i]) {
 			continue
 		}
-		good = append(good, all[i])
+		// Alone it is right, but for credentials perhaps: they are noted, and
+		// say nothing about what the rule covers.
+		one := all[i]
+		one.Auth = &auth.CredentialSet{LoginServer: host(one.Source)}
+		if rc.judge(found, append(above, one)...) {
+			above = append(above, one)
+		}
 	}
 	return nil
 }
@@ -38,17 +44,26 @@ func (rc ruleConfig) complete() bool {
 	return rc.name.text != "" && rc.source.text != "" && rc.target.text != ""
 }
 
-// judge notes what is wrong with rules as a set, at the lines of this one.
+// judge notes what is wrong with rules as a set, at the lines of this one. It
+// reports whether nothing but the proof to the upstream is wrong.
 func (rc ruleConfig) judge(found *mistakes, rules ...rule.Rule) bool {
 	_, err := rule.NewSet(rules...)
+	good := true
 	for _, fault := range split(err) {
 		at, text := rc.place, fault.Error()
-		if e, ok := fault.(*rule.Error); ok {
+		e, ok := fault.(*rule.Error)
+		if ok {
 			at, text = rc.at(e.Field), e.Message+" ("+string(e.Code)+")"
 		}
+		good = good && ok && aboutAuth(e.Code)
 		found.add(at, "%s", text)
 	}
-	return err == nil
+	return good
+}
+
+// aboutAuth reports whether a code is about how a rule proves itself.
+func aboutAuth(c rule.Code) bool {
+	return c == rule.CodeAuthenticator || c == rule.CodeUpstreamAuthentication
 }
 
 // at returns where a field of the library's rule stands in the file.
