@@ -15,8 +15,8 @@ const recordJobs = "jobs"
 // save writes or deletes the record of a job, off everyone's path and in
 // order: what is written is what is true when it is written. j.mu is held.
 func (j *jobs) save(k content) {
-	if _, ok := store.As[store.Records](j.e.store); !ok {
-		return
+	if _, ok := store.As[store.Records](j.e.store); !ok || j.e.ctx.Err() != nil {
+		return // after Shutdown the records stay as they are
 	}
 	j.dirty[k] = true
 	if !j.writing {

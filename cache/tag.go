@@ -86,7 +86,7 @@ func (e *engine) byTag(ctx context.Context, p place, tag string, head bool) answ
 	}
 	if err, due := e.trouble(p); err != nil {
 		if due {
-			e.wg.Go(func() { e.asked(e.ctx, p, tag, head) })
+			go e.asked(e.ctx, p, tag, head) // ends with the engine
 		}
 		if s.man != nil || !due {
 			return e.settle(p, s, answer{err: err})
@@ -169,7 +169,8 @@ func (e *engine) ask(p place, tag string, head bool) answer {
 		s.checked.Store(max(s.checked.Load(), asked.UnixNano()))
 		return a
 	}
-	a.remote = true
+	local := e.complete(e.ctx, p, a.man.desc.Digest)
+	a.remote = local == nil
 	if err := e.admit(p, tag, a.man, s); err != nil {
 		e.log.Info("a new digest is not admitted", "repository", p.repo, "tag", tag, "digest", a.man.desc.Digest.String(), "err", err)
 		if s.man != nil {
@@ -180,12 +181,10 @@ func (e *engine) ask(p place, tag string, head bool) answer {
 	}
 	e.sightings.add(p, tag, a.man.desc.Digest, asked)
 	switch {
-	case a.man.body != nil && !head:
+	case local != nil:
+		e.submit(p, local) // nothing to copy: the tag moves
+	case !head:
 		e.submit(p, a.man)
-	default:
-		if man := e.complete(e.ctx, p, a.man.desc.Digest); man != nil {
-			e.submit(p, man) // nothing to copy: the tag moves
-		}
 	}
 	return a
 }
