@@ -84,7 +84,7 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 	state := "fwd=miss; collapsed"
 	if !flying {
 		state = "fwd=miss; stored"
-		if err, _ := e.trouble(p); err != nil && err.Class == upstream.Limited {
+		if err := e.limited(p); err != nil {
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}
 		if done, err := e.adopt(ctx, p, d, size); done {
@@ -156,7 +156,7 @@ func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAns
 	if p.match == nil {
 		return blobAnswer{err: errUnknown}
 	}
-	if err, _ := e.trouble(p); err != nil && err.Class == upstream.Limited {
+	if err := e.limited(p); err != nil {
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.limits.Answer)

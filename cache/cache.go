@@ -34,8 +34,8 @@ type Cache struct {
 	Copier Copier
 	// Events is told of every completed copy. If nil, nobody is.
 	Events webhook.Sink
-	// Authorize is asked once for every HTTP request, with the canonical
-	// repository. A [*Challenge] answers 401, any other error 403; its text
+	// Authorize is asked once for every HTTP request that is answered here, with
+	// the canonical repository; what goes to Next is for Next to check. A [*Challenge] answers 401, any other error 403; its text
 	// stays in the log. If nil, everyone may pull. The Go methods do not ask.
 	Authorize func(*http.Request, Access) error
 	// Admit is asked before a digest that is new to a tag is served by that tag
@@ -61,8 +61,8 @@ type Cache struct {
 	// MaxHops is how many caches a request may have passed before this one. If
 	// zero, 3.
 	MaxHops int
-	// Observe is told of every HTTP request when it has been answered. It runs
-	// on the request's goroutine. If nil, nobody is.
+	// Observe is told of every HTTP request that was answered here, afterwards,
+	// on the request's goroutine. What went to Next is not told. If nil, nobody is.
 	Observe func(Outcome)
 	// Logger gets what goes wrong. If nil, nothing is logged.
 	Logger *slog.Logger

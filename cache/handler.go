@@ -11,12 +11,13 @@ import (
 
 // request is one HTTP request on its way through the cache.
 type request struct {
-	e     *engine
-	w     *recorder
-	r     *http.Request
-	route route.Request
-	place place
-	out   Outcome
+	e      *engine
+	w      *recorder
+	r      *http.Request
+	route  route.Request
+	place  place
+	out    Outcome
+	passed bool // to Next
 }
 
 // ServeHTTP answers GET and HEAD of the OCI distribution API under /v2/.
@@ -33,8 +34,18 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// next hands the request on, untouched: what Next answers is its own affair.
+func (q *request) next() error {
+	q.passed = true
+	q.e.cfg.Next.ServeHTTP(q.w.ResponseWriter, q.r)
+	return nil
+}
+
 // observe counts and tells how the request went.
 func (q *request) observe() {
+	if q.passed {
+		return
+	}
 	q.e.stats.requests.Add(1)
 	q.e.stats.bytes.Add(q.w.bytes)
 	if q.e.cfg.Observe == nil {
@@ -54,20 +65,17 @@ func (q *request) serve() error {
 	q.out.Reference = parsed.Reference
 	if err != nil {
 		if q.e.cfg.Next != nil && parsed.Repository == "" {
-			q.e.cfg.Next.ServeHTTP(q.w.ResponseWriter, q.r)
-			return nil
+			return q.next()
 		}
 		return q.fail(k, routeError(k, err))
 	}
 	if q.e.cfg.Next != nil && parsed.Repository == "" {
-		q.e.cfg.Next.ServeHTTP(q.w.ResponseWriter, q.r)
-		return nil
+		return q.next()
 	}
 	if parsed.Repository != "" {
 		q.place, err = q.find(parsed.Repository)
 		if err == nil && q.place.match == nil && q.e.cfg.Next != nil {
-			q.e.cfg.Next.ServeHTTP(q.w.ResponseWriter, q.r)
-			return nil
+			return q.next()
 		}
 		q.out.Rule = q.place.rule()
 		if q.place.repo != "" {

@@ -48,6 +48,14 @@ func (e *engine) trouble(p place) (err *upstream.Error, due bool) {
 	return nil, false
 }
 
+// limited returns the 429 that lasts, nil if there is none.
+func (e *engine) limited(p place) error {
+	if t, ok := e.health.Get(p.healthKeys()[1]); ok && t.err.Class == upstream.Limited && time.Now().Before(t.until) {
+		return t.err
+	}
+	return nil
+}
+
 // claim takes the right to probe: one request each second has it.
 func (e *engine) claim(k healthKey, now time.Time) (mine bool) {
 	e.health.Update(k, func(t trouble, ok bool) (trouble, int64, bool) {

@@ -70,7 +70,7 @@ func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bo
 	if p.match == nil {
 		return answer{err: errNoRule}
 	}
-	if err, due := e.trouble(p); err != nil && !due {
+	if err := e.limited(p); err != nil {
 		return answer{err: err, state: fwd("miss", err)}
 	}
 	// One download for all who want it; who only asks for the head asks alone.

@@ -84,13 +84,12 @@ func (e *engine) byTag(ctx context.Context, p place, tag string, head bool) answ
 	if s.man != nil && e.fresh(p, s) {
 		return answer{man: s.man, state: "hit"}
 	}
-	if err, due := e.trouble(p); err != nil {
+	// With nothing to stand in, only a 429 is answered from memory.
+	if err, due := e.trouble(p); err != nil && (s.man != nil || err.Class == upstream.Limited) {
 		if due {
 			go e.asked(e.ctx, p, tag, head) // ends with the engine
 		}
-		if s.man != nil || !due {
-			return e.settle(p, s, answer{err: err})
-		}
+		return e.settle(p, s, answer{err: err})
 	}
 	wait := e.limits.Answer
 	if s.man != nil {
