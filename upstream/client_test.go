@@ -203,7 +203,6 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("after a restart: %v", err)
 	}
 
-	s.client.Dial = nil
 	noName := &upstream.Client{Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.DNSError{Err: "no such host", Name: "nowhere.example", IsNotFound: true}
 	}}

@@ -51,6 +51,12 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case token:
 		return tokenAnswer(resp)
+	case redirects(resp.StatusCode):
+		// net/http would read it first, and fail with its text.
+		if _, err := url.Parse(resp.Header.Get("Location")); err != nil {
+			_ = resp.Body.Close()
+			return nil, &guardError{"the address of a redirect cannot be read"}
+		}
 	case resp.StatusCode == http.StatusUnauthorized && !t.left && !t.bearer:
 		return t.challenged(resp)
 	}
