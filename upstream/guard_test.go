@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
@@ -285,4 +286,63 @@ func TestAProxyOfTheEmbedder(t *testing.T) {
 	}
 	_, err = r.Blob(t.Context(), img.Config.Digest, 0, -1)
 	wantClass(t, err, upstream.Protocol)
+}
+
+// A hop that is trusted to lie inside lends its depth to nobody.
+func TestAChainIsAsShallowAsItsShallowestHop(t *testing.T) {
+	hub, inner, vault := upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t)
+	f := &far{T: t, dials: map[string]int{}, names: map[string]place{
+		"hub.example:80":   {hub.Host(), "8.8.8.8"},
+		"inner.example:80": {inner.Host(), "10.0.0.1"},
+		"vault.example:80": {vault.Host(), "10.0.0.2"},
+	}}
+	d := vault.AddBlob("a", []byte("content"))
+	hub.Fail(upstreamtest.Fault{Redirect: "http://inner.example/x"})
+	inner.Fail(upstreamtest.Fault{Redirect: "http://vault.example/v2/a/blobs/" + d.String()})
+	client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{"hub.example": {PlainHTTP: true}, "inner.example": {PlainHTTP: true}}}
+	r, err := client.Open(upstream.Source{Rule: "r", Host: "hub.example", Repository: "a"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Blob(t.Context(), d, 0, -1)
+	wantClass(t, err, upstream.Protocol)
+	if inner.Count("", "", "") != 1 || vault.Count("", "", "") != 0 {
+		t.Errorf("%d requests to the named hop, %d to what it named", inner.Count("", "", ""), vault.Count("", "", ""))
+	}
+}
+
+// Whatever the credential is, and whatever a foreign host asks for, it stays
+// at home.
+func TestAForeignHostGetsNoCredentialForAsking(t *testing.T) {
+	for name, cred := range map[string]auth.Credential{
+		"password":      password("alice", "hunter2"),
+		"refresh token": {RefreshToken: auth.NewSensitive("hunter2")},
+		"access token":  {AccessToken: auth.NewSensitive("hunter2")},
+	} {
+		for _, challenge := range []string{`Basic realm="x"`, `Bearer realm="%s/token",service="x"`, ``} {
+			s := newSide(t)
+			foreign := upstreamtest.NewRegistry(t)
+			if strings.Contains(challenge, "%s") {
+				challenge = fmt.Sprintf(challenge, foreign.URL())
+			}
+			foreign.Fail(upstreamtest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Www-Authenticate", challenge)
+				w.Header().Set("Set-Cookie", "a=b")
+				w.WriteHeader(http.StatusUnauthorized)
+			}})
+			d := s.up.AddBlob("a", []byte("x"))
+			s.up.Fail(upstreamtest.Fault{Redirect: foreign.URL() + "/x"})
+			k := &renewer{keeper: keeper{cred: cred}, next: cred}
+			_, err := s.as("rule", "a", k).Blob(t.Context(), d, 0, -1)
+			s.want(err, upstream.Denied)
+			if k.asked != 0 {
+				t.Errorf("%s: what a foreign host says invalidated the credential", name)
+			}
+			for _, q := range foreign.Requests() {
+				if q.Header.Get("Authorization") != "" || q.Header.Get("Cookie") != "" || strings.Contains(q.Query, "hunter2") || q.Kind == "token" {
+					t.Errorf("%s, %q: the foreign host got %s %s with %v", name, challenge, q.Method, q.Path, q.Header)
+				}
+			}
+		}
+	}
 }
