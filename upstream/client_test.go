@@ -52,10 +52,10 @@ func (s *side) as(rule, name string, who auth.Authenticator) upstream.Repository
 // want checks that err is an *upstream.Error of the class and holds no secret.
 func (s *side) want(err error, class upstream.Class) *upstream.Error {
 	s.Helper()
-	return wantClass(s.T, err, class)
+	return wantError(s.T, err, class)
 }
 
-func wantClass(t *testing.T, err error, class upstream.Class) *upstream.Error {
+func wantError(t *testing.T, err error, class upstream.Class) *upstream.Error {
 	t.Helper()
 	e, ok := errors.AsType[*upstream.Error](err)
 	if !ok {

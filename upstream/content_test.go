@@ -116,7 +116,7 @@ func TestManifestTypesAndDigests(t *testing.T) {
 	}
 }
 
-func TestBlobRanges(t *testing.T) {
+func TestPartsOfBlobs(t *testing.T) {
 	s := newSide(t)
 	data := upstreamtest.Bytes(1, 100_000)
 	d := s.up.AddBlob("a", data)
