@@ -2,8 +2,13 @@ package auth
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // CredentialSet is a user and a password for one login server, as ACR's
@@ -17,6 +22,20 @@ type CredentialSet struct {
 	LoginServer string
 	// Username and Password are read at each use. Either nil is an error.
 	Username, Password Secret
+
+	once sync.Once
+	key  string // of this process only
+}
+
+// version names a pair of secrets without telling them: without the key, which
+// nobody has, guesses cannot be tried against it.
+func (s *CredentialSet) version(parts ...string) string {
+	s.once.Do(func() { s.key = rand.Text() })
+	h := hmac.New(sha256.New, []byte(s.key))
+	for _, p := range parts {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // Check reports whether the set is for host.
@@ -47,7 +66,7 @@ func (s *CredentialSet) Credential(ctx context.Context, r Request) (Credential, 
 	return Credential{
 		Username: user.Reveal(),
 		Password: pass,
-		Version:  version(user.Reveal(), uv, pass.Reveal(), pv),
+		Version:  s.version(user.Reveal(), uv, pass.Reveal(), pv),
 	}, nil
 }
 

@@ -1,9 +1,7 @@
 package auth
 
 import (
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -57,12 +55,3 @@ func (s Sensitive) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // MarshalText keeps the text out of JSON and every other text encoding.
 func (s Sensitive) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// version names a pair of secrets without telling them.
-func version(parts ...string) string {
-	h := sha256.New()
-	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
-}

@@ -179,12 +179,3 @@ func fwd(reason string, err error) string {
 	}
 	return state + "; detail=" + string(bytes.ReplaceAll([]byte(u.Class.String()), []byte(" "), []byte("-")))
 }
-
-// statusOf is an upstream's status in an error, 0 if there is none.
-func statusOf(err error) int {
-	var u *upstream.Error
-	if errors.As(err, &u) {
-		return u.Status
-	}
-	return 0
-}

@@ -84,7 +84,6 @@ type reply struct {
 	body []byte
 	err  error // of reading
 	took time.Duration
-	ttfb time.Duration
 }
 
 func (s *story) do(method, path string, header ...string) reply {
@@ -102,13 +101,16 @@ func (s *story) do(method, path string, header ...string) reply {
 		return reply{err: err, Response: &http.Response{Header: http.Header{}}}
 	}
 	defer resp.Body.Close()
-	r := reply{Response: resp, ttfb: time.Since(begun)}
+	r := reply{Response: resp}
 	r.body, r.err = io.ReadAll(resp.Body)
 	r.took = time.Since(begun)
 	return r
 }
 
-func (s *story) get(path string, header ...string) reply { s.Helper(); return s.do("GET", path, header...) }
+func (s *story) get(path string, header ...string) reply {
+	s.Helper()
+	return s.do("GET", path, header...)
+}
 
 func (s *story) manifest(repo, ref string) reply {
 	s.Helper()
@@ -229,6 +231,6 @@ func (s *story) wantUpstream(want map[string]int) {
 func (s *story) wantError(r reply, status int, code string) {
 	s.Helper()
 	if r.StatusCode != status || !strings.Contains(string(r.body), fmt.Sprintf(`"code":%q`, code)) {
-		s.Errorf("status %d %s, want %d %s", r.StatusCode, r.body, status, code)
+		s.Errorf("status %d %.200q, want %d %s", r.StatusCode, r.body, status, code)
 	}
 }

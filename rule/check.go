@@ -3,24 +3,15 @@ package rule
 import (
 	"strings"
 
-	"oras.land/oras-go/v2/registry"
-
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/route"
 )
-
-// maxName is the length of the longest repository name.
-const maxName = 255
 
 // Length of rule names: ours, and ACR's in strict mode and in JSON.
 const (
 	maxRuleName    = 50
 	minACRRuleName = 5
 )
-
-// validRepository reports whether a repository name is in the grammar.
-func validRepository(name string) bool {
-	return len(name) <= maxName && (registry.Reference{Repository: name}).ValidateRepository() == nil
-}
 
 // checkName checks a rule's name.
 func (f *faults) checkName(field, name string, strict bool) {
@@ -59,14 +50,14 @@ func (f *faults) parsePattern(field, whole, text string) (p pattern, ok bool) {
 		f.add(CodeWildcard, field, "Invalid wildcard in '%s': only '*' and 'prefix/*' are allowed.", shorten(whole))
 		return p, false
 	}
-	if validRepository(p.base) {
+	if route.ValidName(p.base) {
 		return p, true
 	}
 	reason := ""
 	switch {
 	case p.base == "":
 		reason = "no repository"
-	case len(p.base) > maxName:
+	case len(p.base) > route.MaxName:
 		reason = "the name is too long"
 	case strings.Contains(p.base, "@"):
 		reason = "a digest is not allowed"

@@ -11,13 +11,13 @@ type Code string
 
 // Codes that ACR documents.
 const (
-	CodeUpstreamNotSupported   Code = "UpstreamNotSupported"
-	CodeDockerAuthentication   Code = "EnforceDockerAuthentication"
-	CodeTargetPresent          Code = "TargetRepositoryAlreadyPresentInRegistry"
-	CodeTargetPrefixPresent    Code = "TargetRepositoryPrefixMatchesExistingRegistries"
-	CodeRepositoryName         Code = "InvalidRepositoryName"            // ACR's sentence; the code is ours
-	CodeInvalidIdentityID      Code = "InvalidManagedIdentityResourceId" // ACR's sentence; the code is ours
-	CodeInvalidCredentialSetID Code = "InvalidCredentialSetResourceId"
+	CodeUpstreamNotSupported Code = "UpstreamNotSupported"
+	CodeDockerAuthentication Code = "EnforceDockerAuthentication"
+	CodeTargetPresent        Code = "TargetRepositoryAlreadyPresentInRegistry"
+	CodeTargetPrefixPresent  Code = "TargetRepositoryPrefixMatchesExistingRegistries"
+	CodeRepositoryName       Code = "InvalidRepositoryName"            // ACR's sentence; the code is ours
+	CodeIdentityID           Code = "InvalidManagedIdentityResourceId" // ACR's sentence; the code is ours
+	CodeCredentialSetID      Code = "InvalidCredentialSetResourceId"
 )
 
 // Codes of our own, for what ACR refuses without a documented code, or cannot

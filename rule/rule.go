@@ -27,10 +27,11 @@ var ErrNoMatch = errors.New("rule: no rule covers this repository")
 type Rule struct {
 	// Name is unique in a set: letters, digits and hyphens.
 	Name string
-	// Source is HOST/REPOSITORY, HOST/PREFIX/* or HOST/*. It never changes.
+	// Source is HOST/REPOSITORY, HOST/PREFIX/* or HOST/*. Only Set.Replace
+	// changes it, which makes another rule of the same name.
 	Source string
 	// Target is the local REPOSITORY, PREFIX/* or *; with a wildcard exactly if
-	// Source has one. It never changes.
+	// Source has one. Only Set.Replace changes it.
 	Target string
 	// Auth proves this rule to its upstream. If nil, requests are anonymous.
 	Auth auth.Authenticator

@@ -3,6 +3,7 @@ package rule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -59,11 +60,16 @@ func (o *Options) table() Table {
 	return o.Upstreams
 }
 
-func (o *Options) maxRules() int {
-	if o.MaxRules == 0 {
-		return DefaultMaxRules
+// checkLimit checks how many rules there are.
+func (o *Options) checkLimit(n int) []error {
+	limit := o.MaxRules
+	if limit == 0 {
+		limit = DefaultMaxRules
 	}
-	return o.MaxRules
+	if limit < 0 || n <= limit {
+		return nil
+	}
+	return []error{&Error{Code: CodeRuleLimit, Message: fmt.Sprintf("The registry may have %d cache rules at most, not %d.", limit, n)}}
 }
 
 // Set holds rules and finds the one for a repository. The zero value is empty
@@ -217,7 +223,8 @@ func (s *Set) Assign(rules ...Rule) error {
 	}
 	if len(found) > 0 {
 		_, more := newSnapshot(entries, &s.options)
-		return errors.Join(flatten(append(found, more...))...)
+		found = append(found, more...)
+		return errors.Join(flatten(append(found, s.options.checkLimit(len(rules))...))...)
 	}
 	return s.change(func([]*entry) ([]*entry, error) { return entries, nil }, entries...)
 }
@@ -273,12 +280,10 @@ func (s *Set) change(edit func(old []*entry) ([]*entry, error), fresh ...*entry)
 	if err != nil {
 		return err
 	}
-	if limit := s.options.maxRules(); limit >= 0 && len(entries) > limit && len(fresh) > 0 {
-		f := &faults{rule: fresh[len(fresh)-1].rule.Name}
-		f.add(CodeRuleLimit, "", "The registry may have %d cache rules at most.", limit)
-		return f.err()
-	}
 	next, found := newSnapshot(entries, &s.options)
+	if len(entries) > len(old) {
+		found = append(found, s.options.checkLimit(len(entries))...)
+	}
 	if len(found) > 0 {
 		return errors.Join(found...)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullthrough/pullthrough/internal/route"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -154,7 +155,7 @@ func (s *snapshot) find(name string) *Match {
 	if e == nil {
 		return nil
 	}
-	if e.wild && !validRepository(name) {
+	if e.wild && !route.ValidName(name) {
 		return nil
 	}
 	canonical, source := e.translate(name)
@@ -163,7 +164,7 @@ func (s *snapshot) find(name string) *Match {
 		// shall get the very same match.
 		return s.match(canonical)
 	}
-	if len(source) > maxName {
+	if len(source) > route.MaxName {
 		return nil
 	}
 	return &Match{

@@ -18,13 +18,13 @@ import (
 // *os.File.
 //
 //	blobs/sha256/ab/HEX        the bytes, immutable
-//	blobs/sha256/ab/HEX@HASH   symbolic link: an origin (target) that they came from
+//	blobs/sha256/ab/HEX@HASH   the same file: HASH is that of an origin they came from
 //	partial/                   temporary files, spools and what vouches for them
 //	repos/NAME/_blobs/         symbolic links: digest -> source
 //	repos/NAME/_manifests/     one JSON record for each manifest
 //	repos/NAME/_tags/          one JSON record for each tag
 //	repos/NAME/_referrers/     by subject: symbolic links to records of manifests
-//	records/KIND/KEY           small records, each with a checksum as last line
+//	records/KIND.log           small records, one after the other, with checksums
 //	lock                       held while a process has it open
 //
 // What a manifest or a tag stands for is durable before it is: committing one
@@ -51,6 +51,9 @@ type Dir struct {
 
 	spoolMu sync.Mutex
 	spools  map[spoolKey]bool // open ones
+
+	logsMu sync.Mutex
+	logs   map[string]*recordLog // by kind, as they are used
 
 	sweep    sync.RWMutex // held for writing while bytes are freed
 	linkedMu sync.Mutex
@@ -79,7 +82,12 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	d := &Dir{root: root, spools: make(map[spoolKey]bool), pending: make(map[string]map[string]durable.Mark)}
+	d := &Dir{
+		root:    root,
+		spools:  make(map[spoolKey]bool),
+		pending: make(map[string]map[string]durable.Mark),
+		logs:    make(map[string]*recordLog),
+	}
 	d.disk.Temp = d.path("partial")
 	d.dirty.Disk = &d.disk
 	if err := d.open(); err != nil {
@@ -127,6 +135,11 @@ func (d *Dir) open() error {
 // caller has stopped using the store.
 func (d *Dir) Close() error {
 	err := d.dirty.Sync(d.dirty.All())
+	d.logsMu.Lock()
+	defer d.logsMu.Unlock()
+	for _, l := range d.logs {
+		err = errors.Join(err, l.close())
+	}
 	if err == nil {
 		err = d.lock.Truncate(0) // all is on disk
 	}

@@ -60,7 +60,8 @@ func (d *Dir) linkPath(repo, kind string, c content) string {
 	return string(append(append(b, '-'), c.hex...))
 }
 
-// originPath is beside the bytes.
+// originPath is a second name of the bytes. That they have it is all that counts:
+// it costs no file of its own.
 func (d *Dir) originPath(c content, origin string) string {
 	sum := sha256.Sum256([]byte(origin))
 	return d.blobPath(c) + "@" + hex.EncodeToString(sum[:16])
@@ -213,11 +214,7 @@ func (d *Dir) linkBlob(repo string, c content, source string) error {
 
 func (d *Dir) noteOrigin(repo string, c content, origin string) error {
 	return d.at(repo, d.blobFolder(c), func() error {
-		err := d.disk.Symlink(targetOf(origin), d.originPath(c, origin))
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
-		return err
+		return d.disk.Link(d.blobPath(c), d.originPath(c, origin))
 	})
 }
 
@@ -320,23 +317,19 @@ func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(co
 
 // adoptable returns the size of bytes that came from want's origin.
 func (d *Dir) adoptable(c content, want Info) (int64, error) {
-	origin := want.Origin()
-	noted, err := readTarget(d.originPath(c, origin))
-	if err == nil && noted != origin {
+	if !durable.Exists(d.originPath(c, want.Origin())) {
 		return 0, ErrNotFound
 	}
 	info := Info{}
 	info.Size = -1
-	if err == nil {
-		info.Size, err = durable.Size(d.blobPath(c))
-	}
-	if info, err = withSize(info, info.Size, err); err != nil {
+	size, err := durable.Size(d.blobPath(c))
+	if info, err = withSize(info, size, err); err != nil {
 		return 0, err
 	}
-	if want.Size >= 0 && want.Size != info.Size {
-		return 0, sizeError(want.Size, info.Size)
+	if want.Size >= 0 && want.Size != size {
+		return 0, sizeError(want.Size, size)
 	}
-	return info.Size, nil
+	return size, nil
 }
 
 // wrap says what failed.

@@ -1,56 +1,232 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
-	"strconv"
+	"slices"
+	"sync"
+
+	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// A record is its data, a newline, and the checksum of the data in hex: it is
-// not synced, so a power loss may tear it.
+// A log is compacted when the records in it are less than half of it and there
+// is more than this to gain.
+const logSlack = 1 << 20
 
-func sealRecord(data []byte) []byte {
-	sum := strconv.FormatUint(uint64(crc32.Checksum(data, castagnoli())), 16)
-	out := make([]byte, 0, len(data)+1+len(sum)+1)
-	out = append(append(out, data...), '\n')
-	return append(append(out, sum...), '\n')
+// recordLog is the file of one kind of records; see recordentry.go for what is
+// in it. A file for each record would be a handful of system calls for each
+// write, and some file systems take long to find room for a new file where many
+// were deleted lately, which is what happens to jobs all day.
+type recordLog struct {
+	disk *durable.Disk
+	path string
+
+	mu    sync.Mutex
+	file  *os.File
+	end   int64 // where the next entry goes
+	live  int64 // bytes of entries that count
+	index map[string]span
 }
 
-func openRecord(file []byte) ([]byte, bool) {
-	body, ok := bytes.CutSuffix(file, []byte{'\n'})
-	i := bytes.LastIndexByte(body, '\n')
-	if !ok || i < 0 {
-		return nil, false
+// span is where an entry is.
+type span struct {
+	at   int64 // of the entry
+	head int   // bytes before the data
+	data int
+}
+
+func (s span) size() int64 { return int64(s.head + s.data + 1) }
+
+// log returns the log of a kind; nil if there is none and create is false.
+func (d *Dir) log(kind string, create bool) (*recordLog, error) {
+	d.logsMu.Lock()
+	defer d.logsMu.Unlock()
+	if l := d.logs[kind]; l != nil {
+		return l, nil
 	}
-	data := body[:i]
-	return data, bytes.Equal(sealRecord(data), file)
+	l := &recordLog{disk: &d.disk, path: d.path("records", escape(kind)+".log")}
+	if err := l.open(create); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	d.logs[kind] = l
+	return l, nil
 }
 
-// castagnoli returns the table; the library makes it once.
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+// open reads what is there up to the first entry that is torn: nothing after it
+// can be trusted to be where it seems.
+func (l *recordLog) open(create bool) error {
+	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) && create {
+		f, err = l.disk.CreateFile(l.path)
+	}
+	if err != nil {
+		return err
+	}
+	l.file, l.index = f, make(map[string]span)
+	l.end, err = readEntries(f, func(key string, s span) {
+		l.live += s.size() - l.index[key].sizeOrZero()
+		l.index[key] = s
+	})
+	if err == nil {
+		err = l.disk.Truncate(f, l.end)
+	}
+	if err != nil {
+		f.Close()
+	}
+	return err
+}
 
-func (d *Dir) recordFolder(kind string) string { return d.path("records", escape(kind)) }
+func (s span) sizeOrZero() int64 {
+	if s == (span{}) {
+		return 0
+	}
+	return s.size()
+}
+
+// put appends an entry with one write, so that the end of the process cannot
+// leave one that is half there and followed by another.
+func (l *recordLog) put(r Record) error {
+	entry, s := sealEntry(r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.disk.Writing(l.file); err != nil {
+		return err
+	}
+	s.at = l.end
+	if _, err := l.file.WriteAt(entry, l.end); err != nil {
+		return err // the next entry is written over what is there of this one
+	}
+	l.end += s.size()
+	l.live += s.size()
+	old, again := l.index[r.Key]
+	l.index[r.Key] = s
+	if again {
+		if err := l.drop(old); err != nil {
+			return err
+		}
+	}
+	return l.shrink()
+}
+
+// delete marks an entry in place, which also works on a full disk.
+func (l *recordLog) delete(key string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.index[key]
+	if !ok {
+		return nil
+	}
+	delete(l.index, key)
+	if err := l.drop(s); err != nil {
+		return err
+	}
+	return l.shrink()
+}
+
+func (l *recordLog) drop(s span) error {
+	l.live -= s.size()
+	if err := l.disk.Writing(l.file); err != nil {
+		return err
+	}
+	_, err := l.file.WriteAt([]byte(entryDeleted), s.at)
+	return err
+}
+
+// shrink keeps the log from growing for ever.
+func (l *recordLog) shrink() error {
+	if l.end-l.live <= max(l.live, logSlack) {
+		return nil
+	}
+	if l.live == 0 {
+		if err := l.disk.Truncate(l.file, 0); err != nil {
+			return err
+		}
+		l.end = 0
+		return nil
+	}
+	if err := l.compact(); err != nil && !durable.IsFull(err) {
+		return err
+	}
+	return nil // of a full disk the next one tells
+}
+
+func (l *recordLog) compact() error {
+	temp, err := l.disk.CreateTemp()
+	if err != nil {
+		return err
+	}
+	index := make(map[string]span, len(l.index))
+	at := int64(0)
+	for key, s := range l.index {
+		if _, err = io.Copy(temp, io.NewSectionReader(l.file, s.at, s.size())); err != nil {
+			break
+		}
+		index[key] = span{at: at, head: s.head, data: s.data}
+		at += s.size()
+	}
+	// Synced, or a power loss could take all of it and not only the last writes.
+	if err == nil {
+		err = l.disk.Sync(temp)
+	}
+	if err == nil {
+		err = l.disk.Rename(temp.Name(), l.path)
+	}
+	if err != nil {
+		temp.Close()
+		_ = l.disk.Remove(temp.Name())
+		return err
+	}
+	l.file.Close()
+	l.file, l.index, l.end, l.live = temp, index, at, at
+	return nil
+}
+
+func (l *recordLog) keys() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keys := make([]string, 0, len(l.index))
+	for key := range l.index {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (l *recordLog) get(key string) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.index[key]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	data := make([]byte, s.data)
+	_, err := l.file.ReadAt(data, s.at+int64(s.head))
+	return data, err
+}
+
+// close syncs, for what the caller is about to say of the whole store.
+func (l *recordLog) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.disk.Sync(l.file)
+	return errors.Join(err, l.file.Close())
+}
 
 // PutRecord implements [Records].
 func (d *Dir) PutRecord(ctx context.Context, kind string, r Record) error {
 	if err := checkRecord(ctx, kind, r.Key); err != nil {
 		return err
 	}
-	defer d.locked(kind, r.Key).Unlock()
-	folder := d.recordFolder(kind)
-	path, data := folder+"/"+escape(r.Key), sealRecord(r.Data)
-	err := d.disk.WriteFile(path, data, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = d.disk.MkdirAll(folder, func(parent string) { d.dirty.Dirty(parent) })
-		if err == nil {
-			err = d.disk.WriteFile(path, data, false)
-		}
+	l, err := d.log(kind, true)
+	if err == nil {
+		err = l.put(r)
 	}
 	return recordError("put", kind, r.Key, err)
 }
@@ -60,8 +236,11 @@ func (d *Dir) DeleteRecord(ctx context.Context, kind, key string) error {
 	if err := checkRecord(ctx, kind, key); err != nil {
 		return err
 	}
-	defer d.locked(kind, key).Unlock()
-	return recordError("delete", kind, key, d.disk.Remove(d.recordFolder(kind)+"/"+escape(key)))
+	l, err := d.log(kind, false)
+	if l != nil && err == nil {
+		err = l.delete(key)
+	}
+	return recordError("delete", kind, key, err)
 }
 
 func recordError(what, kind, key string, err error) error {
@@ -75,36 +254,28 @@ func recordError(what, kind, key string, err error) error {
 // or not.
 func (d *Dir) Records(ctx context.Context, kind string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		if err := checkRecord(ctx, kind, "key"); err != nil {
-			yield(Record{}, err)
-			return
+		err := checkRecord(ctx, kind, "key")
+		var l *recordLog
+		if err == nil {
+			l, err = d.log(kind, false)
 		}
-		folder := d.recordFolder(kind)
-		names, err := readNames(folder)
 		if err != nil {
-			yield(Record{}, err)
+			yield(Record{}, recordError("list", kind, "*", err))
 			return
 		}
-		for _, name := range names {
-			key, ok := unescape(name)
-			if !ok {
-				continue
-			}
+		if l == nil {
+			return
+		}
+		for _, key := range l.keys() {
 			if err := ctx.Err(); err != nil {
 				yield(Record{}, err)
 				return
 			}
-			file, err := os.ReadFile(folder + "/" + name)
+			data, err := l.get(key)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
-			data, whole := openRecord(file)
-			switch {
-			case err != nil:
-				if !yield(Record{}, fmt.Errorf("store: record %s/%s: %w", kind, key, err)) {
-					return
-				}
-			case whole && !yield(Record{Key: key, Data: data}, nil):
+			if !yield(Record{Key: key, Data: data}, recordError("read", kind, key, err)) {
 				return
 			}
 		}

@@ -185,7 +185,12 @@ func (s *dirSpool) Commit(ctx context.Context, got Info) error {
 			return s.d.wrap("commit", s.repo, s.c, err)
 		}
 	}
-	if err := s.d.commit(s.repo, s.c, linked(got, n), s.place); err != nil {
+	if s.file != nil || s.placed {
+		err = s.d.commit(s.repo, s.c, linked(got, n), s.place)
+	} else {
+		err = s.commitMemory(linked(got, n))
+	}
+	if err != nil {
 		return err
 	}
 	s.done = true
@@ -195,28 +200,33 @@ func (s *dirSpool) Commit(ctx context.Context, got Info) error {
 	return nil
 }
 
-// place moves the bytes to path, once. s.work is held.
+// place moves the file to path, once. s.work is held.
 func (s *dirSpool) place(path string) error {
 	if s.placed {
 		return nil
 	}
-	if s.file == nil {
-		if err := s.d.writeSmall(path, s.mem.bytes()); err != nil {
-			return err
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file != nil {
-		if err := s.d.disk.Rename(s.part, path); err != nil {
-			return err
-		}
-		s.file.Close() // nobody may write to it any more
+	if err := s.d.disk.Rename(s.part, path); err != nil {
+		return err
 	}
+	s.file.Close() // nobody may write to it any more
 	if s.mem != nil {
 		s.mem.seal()
 	}
 	s.path, s.placed = path, true
+	return nil
+}
+
+// commitMemory commits what has no file. s.work is held.
+func (s *dirSpool) commitMemory(info Info) error {
+	s.mem.seal()
+	if err := s.d.commitSmall(s.repo, s.c, info, s.mem.bytes()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.placed = true
+	s.mu.Unlock()
 	return nil
 }
 

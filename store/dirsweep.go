@@ -101,7 +101,7 @@ func (d *Dir) sweepNames(alg, folder string, names []string) (freed int64, err e
 			continue
 		}
 		path := folder + "/" + name
-		if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() {
+		if st, err := os.Lstat(path); err == nil && name == hex {
 			freed += st.Size()
 		}
 		if err := d.disk.Remove(path); err != nil {

@@ -3,7 +3,9 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/pullthrough/pullthrough/internal/durable"
@@ -92,12 +94,13 @@ func (w *dirWriter) Commit(ctx context.Context) error {
 			return w.d.wrap("commit", w.repo, w.c, err)
 		}
 	}
-	err := w.d.commit(w.repo, w.c, linked(w.want, w.n), func(path string) error {
-		if w.file == nil {
-			return w.d.writeSmall(path, w.small)
-		}
-		return w.d.disk.Rename(w.file.Name(), path)
-	})
+	info := linked(w.want, w.n)
+	var err error
+	if w.file == nil {
+		err = w.d.commitSmall(w.repo, w.c, info, w.small)
+	} else {
+		err = w.d.commit(w.repo, w.c, info, func(path string) error { return w.d.disk.Rename(w.file.Name(), path) })
+	}
 	if err != nil {
 		return err
 	}
@@ -133,20 +136,40 @@ func (d *Dir) commit(repo string, c content, info Info, place func(path string) 
 	return d.wrap("commit", repo, c, err)
 }
 
-// writeSmall writes a file unless it is there with these very bytes. It does
-// not believe what it has not read: a new copy repairs a damaged one.
-func (d *Dir) writeSmall(path string, data []byte) error {
-	if f, size, err := durable.OpenRead(path); err == nil {
-		same := false
-		if size == int64(len(data)) {
-			old := make([]byte, size)
-			_, err := io.ReadFull(f, old)
-			same = err == nil && bytes.Equal(old, data)
+// commitSmall is commit for bytes in memory. A file that is there with these
+// very bytes stays; a damaged one is repaired by the new copy.
+func (d *Dir) commitSmall(repo string, c content, info Info, data []byte) error {
+	if sameBytes(d.blobPath(c), data) {
+		err := d.commit(repo, c, info, func(path string) error {
+			_, err := durable.Size(path)
+			return err
+		})
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		f.Close()
-		if same {
-			return nil
-		}
+		// It was swept meanwhile.
 	}
-	return d.disk.WriteFile(path, data, true)
+	temp, err := d.disk.WriteTemp(data, true)
+	if err != nil {
+		return d.wrap("commit", repo, c, err)
+	}
+	err = d.commit(repo, c, info, func(path string) error { return d.disk.Rename(temp, path) })
+	if err != nil {
+		_ = d.disk.Remove(temp)
+	}
+	return err
+}
+
+func sameBytes(path string, data []byte) bool {
+	f, size, err := durable.OpenRead(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if size != int64(len(data)) {
+		return false
+	}
+	old := make([]byte, size)
+	_, err = io.ReadFull(f, old)
+	return err == nil && bytes.Equal(old, data)
 }

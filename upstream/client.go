@@ -52,7 +52,8 @@ type Client struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// Dial opens connections instead of a [net.Dialer]. If nil, the Client dials
 	// itself. The address that a connection of Dial reached is checked before
-	// anything is sent.
+	// anything is sent; one that a tunnel hides is not, so a Dial of yours must
+	// itself refuse what lies behind the tunnel and should not be reached.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Transport replaces everything below HTTP: Proxy, Dial, timeouts, RootCAs.
 	// If nil, the Client has its own. DANGER: with a Transport of yours only

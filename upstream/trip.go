@@ -24,7 +24,8 @@ type trip struct {
 
 	method, url string       // of the hop that is under way
 	left        bool         // a redirect led away from home: for good
-	seen        atomic.Int32 // depth: the shallowest that answered so far
+	seen        atomic.Int32 // depth: the shallowest that answered so far, by its connection
+	told        atomic.Int32 // the same as far as it counts for addresses in URLs
 }
 
 type tripKey struct{}
@@ -48,6 +49,7 @@ func (r *repository) newTrip(c auth.Credential) *trip {
 		bearer: !c.AccessToken.Empty(),
 	}
 	t.seen.Store(int32(unknown))
+	t.told.Store(int32(unknown))
 	return t
 }
 
@@ -59,22 +61,34 @@ func (t *trip) forToken(req *http.Request) bool {
 	return req.Method != t.method || req.URL.String() != t.url
 }
 
-// saw notes how deep inside the one lies who answers.
-func (t *trip) saw(d depth) {
-	if d == unknown {
-		d = public
+// saw notes how deep inside the one lies who answers. A connection that we did
+// not dial ourselves may end at a tunnel, often on loopback: what it says
+// counts against other connections, never in favour of an address in a URL.
+func (t *trip) saw(conn, said depth, ours bool) {
+	shallowest(&t.seen, conn)
+	if ours {
+		said = conn
 	}
-	if s := depth(t.seen.Load()); s == unknown || d < s {
-		t.seen.Store(int32(d))
+	shallowest(&t.told, said)
+}
+
+func shallowest(v *atomic.Int32, d depth) {
+	d = max(d, public)
+	if s := depth(v.Load()); s == unknown || d < s {
+		v.Store(int32(d))
 	}
 }
 
-// limit is how deep the host of u may lie.
-func (t *trip) limit(u *url.URL) depth {
+// limit is how deep the address may lie that is dialled for u.
+func (t *trip) limit(u *url.URL) depth { return t.limitFrom(u, &t.seen) }
+
+// limitFrom is how deep the host of u may lie, if v is how deep those lie who
+// lead there.
+func (t *trip) limitFrom(u *url.URL, v *atomic.Int32) depth {
 	if originOf(u) == t.home || t.named(u) {
 		return loopback
 	}
-	d := max(depth(t.seen.Load()), public)
+	d := max(depth(v.Load()), public)
 	if companion(t.host, u.Hostname()) {
 		return max(d, private)
 	}
@@ -110,7 +124,7 @@ func (t *trip) check(u *url.URL) error {
 	if u.Hostname() == "" || !legalHost(strings.ToLower(u.Host)) {
 		return &guardError{"the upstream leads to an address that cannot be read"}
 	}
-	return within(depthOfHost(u.Hostname()), t.limit(u), fmt.Sprintf("the host %q", u.Hostname()))
+	return within(depthOfHost(u.Hostname()), t.limitFrom(u, &t.told), fmt.Sprintf("the host %q", u.Hostname()))
 }
 
 // redirect returns where the answer to from leads.

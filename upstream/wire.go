@@ -83,13 +83,13 @@ func (w *wire) prepare(req *http.Request, t *trip, token bool) (*http.Request, e
 // watch notes who answers. What a proxy reached is not known, only what the
 // URL says.
 func (w *wire) watch(req *http.Request, t *trip, proxied bool) *http.Request {
-	said := depthOfHost(req.URL.Hostname())
+	said, ours := depthOfHost(req.URL.Hostname()), w.engine.pools.dial == nil
 	if proxied || w.engine.pools.base != nil {
-		t.saw(said)
+		t.saw(said, said, false)
 		return req
 	}
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(c httptrace.GotConnInfo) { t.saw(depthOfConn(c.Conn.RemoteAddr())) },
+		GotConn: func(c httptrace.GotConnInfo) { t.saw(depthOfConn(c.Conn.RemoteAddr()), said, ours) },
 	}))
 }
 

@@ -26,6 +26,7 @@ const (
 	OpSync     Op = "sync"     // the bytes of a file reach the disk
 	OpRename   Op = "rename"   // a file takes its final name
 	OpSymlink  Op = "symlink"  // a symbolic link appears
+	OpLink     Op = "link"     // a second name of a file appears
 	OpMkdir    Op = "mkdir"    // a folder appears
 	OpRemove   Op = "remove"   // a name goes away
 	OpTruncate Op = "truncate" // a file becomes shorter
@@ -136,6 +137,26 @@ func (d *Disk) ReplaceSymlink(target, path string) error {
 	if err := d.Rename(temp, path); err != nil {
 		os.Remove(temp)
 		return err
+	}
+	return nil
+}
+
+// Link gives a file a second name; one that is there already is no error. On a
+// file system that knows no such names, or for a file that has as many as it
+// may have, path becomes an empty file.
+func (d *Disk) Link(file, path string) error {
+	if err := d.step(OpLink, path); err != nil {
+		return err
+	}
+	err := link(file, path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if werr := writeNew(path, nil, false); werr != nil && !errors.Is(werr, fs.ErrExist) {
+		return errors.Join(err, werr)
 	}
 	return nil
 }

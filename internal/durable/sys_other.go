@@ -14,6 +14,7 @@ func writeNew(string, []byte, bool) error { return errors.ErrUnsupported }
 func datasync(*os.File) error             { return errors.ErrUnsupported }
 func rename(string, string) error         { return errors.ErrUnsupported }
 func symlink(string, string) error        { return errors.ErrUnsupported }
+func link(string, string) error           { return errors.ErrUnsupported }
 func remove(string) error                 { return errors.ErrUnsupported }
 func syncFolder(string) error             { return errors.ErrUnsupported }
 

@@ -82,6 +82,13 @@ func symlink(target, path string) error {
 	return nil
 }
 
+func link(file, path string) error {
+	if err := again(func() error { return syscall.Link(file, path) }); err != nil {
+		return &os.LinkError{Op: "link", Old: file, New: path, Err: err}
+	}
+	return nil
+}
+
 func remove(path string) error {
 	if err := again(func() error { return syscall.Unlink(path) }); err != nil {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}

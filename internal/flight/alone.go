@@ -15,26 +15,56 @@ import (
 // by itself from where the flight got to, within the same places, with a hash
 // and a hold-back of its own.
 
-// alone prepares for a flight that never had a spool: it learns the size, and
-// fetches a small blob whole, so that it is verified before its header.
+// detached returns a context that ends with ctx and has none of its values.
+func detached(ctx context.Context) (context.Context, func()) {
+	own, cancel := context.WithCancelCause(context.Background())
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return own, func() { stop(); cancel(nil) }
+}
+
+// alone prepares a reader that has no file: it learns the size, and fetches a
+// small blob whole, so that it is verified before its header.
 func (h *Handle) alone(ctx context.Context) (int64, error) {
-	repo, err := h.f.req.Open(ctx)
-	if err != nil {
-		return 0, &goneError{err}
+	f := h.f
+	ctx, end := detached(ctx)
+	defer end()
+	brief, cancel := context.WithTimeoutCause(ctx, f.group.Answer, f.slow())
+	defer cancel()
+	desc, err := f.stat(brief)
+	if err == nil {
+		err = f.mismatch(desc.Size, f.sizeNow())
 	}
-	desc, err := repo.StatBlob(ctx, h.f.req.Digest)
+	if err != nil {
+		return 0, causeOf(brief, err)
+	}
+	h.size = max(desc.Size, f.sizeNow())
+	if !isSmall(h.size) {
+		return h.size, nil
+	}
+	queue, cancel := context.WithTimeoutCause(ctx, f.group.Busy, ErrBusy)
+	defer cancel()
+	release, err := f.group.slots.acquire(queue, f.req.Source.Host, false, nil)
 	if err != nil {
 		return 0, err
 	}
-	if desc.Size < 0 || desc.Size > HoldBack {
-		return desc.Size, nil
-	}
-	var small sink
-	if _, err := h.sendAlone(ctx, &small, 0, desc.Size, true); err != nil {
-		return 0, err
+	defer release()
+	brief, cancel = context.WithTimeoutCause(ctx, f.group.Answer, f.slow())
+	defer cancel()
+	small := sink{}
+	s := &solo{h: h, w: &small, end: -1, size: h.size, hash: f.req.Digest.Algorithm().Hash(), tries: tries{live: true}}
+	if err := s.run(brief); err != nil {
+		return 0, causeOf(brief, err)
 	}
 	h.small = small
-	return desc.Size, nil
+	return h.size, nil
+}
+
+// causeOf is why ctx has ended, if it has, and err otherwise.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
 }
 
 // sink gathers a small blob.
@@ -45,57 +75,64 @@ func (s *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// solo is the state of one who reads alone.
+// solo is the state of one who reads alone. Of a whole blob, held is what is
+// hashed and not written: off+len(held) is the next byte that is of any use.
 type solo struct {
-	h    *Handle
-	w    io.Writer
-	off  int64 // next byte that w gets
-	end  int64 // where w's bytes end; -1: at the end of the blob
-	at   int64 // next byte of the upstream
-	next int64 // next byte that is held for w
-	hash hash.Hash
-	held []byte // read, hashed, and not written yet
-	size int64
-	sent int64
+	h     *Handle
+	w     io.Writer
+	off   int64     // next byte that w gets
+	end   int64     // where w's bytes end; -1: at the end of the blob
+	at    int64     // next byte of the upstream
+	size  int64     // -1: unknown
+	hash  hash.Hash // nil: this is not the whole
+	held  []byte
+	sent  int64
+	tries tries
 }
 
 // sendAlone does what Send does, from off on.
 func (h *Handle) sendAlone(ctx context.Context, w io.Writer, off, n int64, whole bool) (int64, error) {
 	if h.small != nil {
-		end := int64(len(h.small))
-		if n >= 0 {
-			end = off + n
-		}
-		m, err := w.Write(h.small[off:end])
+		m, err := w.Write(h.cut(off, n))
 		return int64(m), err
 	}
 	f := h.f
 	f.mu.Lock()
-	state, size := f.state, f.size
+	state, size := f.state, max(f.size, h.size)
 	f.mu.Unlock()
-	s := &solo{h: h, w: w, off: off, end: -1, at: off, size: size}
+	s := &solo{h: h, w: w, off: off, end: -1, at: off, size: size, tries: tries{live: true}}
 	if n >= 0 {
 		s.end = off + n
 	}
 	if whole {
+		s.end = -1
 		if err := s.restore(state); err != nil {
-			return 0, err
+			return s.sent, err
 		}
-		if s.off < s.at { // present, hashed and not sent: the flight's last bytes
-			m, err := h.copy(w, s.off, s.at-s.off)
-			s.off += m
-			s.sent += m
-			if err != nil {
-				return s.sent, err
-			}
-		}
-		s.next = s.off
 	}
-	err := s.run(ctx)
+	own, end := detached(ctx)
+	defer end()
+	release, err := f.group.slots.acquire(own, f.req.Source.Host, false, nil)
+	if err != nil {
+		return s.sent, err
+	}
+	defer release()
+	err = s.run(own)
 	return s.sent, err
 }
 
-// restore takes the flight's hash where it stopped.
+// cut returns n bytes of a small blob from off on.
+func (h *Handle) cut(off, n int64) []byte {
+	size := int64(len(h.small))
+	end := size
+	if n >= 0 {
+		end = min(end, off+n)
+	}
+	return h.small[min(off, end):end]
+}
+
+// restore takes the flight's hash where it stopped, and what the reader can
+// still have of the flight.
 func (s *solo) restore(state store.Progress) error {
 	s.hash = s.h.f.req.Digest.Algorithm().Hash()
 	s.at = 0
@@ -104,34 +141,48 @@ func (s *solo) restore(state store.Progress) error {
 		return nil
 	}
 	if err := u.UnmarshalBinary(state.Hash); err != nil {
-		return err
+		return fmt.Errorf("flight: the hash of a broken flight: %w", err)
 	}
 	s.at = state.Front
-	return nil
+	if s.off > s.at {
+		// The reader had more than the front, of a segment. It must be hashed as
+		// the reader got it.
+		if _, err := s.h.copy(s.hash, s.at, s.off-s.at); err != nil {
+			return err
+		}
+		s.at = s.off
+	}
+	// Present, hashed and not sent. The end of it is held like everything else.
+	if free := s.at - HoldBack - s.off; free > 0 {
+		m, err := s.h.copy(s.w, s.off, free)
+		s.off += m
+		s.sent += m
+		if err != nil {
+			return err
+		}
+	}
+	var tail sink
+	_, err := s.h.copy(&tail, s.off, s.at-s.off)
+	s.held = tail
+	return err
 }
 
 // run reads to the end, over cuts as long as there is progress.
 func (s *solo) run(ctx context.Context) error {
-	f := s.h.f
-	own, cancel := context.WithCancelCause(context.Background()) // none of the client's values
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
-	release, err := f.group.slots.acquire(own, f.req.Source.Host, false, nil)
-	if err != nil {
-		return err
-	}
-	defer release()
-	for stalls := 0; ; {
+	for {
 		before := s.at
-		done, err := s.connect(own)
-		if done || own.Err() != nil {
+		done, err := s.connect(ctx)
+		if done {
 			return err
 		}
-		if s.at-before < segmentAlign {
-			stalls++
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		class, known := upstream.ClassOf(err)
-		if stalls > 3 || known && class != upstream.Unreachable {
+		pause, again := s.tries.again(err, s.at-before, s.at)
+		if !again {
+			return err
+		}
+		if err := nap(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -142,60 +193,80 @@ func (s *solo) connect(ctx context.Context) (done bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := s.h.f
-	repo, err := f.req.Open(ctx)
-	if err != nil {
-		return true, &goneError{err}
-	}
-	length := int64(-1)
-	if s.hash == nil && s.end >= 0 {
+	offset, length := s.at, int64(-1)
+	switch {
+	case s.tries.whole:
+		offset = 0
+	case s.end >= 0:
 		length = s.end - s.at
 	}
-	body, err := repo.Blob(ctx, f.req.Digest, s.at, length)
+	body, err := f.ask(ctx, cancel, offset, length)
 	if err != nil {
 		return false, err
 	}
 	defer body.Close()
-	if body.Offset > s.at || s.size >= 0 && body.Size >= 0 && s.size != body.Size {
-		return true, f.protocol(errSize)
-	}
-	if body.Size >= 0 {
-		s.size = body.Size
+	if err := s.accept(body); err != nil {
+		return false, err
 	}
 	drop := s.at - body.Offset
+	var writer error
 	_, err = f.group.pump(ctx, cancel, body, func(data []byte) (bool, error) {
 		d := min(drop, int64(len(data)))
 		drop -= d
-		err := s.take(data[d:])
-		done = err != nil // it is the writer's
-		return done || s.hash == nil && s.end >= 0 && s.at >= s.end, err
+		if s.size >= 0 && s.at+int64(len(data))-d > s.size {
+			return true, f.protocol(errSize)
+		}
+		writer = s.take(data[d:])
+		return writer != nil || s.end >= 0 && s.at >= s.end, writer
 	})
-	if err != nil || done {
-		return done, err
+	end := s.end
+	if end < 0 {
+		end = s.size
+	}
+	switch {
+	case writer != nil:
+		return true, writer
+	case err != nil:
+		return false, err
+	case end >= 0 && s.at < end:
+		return false, errEnd
 	}
 	return true, s.finish()
 }
 
+// accept checks what the upstream says that it sends.
+func (s *solo) accept(body upstream.Body) error {
+	f := s.h.f
+	if body.Offset > s.at || body.Offset < 0 {
+		return f.protocol(fmt.Errorf("asked for bytes from %d, got them from %d", s.at, body.Offset))
+	}
+	err := f.mismatch(body.Size, s.size)
+	s.size = max(s.size, body.Size)
+	return err
+}
+
 // take hashes data and writes what need not be held back.
 func (s *solo) take(data []byte) error {
+	at := s.at
 	s.at += int64(len(data))
 	if s.hash == nil {
-		if s.end >= 0 && s.at > s.end {
-			data = data[:int64(len(data))-(s.at-s.end)]
+		if over := s.at - s.end; s.end >= 0 && over > 0 {
+			data = data[:int64(len(data))-over]
 		}
 		return s.write(data)
 	}
 	_, _ = s.hash.Write(data)
-	if old := s.next - (s.at - int64(len(data))); old > 0 {
-		data = data[min(old, int64(len(data))):] // the client has these already
+	if old := s.off + int64(len(s.held)) - at; old > 0 {
+		data = data[min(old, int64(len(data))):] // the reader had these before
 	}
 	s.held = append(s.held, data...)
-	s.next += int64(len(data))
-	if free := len(s.held) - HoldBack; free > 0 {
-		err := s.write(s.held[:free])
-		s.held = append(s.held[:0], s.held[free:]...)
-		return err
+	free := len(s.held) - HoldBack
+	if free <= 0 {
+		return nil
 	}
-	return nil
+	err := s.write(s.held[:free])
+	s.held = append(s.held[:0], s.held[free:]...)
+	return err
 }
 
 func (s *solo) write(data []byte) error {
@@ -208,13 +279,10 @@ func (s *solo) write(data []byte) error {
 // finish verifies and lets the last bytes go.
 func (s *solo) finish() error {
 	if s.hash == nil {
-		if s.end >= 0 && s.off < s.end {
-			return io.ErrUnexpectedEOF
-		}
 		return nil
 	}
-	if got := fmt.Sprintf("%x", s.hash.Sum(nil)); got != s.h.f.req.Digest.Encoded() {
-		return s.h.f.protocol(fmt.Errorf("%w: got %s", ErrDigest, got))
+	if err := s.h.f.match(s.hash.Sum(nil)); err != nil {
+		return err
 	}
 	return s.write(s.held)
 }

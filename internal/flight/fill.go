@@ -2,27 +2,12 @@ package flight
 
 import (
 	"context"
-	"encoding"
-	"errors"
 	"fmt"
+	"io"
 	"math"
-	"time"
 
-	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
 )
-
-const (
-	firstPause = 100 * time.Millisecond // before the first retry; doubles
-	maxStalls  = 7                      // retries in a row without progress
-	longestNap = time.Minute            // a Retry-After that is waited for
-)
-
-// goneError says that the rule no longer covers the flight.
-type goneError struct{ err error }
-
-func (e *goneError) Error() string { return e.err.Error() }
-func (e *goneError) Unwrap() error { return e.err }
 
 // download fills the spool until the digest is known.
 func (f *Flight) download() error {
@@ -35,124 +20,55 @@ func (f *Flight) download() error {
 	if err := f.openSpool(); err != nil {
 		return err
 	}
-	stalls := 0
 	for {
 		complete, err := f.skip()
-		if err != nil {
-			return err
-		}
-		if complete {
-			return f.verify()
-		}
 		before := f.at()
-		err = f.connection()
 		switch {
-		case err == nil || f.at()-before >= segmentAlign:
-			stalls = 0
+		case err != nil:
+		case complete:
+			if err = f.allowed(); err == nil {
+				return f.match(f.hash.Sum(nil))
+			}
 		default:
-			stalls++
+			err = f.connection()
 		}
 		if err == nil {
+			f.tries.stalls = 0
 			continue
 		}
-		pause, again := f.again(err, stalls)
-		if !again {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-f.ctx.Done():
+		if f.ctx.Err() != nil { // whatever came of that
 			return context.Cause(f.ctx)
 		}
+		if err := f.again(err, f.at()-before); err != nil {
+			return err
+		}
 	}
 }
 
-// at is where the front is.
-func (f *Flight) at() int64 {
+// again waits before the next connection; it returns err if there is none.
+func (f *Flight) again(err error, progress int64) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.front
-}
-
-// openSpool makes the spool and takes up what a former process vouches for.
-func (f *Flight) openSpool() error {
-	spool, err := f.req.Spool(f.ctx)
-	if errors.Is(err, ErrStored) {
+	f.tries.live = f.answered
+	at := f.front
+	f.mu.Unlock()
+	pause, again := f.tries.again(err, progress, at)
+	if !again {
 		return err
 	}
-	if err != nil {
-		f.failed(err)
-		return errBroken
+	if f.tries.whole {
+		f.mu.Lock()
+		f.noRange = true
+		f.mu.Unlock()
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.spool = spool
-	defer f.closeOpened()
-	c, ok := spool.(store.Checkpointer)
-	if !ok {
-		return nil
-	}
-	p := c.Progress()
-	if p.Front <= 0 || f.size >= 0 && p.Size >= 0 && p.Size != f.size || p.Size >= 0 && p.Front > p.Size {
-		return nil
-	}
-	u, ok := f.hash.(encoding.BinaryUnmarshaler)
-	if !ok || u.UnmarshalBinary(p.Hash) != nil {
-		f.hash.Reset()
-		return nil
-	}
-	if f.size < 0 {
-		f.size = p.Size
-	}
-	f.front, f.checked = p.Front, p.Front
-	f.have = f.have.add(0, p.Front)
-	return nil
+	return nap(f.ctx, pause)
 }
-
-// again decides whether and when an upstream that failed is asked again.
-func (f *Flight) again(err error, stalls int) (time.Duration, bool) {
-	if f.ctx.Err() != nil {
-		return 0, false
-	}
-	f.mu.Lock()
-	live := f.isLive
-	f.mu.Unlock()
-	var gone *goneError
-	if errors.As(err, &gone) || errors.Is(err, errBroken) || errors.Is(err, errSize) || stalls > maxStalls {
-		return 0, false
-	}
-	pause := firstPause << max(0, stalls-1)
-	class, known := upstream.ClassOf(err)
-	switch {
-	case !known: // the body ended or stalled
-		return pause, live
-	case class == upstream.Limited:
-		e, _ := errors.AsType[*upstream.Error](err)
-		pause = max(pause, e.RetryAfter, time.Second)
-		return pause, live && pause <= longestNap
-	case class == upstream.Protocol:
-		// Ranges may be what it cannot do: ask once for everything.
-		again := !f.whole && f.at() > 0
-		f.whole = true
-		return pause, again
-	case class == upstream.Unreachable:
-		return pause, live || stalls <= 1
-	}
-	return 0, false
-}
-
-var errSize = errors.New("the size is not the one that the manifest says")
 
 // connection asks for what is missing at the front and takes what comes.
 func (f *Flight) connection() error {
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
-	repo, err := f.req.Open(ctx)
-	if err != nil {
-		return &goneError{err}
-	}
 	offset, length := f.gap()
-	body, err := repo.Blob(ctx, f.req.Digest, offset, length)
+	body, err := f.ask(ctx, cancel, offset, length)
 	if err != nil {
 		return err
 	}
@@ -167,15 +83,33 @@ func (f *Flight) connection() error {
 		drop -= d
 		return f.advance(data[d:])
 	})
-	if err == nil && body.Length < 0 && f.sizeNow() < 0 {
-		f.setSize(body.Offset + n)
+	if err != nil {
+		return err
 	}
-	return err
+	return f.ended(body, n, front)
+}
+
+// ended judges a connection that ended by itself, or because the next bytes are
+// somebody else's, after n bytes. before is where the front was.
+func (f *Flight) ended(body upstream.Body, n, before int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	end := body.Offset + n
+	switch {
+	case f.size < 0 && (body.Length < 0 || f.tries.whole) && end >= f.front: // a clean end tells the size
+		f.size = end
+	case f.front == f.size || f.limit() == f.front:
+	case f.tries.whole && f.front == before: // that is all it has
+		return f.protocol(fmt.Errorf("%w: it ends at %d, not %d", errSize, end, f.size))
+	default:
+		return errEnd
+	}
+	return nil
 }
 
 // gap is what the front asks for: up to what somebody else has.
 func (f *Flight) gap() (offset, length int64) {
-	if f.whole {
+	if f.tries.whole {
 		return 0, -1
 	}
 	f.mu.Lock()
@@ -208,25 +142,21 @@ func (f *Flight) limit() int64 {
 func (f *Flight) accept(body upstream.Body, front int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if body.Offset > front {
+	if body.Offset > front || body.Offset < 0 {
 		return f.protocol(fmt.Errorf("asked for bytes from %d, got them from %d", front, body.Offset))
 	}
-	if body.Size >= 0 {
-		if f.size >= 0 && f.size != body.Size {
-			return f.protocol(fmt.Errorf("%w: %d, not %d", errSize, body.Size, f.size))
-		}
-		f.size = body.Size
+	if err := f.mismatch(body.Size, f.size); err != nil {
+		return err
+	}
+	f.size = max(f.size, body.Size)
+	if f.size >= 0 && body.Offset+body.Length > f.size {
+		return f.protocol(fmt.Errorf("%w: %d bytes from %d on, of %d", errSize, body.Length, body.Offset, f.size))
 	}
 	if body.Offset < front {
 		f.noRange = true
 	}
-	f.makeLive()
-	f.wake()
+	f.answer()
 	return nil
-}
-
-func (f *Flight) protocol(err error) error {
-	return &upstream.Error{Source: f.req.Source, Op: "GET blob " + f.req.Digest.String(), Class: upstream.Protocol, Err: err}
 }
 
 func (f *Flight) sizeNow() int64 {
@@ -235,33 +165,35 @@ func (f *Flight) sizeNow() int64 {
 	return f.size
 }
 
-func (f *Flight) setSize(n int64) {
+// claim says how much of n bytes the front may write, and that it does. A
+// segment begins behind that.
+func (f *Flight) claim(n int64) (front, may int64, err error) {
 	f.mu.Lock()
-	f.size = n
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	may = min(n, f.limit()-f.front)
+	if may == n && f.size >= 0 && f.front+n > f.size {
+		return 0, 0, f.protocol(fmt.Errorf("%w: more than %d bytes come", errSize, f.size))
+	}
+	f.claimed = f.front + may
+	return f.front, may, nil
 }
 
 // advance moves the front over data; stop: the next byte is somebody else's.
 func (f *Flight) advance(data []byte) (stop bool, err error) {
 	for len(data) > 0 {
-		f.mu.Lock()
-		front, limit, size := f.front, f.limit(), f.size
-		f.mu.Unlock()
-		if limit == front {
-			return true, nil
+		front, may, err := f.claim(int64(len(data)))
+		if err != nil || may == 0 {
+			return true, err
 		}
-		if size >= 0 && front+int64(len(data)) > size {
-			return true, f.protocol(fmt.Errorf("%w: more than %d bytes come", errSize, size))
-		}
-		piece := data[:min(int64(len(data)), limit-front)]
+		piece := data[:may]
 		if _, err := f.spool.WriteAt(piece, front); err != nil {
 			f.failed(err)
-			return true, errBroken
+			return true, broken(err)
 		}
 		_, _ = f.hash.Write(piece)
-		f.publish(front, int64(len(piece)), true)
+		f.publish(front, may, true)
 		f.vouch()
-		data = data[len(piece):]
+		data = data[may:]
 	}
 	return false, nil
 }
@@ -272,10 +204,10 @@ func (f *Flight) skip() (complete bool, err error) {
 	for {
 		f.mu.Lock()
 		front, end, size := f.front, f.have.end(f.front), f.size
-		var ahead *segment
+		var more <-chan struct{}
 		for _, s := range f.segments {
 			if s.start <= front && front < s.end {
-				ahead = s
+				more = s.more
 			}
 		}
 		f.mu.Unlock()
@@ -286,9 +218,9 @@ func (f *Flight) skip() (complete bool, err error) {
 			}
 		case size >= 0 && front >= size:
 			return true, nil
-		case ahead != nil:
+		case more != nil:
 			select {
-			case <-ahead.more:
+			case <-more:
 			case <-f.ctx.Done():
 				return false, context.Cause(f.ctx)
 			}
@@ -302,100 +234,50 @@ func (f *Flight) skip() (complete bool, err error) {
 // hashed is what is stored.
 func (f *Flight) rehash(from, to int64) error {
 	r, err := f.spool.Open()
-	if err == nil {
-		defer r.Close()
-		_, err = r.Seek(from, 0)
+	if err != nil {
+		f.failed(err)
+		return broken(err)
 	}
+	defer r.Close()
+	_, err = r.Seek(from, io.SeekStart)
 	buf := f.group.takeBuffer()
 	defer f.group.buffers.Put(buf)
 	for from < to && err == nil {
 		var n int
-		n, err = r.Read((*buf)[:min(int64(len(*buf)), to-from)])
-		if n > 0 {
-			_, _ = f.hash.Write((*buf)[:n])
-			from += int64(n)
-			f.mu.Lock()
-			f.front = from
-			f.wake()
-			f.mu.Unlock()
-			f.vouch()
-			err = nil
-		}
+		n, err = io.ReadFull(r, (*buf)[:min(int64(len(*buf)), to-from)])
+		_, _ = f.hash.Write((*buf)[:n])
+		from += int64(n)
+		f.mu.Lock()
+		f.front, f.claimed = from, max(f.claimed, from)
+		f.wake()
+		f.mu.Unlock()
+		f.vouch()
 	}
 	if err != nil {
 		f.failed(err)
-		return errBroken
+		return broken(err)
 	}
 	return nil
 }
 
-// verify compares the digest.
-func (f *Flight) verify() error {
+// allowed asks the upstream whether this rule may read what is complete without
+// a byte from this process's connections: all of it is a former process's.
+func (f *Flight) allowed() error {
 	f.mu.Lock()
-	live := f.isLive
+	answered, size := f.answered, f.size
 	f.mu.Unlock()
-	if !live { // all of it is from a former process: does the upstream still allow it?
-		repo, err := f.req.Open(f.ctx)
-		if err != nil {
-			return &goneError{err}
-		}
-		if _, err := repo.StatBlob(f.ctx, f.req.Digest); err != nil {
-			return err
-		}
+	if answered {
+		return nil
 	}
-	if got := fmt.Sprintf("%x", f.hash.Sum(nil)); got != f.req.Digest.Encoded() {
-		return f.protocol(fmt.Errorf("%w: got %s:%s", ErrDigest, f.req.Digest.Algorithm(), got))
+	desc, err := f.stat(f.ctx)
+	if err == nil {
+		err = f.mismatch(desc.Size, size)
 	}
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.answer()
+	f.mu.Unlock()
 	return nil
-}
-
-// vouch begins a checkpoint when enough has come, off the readers' path. There
-// the flight also learns whether its rule still covers it and whether anybody
-// still waits.
-func (f *Flight) vouch() {
-	f.mu.Lock()
-	due := f.front-f.checked >= checkpointSize && !f.vouching
-	if due {
-		f.vouching = true
-		f.orphan()
-	}
-	f.mu.Unlock()
-	if !due {
-		return
-	}
-	p, err := f.progress()
-	f.checked = p.Front
-	f.checkpoint.Go(func() {
-		c, ok := f.spool.(store.Checkpointer)
-		if ok && err == nil {
-			if err := c.Checkpoint(p); err != nil {
-				f.failed(err) // writing goes on while it can
-			}
-		}
-		if _, err := f.req.Open(f.ctx); err != nil && f.ctx.Err() == nil {
-			f.cancel(&goneError{err})
-		}
-		f.mu.Lock()
-		f.vouching = false
-		f.mu.Unlock()
-	})
-}
-
-// orphan ends the flight if nobody waits and much is missing. f.mu is held.
-func (f *Flight) orphan() {
-	if f.clients > 0 || f.jobs > 0 {
-		return
-	}
-	left := f.front // of unknown size: as much again
-	if f.size >= 0 {
-		left = f.size - f.front
-	}
-	select {
-	case <-f.placed:
-		if left <= f.group.Orphan && f.group.Orphan >= 0 {
-			return
-		}
-	default: // it has not even begun
-	}
-	f.cancel(ErrAbandoned)
 }

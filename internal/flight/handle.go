@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"time"
-
-	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // Handle is one reader's hold on a flight. It is used by one goroutine.
@@ -14,32 +12,33 @@ type Handle struct {
 	f      *Flight
 	job    bool
 	closed bool
+	opener bool // counted among those who may still open the spool
+	apart  bool // it cannot open the spool: it reads alone
 	file   io.ReadSeekCloser
 	pos    int64 // of file
+	size   int64 // what the header of one who reads alone said
 	small  []byte
 }
 
-// join adds a holder; nil: the flight is ending.
+// join adds a reader; nil: the flight is ending.
 func (f *Flight) join(job bool) *Handle {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ending || f.ctx.Err() != nil && !f.verified {
 		return nil
 	}
-	f.holders++
+	f.openers++
 	if job {
 		f.jobs++
 	} else {
 		f.clients++
-		if f.clients == 1 {
-			select {
-			case <-f.promoted:
-			default:
-				close(f.promoted)
-			}
+		select {
+		case <-f.promoted:
+		default:
+			close(f.promoted)
 		}
 	}
-	return &Handle{f: f, job: job}
+	return &Handle{f: f, job: job, opener: true, size: -1}
 }
 
 // Close lets go of the flight, which goes on without its reader.
@@ -58,12 +57,17 @@ func (h *Handle) Close() {
 	} else {
 		f.clients--
 	}
-	if !f.verified && f.err == nil && !f.broken {
-		f.orphan()
-		f.ending = f.ending || f.ctx.Err() != nil
-	}
+	f.orphan()
 	f.mu.Unlock()
-	f.drop()
+	h.drop()
+}
+
+// drop says that this reader will not open the spool any more.
+func (h *Handle) drop() {
+	if h.opener {
+		h.opener = false
+		h.f.drop()
+	}
 }
 
 // Wait waits until the blob is in the store, or says why it is not.
@@ -73,15 +77,12 @@ func (h *Handle) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	if h.job { // it reads nothing
+		h.drop()
+	}
 	h.f.mu.Lock()
 	defer h.f.mu.Unlock()
-	switch {
-	case h.f.err != nil:
-		return h.f.err
-	case h.f.broken:
-		return errBroken
-	}
-	return h.f.stored
+	return errors.Join(h.f.err, h.f.broken, h.f.stored) // at most one of them
 }
 
 // Header waits until the upstream has answered and returns the size of the
@@ -93,35 +94,34 @@ func (h *Handle) Header(ctx context.Context) (size int64, err error) {
 	if err := await(ctx, f.placed, f.live, f.group.Busy, ErrBusy); err != nil {
 		return 0, err
 	}
-	slow := &upstream.Error{Source: f.req.Source, Op: "GET blob " + f.req.Digest.String(), Class: upstream.Unreachable, Timeout: true,
-		Err: context.DeadlineExceeded}
-	if err := await(ctx, f.live, nil, f.group.Answer, slow); err != nil {
+	if err := await(ctx, f.live, nil, f.group.Answer, f.slow()); err != nil {
 		return 0, err
 	}
-	f.mu.Lock()
-	size, err = f.size, f.err
-	small := size >= 0 && size <= HoldBack
-	f.mu.Unlock()
-	if small && err == nil {
-		if err := await(ctx, f.verdict, nil, f.group.Answer, slow); err != nil {
+	if size := f.sizeNow(); isSmall(size) {
+		if err := await(ctx, f.verdict, nil, f.group.Answer, f.slow()); err != nil {
 			return 0, err
 		}
 	}
+	opened := h.open()
 	f.mu.Lock()
-	broken := f.broken
-	err = f.err
+	size, err = f.size, f.err
+	broken := f.broken != nil
 	f.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
-	if err := h.open(); err != nil && !broken {
-		return 0, err
+	if opened != nil && !broken {
+		f.failed(opened)
 	}
-	if broken && h.file == nil {
+	h.apart = opened != nil
+	if h.apart || broken && isSmall(size) {
 		return h.alone(ctx)
 	}
 	return size, nil
 }
+
+// isSmall reports whether a blob of this size is verified before its header.
+func isSmall(size int64) bool { return size >= 0 && size <= HoldBack }
 
 // await waits for a or b, at most for d.
 func await(ctx context.Context, a, b <-chan struct{}, d time.Duration, late error) error {
@@ -143,26 +143,30 @@ func await(ctx context.Context, a, b <-chan struct{}, d time.Duration, late erro
 	return nil
 }
 
-// open makes the reader's own handle on the spool.
+// open makes the reader's own file on the spool, once.
 func (h *Handle) open() error {
+	if h.file != nil {
+		return nil
+	}
 	h.f.mu.Lock()
 	spool := h.f.spool
 	h.f.mu.Unlock()
-	if h.file != nil || spool == nil {
-		return nil
+	if spool == nil {
+		return errBroken
 	}
 	file, err := spool.Open()
 	if err != nil {
 		return err
 	}
 	h.file = file
+	h.drop()
 	return nil
 }
 
 // Send writes n bytes from off on to w, as they come; n -1: to the end. With
 // whole, the end of the blob waits for its digest: an error then means that w
 // has not got all bytes. flush is called before Send sleeps on bytes that w
-// may still hold back.
+// may still hold back. It comes after Header.
 func (h *Handle) Send(ctx context.Context, w io.Writer, flush func(), off, n int64, whole bool) (sent int64, err error) {
 	for n != 0 {
 		avail, err := h.await(ctx, off, whole, flush)
@@ -194,10 +198,8 @@ func (h *Handle) Send(ctx context.Context, w io.Writer, flush func(), off, n int
 
 // copy sends bytes that are present. Of an *os.File the kernel sends them.
 func (h *Handle) copy(w io.Writer, off, n int64) (int64, error) {
-	if h.file == nil {
-		if err := h.open(); err != nil {
-			return 0, err
-		}
+	if err := h.open(); err != nil {
+		return 0, err
 	}
 	if h.pos != off {
 		if _, err := h.file.Seek(off, io.SeekStart); err != nil {
@@ -207,6 +209,9 @@ func (h *Handle) copy(w io.Writer, off, n int64) (int64, error) {
 	}
 	m, err := io.CopyN(w, h.file, n)
 	h.pos += m
+	if err != nil {
+		h.pos = -1 // w may have taken less than was read
+	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
@@ -216,31 +221,15 @@ func (h *Handle) copy(w io.Writer, off, n int64) (int64, error) {
 // await sleeps until bytes from off on may be read, and returns how many.
 // [io.EOF] at the end of the blob.
 func (h *Handle) await(ctx context.Context, off int64, whole bool, flush func()) (int64, error) {
+	if h.apart || h.small != nil {
+		return 0, errBroken
+	}
 	f := h.f
 	for {
-		f.mu.Lock()
-		n := f.released(off, whole)
-		if n == 0 && f.err == nil && !f.broken && !f.verified && !whole {
-			f.demand(off)
-		}
-		err := f.err
-		switch {
-		case n > 0:
-			err = nil
-		case f.size >= 0 && off >= f.size && (f.verified || !whole):
-			err = io.EOF
-		case f.verified:
-			err = io.EOF
-		case f.broken:
-			err = errBroken
-		}
-		if n > 0 || err != nil {
-			f.mu.Unlock()
+		n, w, err := f.look(off, whole)
+		if w == nil {
 			return n, err
 		}
-		w := &waiter{off: off, whole: whole, ready: make(chan struct{})}
-		f.waiters[w] = struct{}{}
-		f.mu.Unlock()
 		if flush != nil {
 			flush()
 			flush = nil
@@ -249,6 +238,30 @@ func (h *Handle) await(ctx context.Context, off int64, whole bool, flush func())
 			return 0, err
 		}
 	}
+}
+
+// look returns how many bytes from off on may be read, or why there are none,
+// or whom to wake when there are some.
+func (f *Flight) look(off int64, whole bool) (int64, *waiter, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.released(off, whole)
+	switch {
+	case n > 0:
+		return n, nil, nil
+	case f.err != nil:
+		return 0, nil, f.err
+	case f.broken != nil:
+		return 0, nil, f.broken
+	case f.verified, !whole && f.size >= 0 && off >= f.size:
+		return 0, nil, io.EOF
+	}
+	if !whole {
+		f.demand(off)
+	}
+	w := &waiter{off: off, whole: whole, ready: make(chan struct{})}
+	f.waiters[w] = struct{}{}
+	return 0, w, nil
 }
 
 // sleep waits for w. A reader of a range looks up now and then whether the

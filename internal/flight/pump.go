@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,10 +17,8 @@ const (
 	// a slow link costs few reads, writes and wake-ups.
 	littleRead = 32 << 10
 	blocked    = 200 * time.Microsecond
-	nap        = 2 * time.Millisecond
+	gather     = 2 * time.Millisecond
 )
-
-var errIdle = errors.New("flight: the upstream sends nothing")
 
 func (g *Group) takeBuffer() *[]byte {
 	if b, ok := g.buffers.Get().(*[]byte); ok {
@@ -41,33 +41,62 @@ type batch struct {
 	err        error
 }
 
+// watch cuts a connection whose reads bring nothing for too long. It costs two
+// stores for each read; how long what was read takes to be written counts not.
+type watch struct {
+	idle   time.Duration
+	cancel context.CancelCauseFunc
+	epoch  time.Time
+	since  atomic.Int64 // when the read that is under way began; -1: none is
+	timer  *time.Timer
+}
+
+func newWatch(idle time.Duration, cancel context.CancelCauseFunc) *watch {
+	w := &watch{idle: idle, cancel: cancel, epoch: time.Now()}
+	w.since.Store(-1)
+	w.timer = time.AfterFunc(math.MaxInt64, w.look)
+	w.timer.Reset(idle) // not before the field is set, which look reads
+	return w
+}
+
+func (w *watch) look() {
+	left := w.idle
+	if since := w.since.Load(); since >= 0 {
+		left -= time.Since(w.epoch) - time.Duration(since)
+	}
+	if left <= 0 {
+		w.cancel(errIdle)
+		return
+	}
+	w.timer.Reset(left)
+}
+
 // pump reads body to its end and gives it to take in order, in batches, until
 // take wants no more. A connection that sends nothing for g.Idle is cut. n is how
 // much was read.
 func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, take func([]byte) (bool, error)) (n int64, err error) {
 	buf := g.takeBuffer()
 	b := &batch{buf: *buf, take: take, cancel: cancel}
-	watch := time.AfterFunc(g.Idle, func() { cancel(errIdle) })
+	watch := newWatch(g.Idle, cancel)
 	defer func() {
-		watch.Stop()
-		b.mu.Lock() // nobody uses buf after this
-		b.stop = true
-		b.mu.Unlock()
+		watch.timer.Stop()
+		b.close()
 		g.buffers.Put(buf)
 	}()
 	for err == nil {
-		watch.Reset(g.Idle)
-		began := time.Now()
+		began := time.Since(watch.epoch)
+		watch.since.Store(int64(began))
 		var m int
 		m, err = body.Read(b.buf[b.end:])
-		waited := time.Since(began)
+		watch.since.Store(-1)
+		waited := time.Since(watch.epoch) - began
 		n += int64(m)
 		stop, takeErr := b.put(m, n <= HoldBack || err != nil)
 		if takeErr != nil || stop {
 			return n, takeErr
 		}
 		if err == nil && m < littleRead && waited > blocked && n > HoldBack {
-			time.Sleep(nap)
+			time.Sleep(gather)
 		}
 	}
 	if errors.Is(err, io.EOF) {
@@ -77,6 +106,16 @@ func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body i
 		err = cause
 	}
 	return n, err
+}
+
+// close ends the batch: nobody uses buf after this.
+func (b *batch) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stop = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
 }
 
 // put counts m more bytes and gives them on if it is time.

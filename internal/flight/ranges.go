@@ -32,6 +32,14 @@ func (r ranges) next(off int64) int64 {
 	return -1
 }
 
+// prev returns the end of the last span that ends at or before off; 0: nowhere.
+func (r ranges) prev(off int64) int64 {
+	if i := r.at(off); i > 0 {
+		return r[i-1].end
+	}
+	return 0
+}
+
 // add returns the set with [start, end) in it.
 func (r ranges) add(start, end int64) ranges {
 	if end <= start {

@@ -3,6 +3,9 @@
 package route
 
 import (
+	// What Parse lets in can be hashed: go-digest knows what is linked.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
 	"errors"
 	"fmt"
 	"net/url"

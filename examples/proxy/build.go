@@ -1,0 +1,87 @@
+package main
+
+import (
+	"crypto/tls"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// settings is a file that is right, in the library's terms.
+type settings struct {
+	listen, admin string // admin is empty: none
+	certificates  []tls.Certificate
+	storeKind     string // dir or mem
+	storePath     string
+	freshness     time.Duration
+	rules         *rule.Set
+	client        *upstream.Client
+	credentials   []*auth.CredentialSet
+	ruleCount     int
+	example       string // a name that the first rule covers; empty: no rule
+}
+
+// build reads a file and says everything that is wrong in it at once.
+func build(file string) (*settings, error) {
+	c, found := load(file)
+	s := &settings{freshness: c.freshness, listen: c.listen.text, admin: c.admin.text}
+	if !c.listen.given() {
+		s.listen = "127.0.0.1:5000"
+	}
+	s.loadCertificate(c, found)
+	s.readStore(c, found)
+	s.client = newClient(c.upstreams, found)
+	sets := newCredentials(c.credentials, found)
+	s.credentials = slices.Collect(maps.Values(sets))
+	s.rules = newRules(c.rules, sets, found)
+	s.ruleCount = len(c.rules)
+	if s.ruleCount > 0 {
+		s.example = example(c.rules[0].source.text, c.rules[0].target.text)
+	}
+	if err := found.err(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// loadCertificate reads what tls names.
+func (s *settings) loadCertificate(c *config, found *mistakes) {
+	if c.tls.cert.text == "" || c.tls.key.text == "" {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(c.tls.cert.text, c.tls.key.text)
+	if err != nil {
+		found.add(c.tls.place, "%v", err)
+		return
+	}
+	s.certificates = []tls.Certificate{pair}
+}
+
+// readStore takes dir:PATH or mem: apart; the latter also without its colon,
+// which YAML wants quoted at the end of a line. It does not open the store: -check
+// must work beside a proxy that runs.
+func (s *settings) readStore(c *config, found *mistakes) {
+	s.storeKind = "mem"
+	if c.store.text == "" {
+		return
+	}
+	kind, path, ok := strings.Cut(c.store.text, ":")
+	switch {
+	case ok && kind == "dir" && path != "":
+		s.storeKind, s.storePath = kind, path
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			found.add(c.store.place, "%s is not a folder", path)
+		}
+	case kind == "mem" && path == "":
+	case ok && (kind == "s3" || kind == "azblob"):
+		found.add(c.store.place, "%s: is not supported yet", kind)
+	default:
+		found.add(c.store.place, "%q is neither dir:PATH nor mem", c.store.text)
+	}
+}

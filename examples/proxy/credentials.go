@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/pullthrough/pullthrough/auth"
+)
+
+// secret returns the library's form. A secret with a mistake, which was noted
+// when it was read, gives nil.
+func (s secretConfig) secret() auth.Secret {
+	switch {
+	case s.value.text != "":
+		return auth.Value{Text: auth.NewSensitive(s.value.text)}
+	case s.env.text != "":
+		return auth.Env(s.env.text)
+	case s.file.text != "":
+		return auth.File(s.file.text)
+	}
+	return nil
+}
+
+// newCredentials returns the credential sets by name.
+func newCredentials(list []credentialConfig, found *mistakes) map[string]*auth.CredentialSet {
+	sets := map[string]*auth.CredentialSet{}
+	lines := map[string]int{}
+	for _, one := range list {
+		name := one.name.text
+		if name == "" {
+			continue
+		}
+		if line := lines[name]; line != 0 {
+			found.add(one.name.place, "%q is the name of the credentials in line %d too", name, line)
+			continue
+		}
+		lines[name] = one.line
+		host, _ := canonical(one.loginServer, found)
+		sets[name] = &auth.CredentialSet{
+			Name:        name,
+			LoginServer: host,
+			Username:    one.username.secret(),
+			Password:    one.password.secret(),
+		}
+	}
+	return sets
+}
+
+// warn reads every secret once and logs those that cannot be read. It is no
+// reason not to start: a secret file may come later, and other rules work.
+func warn(ctx context.Context, sets []*auth.CredentialSet, log *slog.Logger) {
+	for _, set := range sets {
+		if _, err := set.Credential(ctx, auth.Request{Host: set.LoginServer}); err != nil {
+			log.Warn("credentials cannot be read; pulls that need them will fail", "credentials", set.Name, "error", err)
+		}
+	}
+}

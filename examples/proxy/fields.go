@@ -1,0 +1,173 @@
+package main
+
+import (
+	"net"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// read fills c from the top of the document.
+func (c *config) read(r reader, root *yaml.Node) {
+	r.fields(root, place{line: root.Line}, map[string]read{
+		"listen":      r.address(&c.listen),
+		"admin":       r.address(&c.admin),
+		"tls":         c.tls.read(r),
+		"store":       r.word(&c.store),
+		"freshness":   r.freshness(&c.freshness),
+		"rules":       r.list(c.readRule(r)),
+		"credentials": r.list(c.readCredential(r)),
+		"upstreams":   r.list(c.readUpstream(r)),
+		"identities":  r.later,
+		"webhooks":    r.later,
+	})
+}
+
+// read returns how a tls section is read.
+func (t *tlsConfig) read(r reader) read {
+	return func(n *yaml.Node, at place) {
+		t.place = at
+		r.fields(n, at, map[string]read{"cert": r.word(&t.cert), "key": r.word(&t.key)})
+		r.require(at, "cert", t.cert)
+		r.require(at, "key", t.key)
+	}
+}
+
+// readRule reads one rule and appends it.
+func (c *config) readRule(r reader) read {
+	return func(n *yaml.Node, at place) {
+		one := ruleConfig{place: at}
+		r.fields(n, at, map[string]read{
+			"name":          r.word(&one.name),
+			"source":        r.word(&one.source),
+			"target":        r.word(&one.target),
+			"credentials":   r.word(&one.credentials),
+			"freshness":     r.zeroIsNever(&one.freshness),
+			"maxStale":      r.zeroIsNever(&one.maxStale),
+			"requireAccess": r.flag(&one.requireAccess),
+			"identity":      r.later,
+		})
+		r.require(at, "name", one.name)
+		r.require(at, "source", one.source)
+		r.require(at, "target", one.target)
+		c.rules = append(c.rules, one)
+	}
+}
+
+// readCredential reads one credential set and appends it.
+func (c *config) readCredential(r reader) read {
+	return func(n *yaml.Node, at place) {
+		one := credentialConfig{place: at}
+		r.fields(n, at, map[string]read{
+			"name":        r.word(&one.name),
+			"loginServer": r.word(&one.loginServer),
+			"username":    one.username.read(r),
+			"password":    one.password.read(r),
+			"identity":    r.later,
+		})
+		r.require(at, "name", one.name)
+		r.require(at, "loginServer", one.loginServer)
+		for key, s := range map[string]secretConfig{"username": one.username, "password": one.password} {
+			if s.line == 0 {
+				r.add(at, "%s is missing", key)
+			}
+		}
+		c.credentials = append(c.credentials, one)
+	}
+}
+
+// read returns how a secret is read.
+func (s *secretConfig) read(r reader) read {
+	return func(n *yaml.Node, at place) {
+		s.place = at
+		known := map[string]read{
+			"value":    r.word(&s.value),
+			"env":      r.word(&s.env),
+			"file":     r.word(&s.file),
+			"keyVault": r.later,
+		}
+		before := r.count()
+		r.fields(n, at, known)
+		given := 0
+		for _, w := range []word{s.value, s.env, s.file} {
+			if w.given() {
+				given++
+			}
+		}
+		if given > 1 || given == 0 && r.count() == before {
+			r.add(at, "wants exactly one of value, env and file")
+		}
+	}
+}
+
+// readUpstream reads one upstream host and appends it.
+func (c *config) readUpstream(r reader) read {
+	return func(n *yaml.Node, at place) {
+		one := upstreamConfig{place: at}
+		r.fields(n, at, map[string]read{
+			"host":      r.word(&one.host),
+			"plainHTTP": r.flag(&one.plainHTTP),
+			"ca":        r.word(&one.ca),
+			"realms": r.list(func(n *yaml.Node, at place) {
+				var w word
+				r.word(&w)(n, at)
+				one.realms = append(one.realms, w)
+			}),
+		})
+		r.require(at, "host", one.host)
+		if one.plainHTTP && one.ca.given() {
+			r.add(one.ca.place, "makes no sense with plainHTTP: there is no certificate to check")
+			one.ca.text = ""
+		}
+		c.upstreams = append(c.upstreams, one)
+	}
+}
+
+// require notes a mandatory key that is not there.
+func (r reader) require(at place, key string, w word) {
+	if !w.given() {
+		r.add(at, "%s is missing", key)
+	}
+}
+
+// address reads host:port.
+func (r reader) address(to *word) read {
+	return func(n *yaml.Node, at place) {
+		r.word(to)(n, at)
+		if to.text == "" {
+			return
+		}
+		_, port, err := net.SplitHostPort(to.text)
+		if err != nil {
+			r.add(at, "%q is not an address such as 127.0.0.1:5000", to.text)
+			return
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			r.add(at, "%q is not a port", port)
+		}
+	}
+}
+
+// freshness reads a duration that must not be negative.
+func (r reader) freshness(to *time.Duration) read {
+	return func(n *yaml.Node, at place) {
+		r.duration(to)(n, at)
+		if *to < 0 {
+			r.add(at, "must not be negative")
+		}
+	}
+}
+
+// zeroIsNever reads a duration of a rule. There an absent key means the
+// general setting, while somebody who writes 0s means "not a moment", which
+// the library spells as a negative duration.
+func (r reader) zeroIsNever(to *time.Duration) read {
+	return func(n *yaml.Node, at place) {
+		before := r.count()
+		r.freshness(to)(n, at)
+		if *to == 0 && r.count() == before {
+			*to = -1
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+)
+
+// summary says what a file sets up.
+func (s *settings) summary() string {
+	parts := []string{
+		count(s.ruleCount, "rule"),
+		count(len(s.credentials), "credential set"),
+		"store " + s.storeKind + ":" + s.storePath,
+		"listen " + s.listen,
+	}
+	return strings.Join(parts, ", ")
+}
+
+// greeting is the one line at the start: where, how much, and what to try.
+func (s *settings) greeting(at net.Addr) string {
+	scheme := "http"
+	if s.certificates != nil {
+		scheme = "https"
+	}
+	return fmt.Sprintf("listening on %s://%s, %s, store %s:%s; %s",
+		scheme, at, count(s.ruleCount, "rule"), s.storeKind, s.storePath, s.next(at))
+}
+
+// next is what to try next.
+func (s *settings) next(at net.Addr) string {
+	if s.example == "" {
+		return "next: add a rule to the file"
+	}
+	return "try: docker pull " + reachable(at) + "/" + s.example
+}
+
+// example returns a name that a rule with this source and target covers.
+func example(source, target string) string {
+	base, wild := strings.CutSuffix(target, "*")
+	if !wild {
+		return target
+	}
+	// The one repository that everybody has heard of.
+	if source == "docker.io/*" || source == "docker.io/library/*" {
+		name := strings.TrimPrefix("library/alpine", strings.TrimSuffix(strings.TrimPrefix(source, "docker.io/"), "*"))
+		return base + name
+	}
+	return base + "NAME:TAG"
+}
+
+// reachable turns an address that listens everywhere into one that can be
+// dialled.
+func reachable(at net.Addr) string {
+	tcp, ok := at.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return at.String()
+	}
+	return fmt.Sprintf("localhost:%d", tcp.Port)
+}
+
+// count writes "1 rule", "2 rules".
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
+}

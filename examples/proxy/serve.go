@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/store"
+)
+
+const (
+	headerTimeout = 10 * time.Second // a client that sends no whole header is gone
+	idleTimeout   = 2 * time.Minute  // of a kept connection
+	drainTimeout  = 30 * time.Second // running responses get this long at the end
+	closeTimeout  = 10 * time.Second // then the cache gets this long to write down what is unfinished
+)
+
+// keeper is the store and how it is closed.
+type keeper struct {
+	store.Store
+	io.Closer
+}
+
+// openStore opens what the file names.
+func (s *settings) openStore() (keeper, error) {
+	if s.storeKind == "mem" {
+		return keeper{&store.Mem{}, io.NopCloser(nil)}, nil
+	}
+	dir, err := store.OpenDir(s.storePath)
+	if err != nil {
+		return keeper{}, err
+	}
+	return keeper{dir, dir}, nil
+}
+
+// serve runs until ctx ends, then drains. Its one line on out says where it
+// listens and what to try.
+func serve(ctx context.Context, s *settings, out io.Writer, log *slog.Logger) (err error) {
+	kept, err := s.openStore()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kept.Close()) }()
+	warn(ctx, s.credentials, log)
+
+	c := &cache.Cache{
+		Rules:     s.rules,
+		Store:     kept.Store,
+		Upstream:  s.client,
+		Freshness: s.freshness,
+		Logger:    log,
+		Observe:   func(o cache.Outcome) { observe(log, o) },
+	}
+	if err := c.Start(ctx); err != nil {
+		return fmt.Errorf("starting the cache: %w", err)
+	}
+	defer func() { err = errors.Join(err, shutdown(c)) }()
+
+	var group servers
+	if err := group.listen(s, c, log); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
+	return group.run(ctx, log)
+}
+
+// shutdown ends the cache, which writes down what is unfinished.
+func shutdown(c *cache.Cache) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := c.Shutdown(ctx); err != nil {
+		return fmt.Errorf("ending the cache: %w", err)
+	}
+	return nil
+}
+
+// servers is everything that listens.
+type servers struct {
+	address net.Addr // where /v2/ is
+	running []running
+}
+
+// running is one server on its socket.
+type running struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+// listen opens every socket before anything is served, so that an address in
+// use is an error at the start.
+func (g *servers) listen(s *settings, c http.Handler, log *slog.Logger) error {
+	if err := g.add(s.listen, c, s.certificates, log); err != nil {
+		return err
+	}
+	g.address = g.running[0].listener.Addr()
+	if s.admin == "" {
+		return nil
+	}
+	if err := g.add(s.admin, admin(), nil, log); err != nil {
+		return err
+	}
+	log.Info("serving /healthz", "address", g.running[1].listener.Addr())
+	return nil
+}
+
+// add opens one socket.
+func (g *servers) add(address string, h http.Handler, certificates []tls.Certificate, log *slog.Logger) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		for _, r := range g.running {
+			r.listener.Close()
+		}
+		return err
+	}
+	// No WriteTimeout: a layer may take an hour on a slow link.
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	if certificates != nil {
+		server.TLSConfig = &tls.Config{Certificates: certificates, MinVersion: tls.VersionTLS12}
+	}
+	g.running = append(g.running, running{server, l})
+	return nil
+}
+
+// run serves until ctx ends or a server fails, then drains.
+func (g *servers) run(ctx context.Context, log *slog.Logger) error {
+	failed := make(chan error, len(g.running))
+	for _, r := range g.running {
+		go func() { failed <- r.serve() }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+		log.Info("draining", "timeout", drainTimeout)
+	case err = <-failed:
+	}
+	g.drain(log)
+	return err
+}
+
+// drain lets running responses finish. Those that do not within the deadline
+// are cut, which is no fault of ours: the client sees a broken connection and
+// asks again.
+func (g *servers) drain(log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	for _, r := range g.running { // clients first: /healthz answers to the end
+		if err := r.server.Shutdown(ctx); err != nil {
+			log.Warn("responses were cut", "error", err)
+			r.server.Close()
+		}
+	}
+}
+
+// serve blocks until the server is shut down.
+func (r running) serve() error {
+	var err error
+	if r.server.TLSConfig != nil {
+		err = r.server.ServeTLS(r.listener, "", "")
+	} else {
+		err = r.server.Serve(r.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// admin answers what operators ask.
+func admin() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		io.WriteString(w, "ok\n")
+	})
+	return mux
+}
+
+// observe writes one line for each request.
+func observe(log *slog.Logger, o cache.Outcome) {
+	level, attrs := slog.LevelInfo, []slog.Attr{
+		slog.String("method", o.Method),
+		slog.String("kind", o.Access.Kind),
+		slog.String("repository", o.Access.Repository),
+		slog.String("reference", o.Reference),
+		slog.String("rule", o.Rule),
+		slog.Int("status", o.Status),
+		slog.Int64("bytes", o.Bytes),
+		slog.Duration("duration", o.Duration),
+		slog.String("cache", o.CacheState),
+	}
+	if o.Err != nil {
+		level, attrs = slog.LevelWarn, append(attrs, slog.Any("error", o.Err))
+	}
+	log.LogAttrs(context.Background(), level, "request", attrs...)
+}

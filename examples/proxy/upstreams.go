@@ -1,0 +1,67 @@
+package main
+
+import (
+	"crypto/x509"
+	"os"
+
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// newClient makes the client that asks upstreams.
+func newClient(list []upstreamConfig, found *mistakes) *upstream.Client {
+	hosts, lines := map[string]upstream.Host{}, map[string]int{}
+	for _, one := range list {
+		name, ok := canonical(one.host, found)
+		if !ok {
+			continue
+		}
+		if line := lines[name]; line != 0 {
+			found.add(one.host.place, "%q has an entry in line %d already", name, line)
+			continue
+		}
+		lines[name] = one.line
+		h := upstream.Host{PlainHTTP: one.plainHTTP, RootCAs: roots(one.ca, found)}
+		for _, realm := range one.realms {
+			if r, ok := canonical(realm, found); ok {
+				h.Realms = append(h.Realms, r)
+			}
+		}
+		hosts[name] = h
+	}
+	return &upstream.Client{Hosts: hosts}
+}
+
+// canonical returns the canonical form of a host. An empty one was noted when
+// it was read.
+func canonical(w word, found *mistakes) (string, bool) {
+	if w.text == "" {
+		return "", false
+	}
+	name, err := rule.CanonicalHost(w.text)
+	if err != nil {
+		found.add(w.place, "%v", err)
+	}
+	return name, err == nil
+}
+
+// roots adds the certificates of a file to those of the system: a registry
+// with a certificate of its own may redirect to storage with a public one.
+func roots(ca word, found *mistakes) *x509.CertPool {
+	if ca.text == "" {
+		return nil
+	}
+	data, err := os.ReadFile(ca.text)
+	if err != nil {
+		found.add(ca.place, "%v", err)
+		return nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(data) {
+		found.add(ca.place, "%s has no certificate in PEM form", ca.text)
+	}
+	return pool
+}

@@ -1,0 +1,127 @@
+// Command quickstart shows in a few seconds what a pull-through cache does, and
+// needs no network for it: a registry on loopback plays the upstream, a cache
+// stands in front of it, and plain HTTP requests play the clients.
+//
+//	go run ./examples/quickstart
+//
+// Every figure that it prints was counted by the upstream or by the client. If
+// one of them is not what the story says, the program ends with status 1.
+// Afterwards the cache keeps serving, for clients of your own, until Ctrl-C;
+// with -once the program ends with the story.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+	"github.com/pullthrough/pullthrough/webhook"
+)
+
+func main() {
+	once := flag.Bool("once", false, "end after the story instead of serving on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Stdout, *once)
+	interrupted := ctx.Err() != nil
+	stop()
+	switch {
+	case err == nil:
+	case interrupted && errors.Is(err, context.Canceled):
+		os.Exit(130)
+	default:
+		fmt.Fprintln(os.Stderr, "quickstart:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+// run sets the stage, tells the story and, unless once, serves until ctx ends.
+// Whatever happens, it leaves nothing behind.
+func run(ctx context.Context, out io.Writer, once bool) (err error) {
+	up, err := upstreamtest.Start()
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	folder, err := os.MkdirTemp("", "pullthrough-quickstart-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	dir, err := store.OpenDir(folder)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+
+	events := make(chan webhook.Event, 16)
+	c, err := newCache(up, dir, events)
+	if err != nil {
+		return err
+	}
+	address, end, err := serve(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+
+	s := newStory(out, up, c, address, events)
+	if err := s.tell(ctx); err != nil || once {
+		return err
+	}
+	return s.serveOn(ctx)
+}
+
+// newCache makes a cache with one rule in front of the upstream. Its events go
+// into the channel.
+func newCache(up *upstreamtest.Registry, dir *store.Dir, events chan<- webhook.Event) (*cache.Cache, error) {
+	rules, err := rule.NewSet(rule.Rule{Name: "demo", Source: up.Host() + "/team/*", Target: "mirror/*"})
+	if err != nil {
+		return nil, err
+	}
+	send := func(ctx context.Context, ev webhook.Event) error {
+		select {
+		case events <- ev:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Events: webhook.SinkFunc(send)}, nil
+}
+
+// serve serves the cache on a free port of loopback. The function that it
+// returns ends the server first and the cache after it, so that clients get what
+// they wait for.
+func serve(c *cache.Cache) (address string, end func() error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	end = func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		err := errors.Join(server.Shutdown(ctx), c.Shutdown(ctx))
+		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+		return err
+	}
+	return l.Addr().String(), end, nil
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+	"github.com/pullthrough/pullthrough/webhook"
+)
+
+// pace is the upstream's line, in bytes per second: slow enough to see that
+// pulls stream.
+const pace = 6 << 20
+
+// patience is how long the story waits for what must come.
+const patience = 15 * time.Second
+
+// story tells what happens and compares it with what should.
+type story struct {
+	out     io.Writer
+	begun   time.Time
+	up      *upstreamtest.Registry
+	cache   *cache.Cache
+	address string
+	events  <-chan webhook.Event
+	client  *client
+
+	early int64 // what the upstream had sent at a pull's first byte
+}
+
+func newStory(out io.Writer, up *upstreamtest.Registry, c *cache.Cache, address string, events <-chan webhook.Event) *story {
+	s := &story{out: out, begun: time.Now(), up: up, cache: c, address: address, events: events}
+	s.client = &client{
+		http: &http.Client{Transport: &http.Transport{}}, base: "http://" + address + "/v2/",
+		told:    s.answered,
+		arrived: s.arrived,
+	}
+	return s
+}
+
+// tell tells the story, chapter by chapter, up to the first that is not true.
+func (s *story) tell(ctx context.Context) error {
+	defer s.client.http.CloseIdleConnections()
+	first, err := publish(s.up, 1)
+	if err != nil {
+		return err
+	}
+	s.up.Pace(pace)
+	s.print("A registry, and a pull-through cache in front of it")
+	s.line("upstream", "%s/%s:%s for amd64 and arm64, on a line of %s/s", s.up.Host(), source, tag, size(pace))
+	s.line("cache", "%s, empty", s.address)
+	s.line("rule", "mirror/* stands for %s/team/*", s.up.Host())
+	chapters := []func(context.Context, image) error{s.firstPull, s.secondPull, s.tagMoved, s.upstreamDown}
+	for i, chapter := range chapters {
+		if err := chapter(ctx, first); err != nil {
+			return fmt.Errorf("chapter %d: %w", i+1, err)
+		}
+	}
+	s.print("\nAll figures were counted, and are what they should be.")
+	return nil
+}
+
+// firstPull streams, and leaves a complete copy.
+func (s *story) firstPull(ctx context.Context, img image) error {
+	s.print("\n1. The first pull streams through")
+	p, err := s.client.pull(ctx)
+	if err != nil {
+		return err
+	}
+	early := s.early
+	s.line("client", "the last of %s after %s", size(p.blobs), duration(p.took))
+	if err := s.complete(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		atMost("bytes that the upstream had sent at the first byte", early, img.layers[0].Size-1),
+		equal("bytes of blobs at the client", p.blobs, img.size()),
+		s.cost(0, 2, 4, img.size()),
+	)
+}
+
+// secondPull is local, but for the question whether the tag has moved.
+func (s *story) secondPull(ctx context.Context, img image) error {
+	s.print("\n2. The second pull is local")
+	s.up.Reset()
+	p, err := s.client.pull(ctx)
+	if err != nil {
+		return err
+	}
+	s.line("client", "%s after %s", size(p.blobs), duration(p.took))
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	return errors.Join(equal("bytes of blobs at the client", p.blobs, img.size()), s.cost(1, 0, 0, 0))
+}
+
+// tagMoved fetches what is new, and nothing else.
+func (s *story) tagMoved(ctx context.Context, _ image) error {
+	s.print("\n3. The tag has moved: a new app layer on the same base")
+	img, err := publish(s.up, 2)
+	if err != nil {
+		return err
+	}
+	s.up.Reset()
+	p, err := s.client.pull(ctx)
+	if err != nil {
+		return err
+	}
+	s.line("client", "%s after %s", size(p.blobs), duration(p.took))
+	if err := s.complete(ctx); err != nil {
+		return err
+	}
+	changed := img.config.Size + img.layers[len(img.layers)-1].Size
+	return errors.Join(equal("bytes of blobs at the client", p.blobs, img.size()), s.cost(1, 2, 2, changed))
+}
+
+// upstreamDown serves on. It ends with an upstream that is back.
+func (s *story) upstreamDown(ctx context.Context, img image) error {
+	s.print("\n4. The upstream is down")
+	s.up.Reset()
+	s.up.Stop()
+	p, err := s.client.pull(ctx)
+	if err != nil {
+		return err
+	}
+	s.line("client", "%s after %s", size(p.blobs), duration(p.took))
+	if !strings.Contains(p.tag.state, "fwd=stale") {
+		err = fmt.Errorf("Cache-Status is %q, the story says fwd=stale", p.tag.state)
+	}
+	err = errors.Join(err, equal("bytes of blobs at the client", p.blobs, img.size()), s.cost(0, 0, 0, 0))
+	return errors.Join(err, s.up.Restart())
+}
+
+// arrived counts what the upstream has sent when a client has the first byte of
+// a layer.
+func (s *story) arrived(after time.Duration) {
+	s.early = s.up.BlobBytes("")
+	s.line("client", "first byte of a layer after %s; the upstream has sent %s", duration(after), size(s.early))
+}
+
+// complete waits for the three events of a copy: the image, its index and the
+// tag. They are printed as they arrive.
+func (s *story) complete(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	seen := map[string]int{}
+	for range 3 {
+		select {
+		case ev := <-s.events:
+			seen[s.event(ev)]++
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the events of a copy: %w", ctx.Err())
+		}
+	}
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		equal("events of an image", int64(seen["image"]), 1),
+		equal("events of an index", int64(seen["index"]), 1),
+		equal("events of a tag", int64(seen["tag"]), 1),
+		equal("further events", int64(len(s.events)), 0),
+	)
+}
+
+// settle waits until nothing is on its way, so that the counters are final.
+// Copies of platforms that nobody pulled only watch, and do not count.
+func (s *story) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		busy := s.cache.Stats().Downloads + s.up.Open()
+		for _, c := range s.cache.Copies() {
+			if c.State == "running" || c.State == "queued" {
+				busy++
+			}
+		}
+		if busy == 0 {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the copies to end: %w", ctx.Err())
+		}
+	}
+}
+
+// cost prints what a pull cost the upstream, and compares it.
+func (s *story) cost(heads, manifests, blobs, bytes int64) error {
+	h, m := int64(s.up.Count("HEAD", "manifest", "")), int64(s.up.Count("GET", "manifest", ""))
+	b, all := int64(s.up.Count("GET", "blob", "")), int64(s.up.Count("", "", ""))
+	sent := s.up.BlobBytes("")
+	s.line("upstream", "%d HEAD, %d manifests, %d blobs, %s", h, m, b, size(sent))
+	return errors.Join(
+		equal("HEADs upstream", h, heads),
+		equal("manifests fetched", m, manifests),
+		equal("blobs fetched", b, blobs),
+		equal("requests upstream", all, heads+manifests+blobs),
+		equal("bytes of blobs fetched", sent, bytes),
+	)
+}
+
+// serveOn serves clients of others and prints events until ctx ends.
+func (s *story) serveOn(ctx context.Context) error {
+	s.print("\nThe cache serves on. Some commands to try:\n")
+	for _, command := range []string{
+		"curl -i http://%s/v2/%s/manifests/%s",
+		"crane manifest %s/%s:%s",
+		"docker pull %s/%s:%s",
+		"skopeo inspect --tls-verify=false docker://%s/%s:%s",
+	} {
+		s.print("    " + fmt.Sprintf(command, s.address, local, tag))
+	}
+	s.print("\nA pull for arm64 makes an event. Ctrl-C ends.\n")
+	for {
+		select {
+		case ev := <-s.events:
+			s.event(ev)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

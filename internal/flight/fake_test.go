@@ -1,0 +1,402 @@
+package flight
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// fault is how one connection of the fake upstream misbehaves.
+type fault struct {
+	err      error         // instead of an answer
+	silent   bool          // no answer at all
+	ignore   bool          // everything from byte 0, as a 200
+	shift    int64         // the range begins so much later
+	size     int64         // claims this size; 0: the right one
+	noSize   bool          // does not tell the size
+	noLength bool          // nor how much follows
+	cut      int64         // breaks off after so many bytes; -1: at once
+	clean    bool          // and that looks like the end
+	hang     bool          // falls silent there instead
+	extra    int64         // sends so many bytes more than there are
+	flip     int64         // byte flip-1 of the blob is wrong
+	step     int           // bytes for each read; 0: as many as fit
+	pause    time.Duration // before each read
+}
+
+// request is one call of Blob.
+type request struct{ offset, length int64 }
+
+// registry is a fake upstream.Repository with one blob.
+type registry struct {
+	data []byte
+	// each tells how connection n, from 0 on, misbehaves; nil: not at all.
+	each func(n int, offset int64) fault
+	// latency is how long each answer takes.
+	latency time.Duration
+	// gone is returned when the rule is asked.
+	gone    func() error
+	statErr error
+
+	mu    sync.Mutex
+	asked []request
+	stats int
+	opens int
+	sent  []span // that were sent
+	total int64
+	open  int // bodies that are not closed
+}
+
+func (r *registry) Resolve(context.Context, string) (d ocispec.Descriptor, err error) {
+	return d, errors.ErrUnsupported
+}
+
+func (r *registry) Manifest(context.Context, string) (d ocispec.Descriptor, b []byte, err error) {
+	return d, nil, errors.ErrUnsupported
+}
+
+func (r *registry) Tags(context.Context, url.Values) (p upstream.TagPage, err error) {
+	return p, errors.ErrUnsupported
+}
+
+func (r *registry) StatBlob(context.Context, digest.Digest) (ocispec.Descriptor, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats++
+	return ocispec.Descriptor{Size: int64(len(r.data))}, r.statErr
+}
+
+func (r *registry) Blob(ctx context.Context, _ digest.Digest, offset, length int64) (upstream.Body, error) {
+	size := int64(len(r.data))
+	r.mu.Lock()
+	n := len(r.asked)
+	r.asked = append(r.asked, request{offset, length})
+	r.mu.Unlock()
+	time.Sleep(r.latency)
+	var f fault
+	if r.each != nil {
+		f = r.each(n, offset)
+	}
+	switch {
+	case f.silent:
+		<-ctx.Done()
+		return upstream.Body{}, problem(upstream.Unreachable, 0)
+	case f.err != nil:
+		return upstream.Body{}, f.err
+	case length == 0 || length < -1:
+		return upstream.Body{}, errors.New("a request for no bytes")
+	case offset >= size && size > 0 && !f.ignore:
+		return upstream.Body{}, problem(upstream.Protocol, 416)
+	}
+	from, to := offset+f.shift, size
+	if length > 0 {
+		to = min(to, offset+length)
+	}
+	if f.ignore {
+		from, to = 0, size
+	}
+	b := &stream{r: r, f: f, ctx: ctx, at: from, end: to, left: -1}
+	if f.cut != 0 {
+		b.left = max(0, f.cut)
+	}
+	body := upstream.Body{ReadCloser: b, Offset: from, Length: to - from, Size: size}
+	if f.size != 0 {
+		body.Size = f.size
+	}
+	if f.noSize {
+		body.Size = -1
+	}
+	if f.noLength {
+		body.Length = -1
+	}
+	r.mu.Lock()
+	r.open++
+	r.mu.Unlock()
+	return body, nil
+}
+
+// stream is a body.
+type stream struct {
+	r       *registry
+	f       fault
+	ctx     context.Context
+	at, end int64
+	left    int64 // before it is cut; -1: it is not
+	extra   int64
+	closed  bool
+}
+
+func (b *stream) Close() error {
+	b.r.mu.Lock()
+	defer b.r.mu.Unlock()
+	if !b.closed {
+		b.closed = true
+		b.r.open--
+	}
+	return nil
+}
+
+func (b *stream) Read(p []byte) (int, error) {
+	if b.f.pause > 0 {
+		_ = nap(b.ctx, b.f.pause)
+	}
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if b.f.step > 0 {
+		p = p[:min(len(p), b.f.step)]
+	}
+	if b.left == 0 {
+		switch {
+		case b.f.hang:
+			<-b.ctx.Done()
+			return 0, b.ctx.Err()
+		case b.f.clean:
+			return 0, io.EOF
+		}
+		return 0, io.ErrUnexpectedEOF
+	}
+	if b.at == b.end {
+		if b.extra < b.f.extra {
+			n := min(int64(len(p)), b.f.extra-b.extra)
+			b.extra += n
+			return int(n), nil
+		}
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), b.end-b.at)
+	if b.left >= 0 {
+		n = min(n, b.left)
+		b.left -= n
+	}
+	copy(p[:n], b.r.data[b.at:])
+	if i := b.f.flip - 1; i >= b.at && i < b.at+n {
+		p[i-b.at] ^= 1
+	}
+	b.r.mu.Lock()
+	b.r.sent = append(b.r.sent, span{b.at, b.at + n})
+	b.r.total += n
+	b.r.mu.Unlock()
+	b.at += n
+	return int(n), nil
+}
+
+func problem(c upstream.Class, status int) *upstream.Error {
+	return &upstream.Error{Op: "GET blob", Class: c, Status: status}
+}
+
+// rig is a group over a registry and a shelf.
+type rig struct {
+	t     *testing.T
+	up    *registry
+	shelf *shelf
+	g     *Group
+	key   Key
+	size  int64 // what the manifest says
+
+	mu     sync.Mutex
+	failed []error
+}
+
+// noise is what blobs are made of.
+var noise = sync.OnceValue(func() []byte {
+	data := make([]byte, 80<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
+	return data
+})
+
+// blobOf returns n bytes that are not all the same.
+func blobOf(n int) []byte { return noise()[:n:n] }
+
+func newRig(t *testing.T, size int) *rig {
+	r := &rig{t: t, up: &registry{data: blobOf(size), latency: time.Millisecond}, size: int64(size)}
+	r.shelf = &shelf{t: t}
+	r.key = Key{Source: upstream.Source{Rule: "r", Host: "h", Repository: "a/b"}, Digest: digest.FromBytes(r.up.data)}
+	r.g = r.group()
+	t.Cleanup(func() { r.close() })
+	return r
+}
+
+func (r *rig) group() *Group {
+	return &Group{
+		Downloads: 8, PerHost: 8, Orphan: 1 << 40, Idle: 30 * time.Second, Answer: 20 * time.Second, Busy: 15 * time.Second,
+		StoreFailed: func(_ Key, err error) {
+			r.mu.Lock()
+			r.failed = append(r.failed, err)
+			r.mu.Unlock()
+		},
+	}
+}
+
+// close ends the group and checks that nothing is left over.
+func (r *rig) close() {
+	r.t.Helper()
+	if err := r.g.Close(context.Background()); err != nil {
+		r.t.Errorf("Close: %v", err)
+	}
+	r.up.mu.Lock()
+	defer r.up.mu.Unlock()
+	if r.up.open != 0 {
+		r.t.Errorf("%d bodies are not closed", r.up.open)
+	}
+	r.shelf.check()
+}
+
+func (r *rig) request() Request {
+	return Request{
+		Key: r.key, Size: r.size,
+		Open: func(ctx context.Context) (upstream.Repository, error) {
+			r.up.mu.Lock()
+			r.up.opens++
+			r.up.mu.Unlock()
+			if ctx.Value(clientKey{}) != nil {
+				r.t.Error("a client's values entered the flight")
+			}
+			if r.up.gone != nil {
+				if err := r.up.gone(); err != nil {
+					return nil, err
+				}
+			}
+			return r.up, nil
+		},
+		Spool: r.shelf.spool,
+	}
+}
+
+type clientKey struct{}
+
+func client() context.Context { return context.WithValue(context.Background(), clientKey{}, 1) }
+
+func (r *rig) join(job bool) *Handle {
+	r.t.Helper()
+	req := r.request()
+	req.Job = job
+	h, err := r.g.Join(client(), req)
+	if err != nil {
+		r.t.Fatalf("Join: %v", err)
+	}
+	return h
+}
+
+// get pulls the whole blob as the cache does.
+func (r *rig) get() ([]byte, error) {
+	var w bytes.Buffer
+	err := r.getTo(&w)
+	return w.Bytes(), err
+}
+
+func (r *rig) getTo(w io.Writer) error {
+	h, err := r.g.Join(client(), r.request())
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	size, err := h.Header(client())
+	if err != nil {
+		return err
+	}
+	_, err = h.Send(client(), w, nil, 0, size, true)
+	return err
+}
+
+// cut pulls n bytes from off on.
+func (r *rig) cut(off, n int64) ([]byte, error) {
+	h := r.join(false)
+	defer h.Close()
+	if _, err := h.Header(client()); err != nil {
+		return nil, err
+	}
+	var w bytes.Buffer
+	_, err := h.Send(client(), &w, nil, off, n, false)
+	return w.Bytes(), err
+}
+
+// want pulls the blob and checks it.
+func (r *rig) want() {
+	r.t.Helper()
+	got, err := r.get()
+	if err != nil || !bytes.Equal(got, r.up.data) {
+		r.t.Errorf("got %d bytes of %d, right %v, err %v", len(got), len(r.up.data), bytes.Equal(got, r.up.data), err)
+	}
+}
+
+// idle waits until no flight is left.
+func (r *rig) idle() {
+	r.t.Helper()
+	for range 1000 {
+		synctest.Wait()
+		if r.g.Len() == 0 {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	r.t.Fatal("a flight does not end")
+}
+
+// wantStored checks what was committed.
+func (r *rig) wantStored(want bool) {
+	r.t.Helper()
+	r.idle()
+	r.shelf.mu.Lock()
+	defer r.shelf.mu.Unlock()
+	switch stored := r.shelf.stored; {
+	case !want && stored != nil:
+		r.t.Errorf("%d bytes were committed", len(stored))
+	case want && !bytes.Equal(stored, r.up.data):
+		r.t.Errorf("%d bytes were committed, and they are not right", len(stored))
+	}
+}
+
+func (r *rig) wantConnections(n int) {
+	r.t.Helper()
+	r.up.mu.Lock()
+	defer r.up.mu.Unlock()
+	if len(r.up.asked) != n {
+		r.t.Errorf("%d connections: %v; want %d", len(r.up.asked), r.up.asked, n)
+	}
+}
+
+// wantOnce checks that no byte was sent twice.
+func (r *rig) wantOnce() {
+	r.t.Helper()
+	r.up.mu.Lock()
+	defer r.up.mu.Unlock()
+	slices.SortFunc(r.up.sent, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	at := int64(0)
+	for _, s := range r.up.sent {
+		if s.start != at {
+			r.t.Errorf("sent up to %d and then from %d: %v", at, s.start, r.up.asked)
+		}
+		at = s.end
+	}
+}
+
+func (r *rig) wantClass(err error, want upstream.Class) {
+	r.t.Helper()
+	if c, ok := upstream.ClassOf(err); !ok || c != want {
+		r.t.Errorf("error %v; want class %v", err, want)
+	}
+}
+
+// story runs f where time is fake and a goroutine that is left over is an error.
+func story(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+var _ store.Checkpointer = (*tape)(nil)

@@ -1,0 +1,134 @@
+package flight
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Group is the flights of one cache. All fields must be set before first use.
+type Group struct {
+	Downloads, PerHost int           // how many at once
+	Orphan             int64         // bytes that nobody waits for
+	Idle, Answer, Busy time.Duration // see cache.Limits
+	// StoreFailed is told when a spool cannot be made, written or committed.
+	StoreFailed func(Key, error)
+
+	buffers sync.Pool // of *[]byte, batchSize long
+
+	mu      sync.Mutex
+	flights map[Key]*Flight
+	closed  bool
+	slots   slots
+	wg      sync.WaitGroup
+	ctx     context.Context // of the downloads
+	cancel  context.CancelCauseFunc
+	commits context.Context // outlives ctx until Close has waited long enough
+	give    context.CancelCauseFunc
+}
+
+// Join returns a handle on the flight for req, and begins it if there is none.
+// It does no I/O and calls nobody; it waits for a flight that is just ending,
+// or for ctx.
+func (g *Group) Join(ctx context.Context, req Request) (*Handle, error) {
+	for {
+		h, ending, err := g.tryJoin(req)
+		if ending == nil {
+			return h, err
+		}
+		select {
+		case <-ending:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, nil, ErrClosed
+	}
+	if g.flights == nil {
+		g.flights = map[Key]*Flight{}
+		g.ctx, g.cancel = context.WithCancelCause(context.Background())
+		g.commits, g.give = context.WithCancelCause(context.Background())
+		g.slots = slots{total: g.Downloads, perHost: g.PerHost}
+	}
+	f := g.flights[req.Key]
+	if f == nil {
+		f = g.begin(req)
+	}
+	if h = f.join(req.Job); h == nil {
+		return nil, f.gone, nil
+	}
+	return h, nil, nil
+}
+
+// begin makes a flight. g.mu is held.
+func (g *Group) begin(req Request) *Flight {
+	f := &Flight{
+		group: g, req: req, size: req.Size,
+		promoted: make(chan struct{}), placed: make(chan struct{}), live: make(chan struct{}),
+		verdict: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}),
+		hash:    req.Digest.Algorithm().Hash(),
+		waiters: map[*waiter]struct{}{},
+		openers: 1,
+	}
+	f.ctx, f.cancel = context.WithCancelCause(g.ctx)
+	g.flights[req.Key] = f
+	g.wg.Go(f.run)
+	return f
+}
+
+// Peek tells whether a flight for k is under way, how far its front is, and
+// its size, -1 if that is unknown.
+func (g *Group) Peek(k Key) (front, size int64, ok bool) {
+	g.mu.Lock()
+	f := g.flights[k]
+	g.mu.Unlock()
+	if f == nil {
+		return 0, 0, false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.front, f.size, true
+}
+
+// Len returns how many flights there are.
+func (g *Group) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.flights)
+}
+
+// Close ends all downloads, keeps what they have for a later process, and waits
+// for them or ctx. What has just been verified is committed first.
+func (g *Group) Close(ctx context.Context) error {
+	g.mu.Lock()
+	g.closed = true
+	cancel, give := g.cancel, g.give
+	g.mu.Unlock()
+	if cancel == nil {
+		return nil
+	}
+	cancel(ErrClosed)
+	defer give(ErrClosed)
+	done := make(chan struct{})
+	go func() { g.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// forget makes room for another flight of the same key.
+func (g *Group) forget(f *Flight) {
+	g.mu.Lock()
+	delete(g.flights, f.req.Key)
+	g.mu.Unlock()
+	close(f.gone)
+}

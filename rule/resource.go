@@ -1,0 +1,226 @@
+package rule
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/pullthrough/pullthrough/auth"
+)
+
+// Resolver turns the ids in a [Resource] into authenticators and back.
+// Implementations must be safe for concurrent use. Errors may be shown to
+// whoever makes the rule.
+type Resolver interface {
+	// CredentialSet returns the authenticator of the credential set with that
+	// resource id.
+	CredentialSet(id string) (auth.Authenticator, error)
+	// Identity returns the authenticator of the user-assigned managed identity
+	// with that resource id. One that is not assigned to the registry is an
+	// error.
+	Identity(id string) (auth.Authenticator, error)
+	// Reference tells where an authenticator came from.
+	Reference(a auth.Authenticator) (Reference, error)
+}
+
+// Reference is where an authenticator came from. Exactly one id is set.
+type Reference struct{ CredentialSetID, IdentityID string }
+
+// Unsupported is the [auth.Authenticator] of a form of authentication that ACR
+// has and this library has not. It can be kept, listed and written, and refuses
+// to be used. It must not be changed.
+type Unsupported struct {
+	// Type is the authenticationType, such as GoogleArtifactRegistry.
+	Type string
+	// Properties is additionalAuthenticationProperties as it was.
+	Properties json.RawMessage
+	// Reference is what stood beside it. It may be empty.
+	Reference Reference
+}
+
+// Credential always fails with an [*auth.DeniedError].
+func (u *Unsupported) Credential(_ context.Context, r auth.Request) (auth.Credential, error) {
+	return auth.Credential{}, &auth.DeniedError{
+		Reason: fmt.Sprintf("rule %q uses authentication of type %q, which is not supported", r.Rule, u.Type),
+	}
+}
+
+// federated is ACR's announced cross-tenant form in JSON.
+const federated = "FederatedIdentity"
+
+// Rule returns the rule of that name that the resource describes. If name is
+// empty, the resource's own Name is taken; they must not differ. The error
+// joins one [*Error] for each fault; the rule is checked further when it gets
+// into a [Set]. resolver may be nil if no id is in the resource.
+func (r Resource) Rule(name string, resolver Resolver) (Rule, error) {
+	f := &faults{rule: name}
+	switch {
+	case name == "":
+		name, f.rule = r.Name, r.Name
+	case r.Name != "" && r.Name != name:
+		f.add(CodeProperty, "name", "The name '%s' is not that of the cache rule, '%s'.", shorten(r.Name), shorten(name))
+	}
+	f.checkName("name", name, true)
+	f.checkIDs(r.CredentialSetID, r.IdentityID)
+	rule := Rule{Name: name, Source: r.SourceRepository, Target: r.TargetRepository}
+	if len(f.list) == 0 {
+		rule.Auth = r.authenticator(f, resolver)
+	}
+	if err := f.err(); err != nil {
+		return Rule{}, err
+	}
+	return rule, nil
+}
+
+// authenticator makes what the resource asks for.
+func (r Resource) authenticator(f *faults, resolver Resolver) auth.Authenticator {
+	if r.Additional != nil {
+		return r.additional(f)
+	}
+	if r.CredentialSetID == "" && r.IdentityID == "" {
+		return nil
+	}
+	if resolver == nil {
+		f.add(CodeUnresolved, "", "Credential sets and managed identities are not available here.")
+		return nil
+	}
+	field, resolve, id := "identity.userAssignedIdentities", resolver.Identity, r.IdentityID
+	if r.CredentialSetID != "" {
+		field, resolve, id = "properties.credentialSetResourceId", resolver.CredentialSet, r.CredentialSetID
+	}
+	a, err := resolve(id)
+	if err != nil {
+		f.wrap(CodeUnresolved, field, err)
+	}
+	return a
+}
+
+const additionalField = "properties.additionalAuthenticationProperties"
+
+// additional reads the polymorphic form.
+func (r Resource) additional(f *faults) auth.Authenticator {
+	o := f.object(additionalField, r.Additional)
+	kind := o.needed("authenticationType")
+	if kind != federated {
+		return &Unsupported{Type: kind, Properties: r.Additional, Reference: Reference{r.CredentialSetID, r.IdentityID}}
+	}
+	identity := auth.FederatedIdentity{TenantID: o.guid("tenantId"), ClientID: o.guid("federatedClientId")}
+	o.end()
+	if r.IdentityID != "" {
+		f.conflict("a federated identity and a managed identity")
+	}
+	if r.CredentialSetID != "" {
+		f.conflict("a federated identity and a credential set")
+	}
+	return identity
+}
+
+// guid takes a string that must be a GUID.
+func (o *object) guid(name string) string {
+	had := len(o.faults.list)
+	s := o.needed(name)
+	if len(o.faults.list) == had && !isGUID(s) {
+		o.faults.add(CodeProperty, o.path(name), "'%s' is no GUID.", shorten(s))
+	}
+	return s
+}
+
+func isGUID(s string) bool {
+	groups := strings.Split(s, "-")
+	if len(groups) != 5 {
+		return false
+	}
+	for i, length := range [5]int{8, 4, 4, 4, 12} {
+		if len(groups[i]) != length || strings.Trim(groups[i], "0123456789abcdefABCDEF") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// NewResource returns the resource of a rule, with the provisioning state
+// [Succeeded]. resolver may be nil if the rule's authenticator needs none.
+// What ACR has no field for (Freshness and the like) is not in it.
+func NewResource(r Rule, resolver Resolver) (Resource, error) {
+	f := &faults{rule: r.Name}
+	f.checkName("name", r.Name, true)
+	out := Resource{Name: r.Name, SourceRepository: r.Source, TargetRepository: r.Target, ProvisioningState: Succeeded}
+	out.setAuth(f, r.Auth, resolver)
+	if err := f.err(); err != nil {
+		return Resource{}, err
+	}
+	return out, nil
+}
+
+func (r *Resource) setAuth(f *faults, a auth.Authenticator, resolver Resolver) {
+	if anonymous(a) {
+		return
+	}
+	var ref Reference
+	switch a := a.(type) {
+	case auth.FederatedIdentity:
+		r.setFederated(a)
+	case *auth.FederatedIdentity:
+		r.setFederated(*a)
+	case *Unsupported:
+		r.Additional, ref = a.Properties, a.Reference
+	default:
+		if resolver == nil {
+			f.add(CodeUnresolved, "auth", "Nobody can tell the resource id of this rule's authenticator.")
+			return
+		}
+		var err error
+		if ref, err = resolver.Reference(a); err != nil {
+			f.wrap(CodeUnresolved, "auth", err)
+			return
+		}
+		if ref == (Reference{}) {
+			f.add(CodeUnresolved, "auth", "The authenticator of this rule has no resource id.")
+		}
+	}
+	r.CredentialSetID, r.IdentityID = ref.CredentialSetID, ref.IdentityID
+	f.checkIDs(r.CredentialSetID, r.IdentityID)
+}
+
+func (r *Resource) setFederated(a auth.FederatedIdentity) {
+	r.Additional, _ = json.Marshal(struct { // strings always marshal
+		Type   string `json:"authenticationType"`
+		Tenant string `json:"tenantId"`
+		Client string `json:"federatedClientId"`
+	}{federated, a.TenantID, a.ClientID})
+}
+
+// checkIDs checks the form of the resource ids and that there is one at most.
+func (f *faults) checkIDs(set, identity string) {
+	if identity != "" && !isResourceID(identity, "Microsoft.ManagedIdentity", "userAssignedIdentities") {
+		f.add(CodeIdentityID, "identity.userAssignedIdentities", "Invalid user-assigned managed identity resource ID: %s", shorten(identity))
+	}
+	if set != "" && !isResourceID(set, "Microsoft.ContainerRegistry", "registries", "credentialSets") {
+		f.add(CodeCredentialSetID, "properties.credentialSetResourceId", "Invalid credential set resource ID: %s", shorten(set))
+	}
+	if identity != "" && set != "" {
+		f.conflict("a managed identity and a credential set")
+	}
+}
+
+// isResourceID checks for
+// /subscriptions/S/resourceGroups/G/providers/PROVIDER and a name after each of
+// the types. ARM does not mind the case.
+func isResourceID(id, provider string, types ...string) bool {
+	want := []string{"subscriptions", "", "resourceGroups", "", "providers", provider}
+	for _, t := range types {
+		want = append(want, t, "")
+	}
+	rest, ok := strings.CutPrefix(id, "/")
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) != len(want) {
+		return false
+	}
+	for i, part := range parts {
+		if part == "" || want[i] != "" && !strings.EqualFold(part, want[i]) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,30 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/store/storetest"
+)
+
+func TestMem(t *testing.T) {
+	storetest.Run(t, func(*testing.T) store.Store { return new(store.Mem) })
+}
+
+func TestDir(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return openDir(t, t.TempDir()) })
+}
+
+func openDir(t testing.TB, path string) *store.Dir {
+	t.Helper()
+	d, err := store.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}

@@ -1,0 +1,134 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/pullthrough/pullthrough/store"
+)
+
+func recordChecks() []Check {
+	return []Check{
+		{"records/round trip", "A record reads back byte for byte, and a second write replaces it.", law(recordRoundTrip)},
+		{"records/apart", "Kinds are apart, and so are keys that differ in case only.", law(recordsApart)},
+		{"records/delete", "A deleted record is gone; to delete what is not there is no error.", law(recordDelete)},
+		{"records/order", "The last write of a key stays, a deletion included, whatever other keys do at the same time.", law(recordOrder)},
+		{"records/whole", "Whoever reads a record while it is written sees one write as a whole.", law(recordWhole)},
+		{"records/names", "Keys and kinds that do not follow the rules are refused.", law(recordNames)},
+	}
+}
+
+func (k *kit) records(kind string) map[string]string {
+	all := make(map[string]string)
+	for r, err := range need[store.Records](k).Records(k.ctx, kind) {
+		ok(err, "Records of %s", kind)
+		if _, twice := all[r.Key]; twice {
+			failf("the record %s was yielded twice", r.Key)
+		}
+		all[r.Key] = string(r.Data)
+	}
+	return all
+}
+
+func (k *kit) putRecord(kind, key, data string) {
+	ok(need[store.Records](k).PutRecord(k.ctx, kind, store.Record{Key: key, Data: []byte(data)}), "PutRecord %s/%s", kind, key)
+}
+
+func (k *kit) wantRecords(kind string, want map[string]string) {
+	got := k.records(kind)
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		failf("records of %s: got %q, want %q", kind, got, want)
+	}
+}
+
+func recordRoundTrip(k *kit) {
+	k.wantRecords("jobs", map[string]string{})
+	long := strings.Repeat("K", 128)
+	want := map[string]string{
+		"a": "one\n", "empty": "", "zero": "\x00\n\xff", long: `{"x":1}`, "big": strings.Repeat("0123456789", 20000), "_-.": "\n",
+	}
+	for key, data := range want {
+		k.putRecord("jobs", key, "before, and longer than what comes after")
+		k.putRecord("jobs", key, data)
+	}
+	k.wantRecords("jobs", want)
+	mine := []byte("mine")
+	ok(need[store.Records](k).PutRecord(k.ctx, "jobs", store.Record{Key: "a", Data: mine}), "PutRecord")
+	copy(mine, "your")
+	want["a"] = "mine"
+	k.wantRecords("jobs", want)
+	for range need[store.Records](k).Records(k.ctx, "jobs") {
+		break // must be allowed
+	}
+}
+
+func recordsApart(k *kit) {
+	k.putRecord("jobs", "a", "1")
+	k.putRecord("jobs", "A", "2")
+	k.putRecord("Jobs", "a", "3")
+	k.putRecord("outbox", "a", "4")
+	k.wantRecords("jobs", map[string]string{"a": "1", "A": "2"})
+	k.wantRecords("Jobs", map[string]string{"a": "3"})
+	k.wantRecords("outbox", map[string]string{"a": "4"})
+}
+
+func recordDelete(k *kit) {
+	r := need[store.Records](k)
+	ok(r.DeleteRecord(k.ctx, "jobs", "a"), "DeleteRecord of what is not there")
+	k.putRecord("jobs", "a", "1")
+	k.putRecord("jobs", "b", "2")
+	k.putRecord("outbox", "a", "3")
+	ok(r.DeleteRecord(k.ctx, "jobs", "a"), "DeleteRecord")
+	ok(r.DeleteRecord(k.ctx, "jobs", "a"), "DeleteRecord again")
+	k.wantRecords("jobs", map[string]string{"b": "2"})
+	k.wantRecords("outbox", map[string]string{"a": "3"})
+}
+
+func recordOrder(k *kit) {
+	r := need[store.Records](k)
+	const n = 12
+	k.together(n, func(i int) {
+		key := fmt.Sprint("key", i)
+		for j := range 8 {
+			k.putRecord("jobs", key, fmt.Sprint(j))
+			if j%3 == 0 {
+				ok(r.DeleteRecord(k.ctx, "jobs", key), "DeleteRecord")
+			}
+		}
+		if i%2 == 0 {
+			ok(r.DeleteRecord(k.ctx, "jobs", key), "DeleteRecord")
+		}
+	})
+	want := make(map[string]string)
+	for i := 1; i < n; i += 2 {
+		want[fmt.Sprint("key", i)] = "7"
+	}
+	k.wantRecords("jobs", want)
+}
+
+func recordWhole(k *kit) {
+	whole := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, 1000*(i+1)) }
+	k.putRecord("jobs", "a", string(whole(0)))
+	k.together(8, func(i int) {
+		for range 10 {
+			k.putRecord("jobs", "a", string(whole(i)))
+			got := k.records("jobs")["a"]
+			if got == "" || got != string(whole(int(got[0]-'a'))) {
+				failf("a mixture of two writes, or nothing: %d bytes", len(got))
+			}
+		}
+	})
+}
+
+func recordNames(k *kit) {
+	r := need[store.Records](k)
+	for _, bad := range []string{"", ".", "..", ".a", "a/b", "../a", "a b", "a~", strings.Repeat("a", 129)} {
+		if r.PutRecord(k.ctx, "jobs", store.Record{Key: bad}) == nil {
+			failf("the key %q was accepted", bad)
+		}
+		if r.PutRecord(k.ctx, bad, store.Record{Key: "a"}) == nil {
+			failf("the kind %q was accepted", bad)
+		}
+	}
+}
