@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -26,12 +27,13 @@ const (
 
 // acceptManifests is sent with every question for a manifest, whatever the
 // client accepts: what is stored must not depend on who came first.
-var acceptManifests = http.Header{"Accept": {
+// It is one line, since some registries read only the first.
+var acceptManifests = http.Header{"Accept": {strings.Join([]string{
 	ocispec.MediaTypeImageManifest,
 	ocispec.MediaTypeImageIndex,
 	dockerManifest,
 	dockerIndex,
-}}
+}, ", ")}}
 
 var tagName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
