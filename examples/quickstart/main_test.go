@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
 // screen is an io.Writer that can be read while it is written to, and that says
@@ -115,5 +117,12 @@ func TestAFalseFigureIsAnError(t *testing.T) {
 	}
 	if equal("figure", 1, 1) != nil || atMost("figure", 1, 1) != nil {
 		t.Error("a true figure is an error")
+	}
+	s := &story{out: io.Discard, up: upstreamtest.NewRegistry(t)}
+	if err := s.cost(0, 0, 0, 0); err != nil {
+		t.Error("nothing was asked:", err)
+	}
+	if err := s.cost(1, 0, 0, 0); err == nil {
+		t.Error("a HEAD that was not sent is no error")
 	}
 }

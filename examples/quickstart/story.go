@@ -209,8 +209,40 @@ func (s *story) cost(heads, manifests, blobs, bytes int64) error {
 	)
 }
 
+// back waits until the cache has noticed that the upstream is there again, which
+// it looks for once a second.
+func (s *story) back(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	c := *s.client
+	c.told = func(answer) {}
+	for {
+		a, _, err := c.get(ctx, "index", "manifests/"+tag, "", nil)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(a.state, "fwd=stale") {
+			s.line("upstream", "is back, and the cache knows")
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the cache to find the upstream again: %w", ctx.Err())
+		}
+	}
+}
+
 // serveOn serves clients of others and prints events until ctx ends.
 func (s *story) serveOn(ctx context.Context) error {
+	s.print("")
+	err := s.back(ctx)
+	s.client.http.CloseIdleConnections()
+	if err != nil {
+		return err
+	}
 	s.print("\nThe cache serves on. Some commands to try:\n")
 	for _, command := range []string{
 		"curl -i http://%s/v2/%s/manifests/%s",

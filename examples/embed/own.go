@@ -1,0 +1,109 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/pullthrough/pullthrough/cache"
+)
+
+// gate lets those pass who show a token. A real one would ask the registry's
+// users and permissions.
+type gate struct {
+	token string
+	// challenge tells clients where tokens are to be had.
+	challenge string
+}
+
+// authorize is for cache.Cache.Authorize. Who shows no token is asked for one
+// (401); who may do less than asked for is refused (403).
+func (g gate) authorize(r *http.Request, access cache.Access) error {
+	if !g.admits(r) {
+		return &cache.Challenge{Header: g.challenge}
+	}
+	for _, action := range access.Actions {
+		if action != "pull" {
+			return errors.New("this token is for pulls, not for " + action)
+		}
+	}
+	return nil
+}
+
+func (g gate) admits(r *http.Request) bool {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return ok && subtle.ConstantTimeCompare([]byte(token), []byte(g.token)) == 1
+}
+
+// own is the registry that the cache is built into, as small as can be: one
+// repository with one tag. The cache does not ask its Authorize for what it
+// hands to Next, so the registry asks the gate itself.
+type own struct {
+	gate       gate
+	repository string
+	tag        string
+	config     []byte
+	manifest   []byte
+}
+
+// newOwn makes a registry that holds one empty image.
+func newOwn(g gate) *own {
+	o := &own{gate: g, repository: "own/hello", tag: "latest", config: []byte("{}")}
+	o.manifest = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[]}`,
+		"application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json", digest(o.config), len(o.config))
+	return o
+}
+
+// ServeHTTP answers /v2/ and pulls of the one repository.
+func (o *own) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !o.gate.admits(r) {
+		w.Header().Set("WWW-Authenticate", o.gate.challenge)
+		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
+		return
+	}
+	prefix := "/v2/" + o.repository
+	switch r.URL.Path {
+	case "/v2/":
+		write(w, r, "application/json", []byte("{}"))
+	case prefix + "/manifests/" + o.tag, prefix + "/manifests/" + digest(o.manifest):
+		write(w, r, "application/vnd.oci.image.manifest.v1+json", o.manifest)
+	case prefix + "/blobs/" + digest(o.config):
+		write(w, r, "application/octet-stream", o.config)
+	default:
+		refuse(w, http.StatusNotFound, "NAME_UNKNOWN")
+	}
+}
+
+// write answers with content.
+func write(w http.ResponseWriter, r *http.Request, mediaType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Docker-Content-Digest", digest(body))
+	h.Set("Server", "own-registry")
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}
+
+// refuse answers with an OCI error.
+func refuse(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Server", "own-registry")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q}]}`, code)
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
