@@ -21,7 +21,9 @@ type shelf struct {
 	spoolErr  error
 	full      int64
 	commitErr error
-	openErr   func(n int) error
+	// beforeCommit is called before a commit.
+	beforeCommit func()
+	openErr      func(n int) error
 	// plain spools have no checkpoints.
 	plain bool
 	// linked makes Spool say ErrStored once the blob is there.
@@ -148,6 +150,9 @@ func (t *tape) Open() (io.ReadSeekCloser, error) {
 }
 
 func (t *tape) Commit(ctx context.Context, got store.Info) error {
+	if t.s.beforeCommit != nil {
+		t.s.beforeCommit()
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
