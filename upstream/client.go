@@ -2,175 +2,240 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
+	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
 
-	orasauth "oras.land/oras-go/v2/registry/remote/auth"
-
 	"github.com/pullthrough/pullthrough/auth"
 )
 
-// Client opens repositories of OCI registries. The zero value works. Fields
-// must not change after first use; it is then safe for concurrent use.
-type Client struct {
-	// Hosts says what is special about a host, by its canonical name. A host
-	// that is named here may lie anywhere but at a metadata address.
-	Hosts map[string]Host
-	// UserAgent is sent with every request. If empty, "pullthrough".
-	UserAgent string
-	// Answer is how long an upstream may take to send a header. If zero, 20 s.
-	Answer time.Duration
-	// Dial opens connections. If nil, a net.Dialer that checks every address it
-	// dials: what an upstream names, as a redirect or a token server, may not
-	// lie deeper inside the network than the upstream itself, and link-local
-	// and metadata addresses are never dialled. A Dial of yours is trusted. With
-	// an HTTP proxy (HTTPS_PROXY, NO_PROXY) the proxy's address is the one that
-	// is dialled, so only literal addresses are checked.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+// Defaults of [Client].
+const (
+	DefaultUserAgent   = "pullthrough"
+	DefaultDialTimeout = 10 * time.Second
+	DefaultAnswer      = 20 * time.Second
+	DefaultTotal       = 60 * time.Second
+)
 
-	mu         sync.Mutex
-	transports map[string]*guard
+// Client opens repositories of registries that speak the OCI distribution
+// protocol. Its zero value works. It is safe for concurrent use; its fields
+// must not change after first use and are never written. A Client must not be
+// copied.
+//
+// What one rule earns is kept from all others: tokens belong to a rule, a host
+// and one version of a credential. A credential goes to the host of its rule
+// and to the token server that is allowed for that host, to no other place:
+// not where a challenge or a redirect points.
+//
+// Addresses. The host of a rule may lie anywhere but on a link-local or
+// metadata address. A host that an upstream names (a token server, a redirect)
+// may not lie deeper inside than the upstream that named it: what is public
+// leads only to what is public, what is private not to loopback, unless Hosts
+// names it. The address is checked as it is dialled, so a name that changes
+// its mind gains nothing. Behind an HTTP proxy, which dials for itself, only
+// addresses written in URLs can be checked; the proxy must hold back the rest.
+type Client struct {
+	// Hosts says what is special about single hosts, by canonical host: lower
+	// case, no trailing dot, with a port if it is not 443, "docker.io" for
+	// Docker Hub. If nil, nothing is: https, the system's roots, no foreign
+	// token server. A host that is listed counts as named by the embedder, so
+	// an upstream may lead to it wherever it lies.
+	Hosts map[string]Host
+	// Proxy returns the proxy for a request. If nil, HTTPS_PROXY, HTTP_PROXY and
+	// NO_PROXY of the environment hold.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Dial opens connections instead of a [net.Dialer]. If nil, the Client dials
+	// itself. The address that a connection of Dial reached is checked before
+	// anything is sent; one that a tunnel hides is not, so a Dial of yours must
+	// itself refuse what lies behind the tunnel and should not be reached.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Transport replaces everything below HTTP: Proxy, Dial, timeouts, RootCAs.
+	// If nil, the Client has its own. DANGER: with a Transport of yours only
+	// addresses written in URLs are checked; those that names stand for are not.
+	// It must not follow redirects or decode bodies.
+	Transport http.RoundTripper
+	// UserAgent is sent with every request. If empty, DefaultUserAgent.
+	UserAgent string
+	// DialTimeout bounds connecting, and the TLS handshake after it. If zero,
+	// DefaultDialTimeout.
+	DialTimeout time.Duration
+	// Answer bounds the wait for the header of each answer. If zero,
+	// DefaultAnswer.
+	Answer time.Duration
+	// Total bounds everything but the content of blobs: tokens, redirects and
+	// the whole of a manifest or list. If zero, DefaultTotal.
+	Total time.Duration
+
+	once   sync.Once
+	engine *engine
 }
 
-// Host is what is special about a host.
+// Host is what is special about one host.
 type Host struct {
-	// PlainHTTP says that the host speaks http. Without it only https is
-	// spoken, whatever the host says.
+	// PlainHTTP asks the host over http. DANGER: credentials and content travel
+	// in the open.
 	PlainHTTP bool
-	// RootCAs verifies the host and what it redirects to. If nil, the system's.
+	// RootCAs are the authorities trusted for this host. If nil, the system's.
 	RootCAs *x509.CertPool
-	// Realms are the hosts, besides itself and those that are known for it,
-	// whose token server may see the credential.
+	// Realms are further hosts, in canonical form, that may issue tokens for
+	// this host. They are shown its credentials.
 	Realms []string
 }
 
-// Open returns the repository of s. It does no I/O.
-func (c *Client) Open(s Source, a auth.Authenticator) (Repository, error) {
-	if s.Host == "" || s.Repository == "" {
-		return nil, fmt.Errorf("upstream: rule %q: source %q lacks a host or a repository", s.Rule, s)
+// engine is a Client with its defaults resolved.
+type engine struct {
+	hosts     map[string]Host
+	userAgent string
+	total     time.Duration
+	pools     *pools
+	http      *http.Client // never follows a redirect
+	sessions  *sessions
+}
+
+func (c *Client) resolve() *engine {
+	c.once.Do(func() {
+		e := &engine{
+			hosts:     c.Hosts,
+			userAgent: c.UserAgent,
+			total:     orDefault(c.Total, DefaultTotal),
+		}
+		if e.userAgent == "" {
+			e.userAgent = DefaultUserAgent
+		}
+		e.pools = &pools{
+			base:          c.Transport,
+			proxy:         c.Proxy,
+			dial:          c.Dial,
+			dialTimeout:   orDefault(c.DialTimeout, DefaultDialTimeout),
+			headerTimeout: orDefault(c.Answer, DefaultAnswer),
+			hosts:         c.Hosts,
+			open:          map[poolKey]*http.Transport{},
+		}
+		if e.pools.proxy == nil {
+			e.pools.proxy = http.ProxyFromEnvironment
+		}
+		e.http = &http.Client{
+			Transport:     &wire{engine: e},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+		e.sessions = newSessions(e.http)
+		c.engine = e
+	})
+	return c.engine
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
 	}
+	return d
+}
+
+// CloseIdleConnections closes the connections that no request uses.
+func (c *Client) CloseIdleConnections() { c.resolve().pools.closeIdle() }
+
+// repositoryName is the grammar of the distribution spec. What does not fit
+// never becomes part of a URL.
+var repositoryName = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+
+// Open returns the repository of s as a proves itself there; a nil a is
+// anonymous. The Host must be canonical and the Repository a legal name. It
+// does no I/O.
+func (c *Client) Open(s Source, a auth.Authenticator) (Repository, error) {
+	if canonical(s.Host) != s.Host || !legalHost(s.Host) {
+		return nil, fmt.Errorf("upstream: rule %q: %q is not a canonical host", s.Rule, s.Host)
+	}
+	if len(s.Repository) > 255 || !repositoryName.MatchString(s.Repository) {
+		return nil, fmt.Errorf("upstream: rule %q: %q is not a repository name", s.Rule, s.Repository)
+	}
+	e := c.resolve()
 	if a == nil {
 		a = auth.Anonymous{}
 	}
+	host := e.hosts[s.Host]
 	scheme := "https"
-	if c.Hosts[s.Host].PlainHTTP {
+	if host.PlainHTTP {
 		scheme = "http"
 	}
-	return &repository{client: c, source: s, auth: a, scheme: scheme, host: dialHost(s.Host), guard: c.guard(s.Host)}, nil
+	return &repository{
+		engine: e,
+		source: s,
+		auth:   a,
+		origin: origin{scheme, wireHost(s.Host)},
+	}, nil
 }
 
-// dialHost is the host that answers for a canonical one.
-func dialHost(host string) string {
+// canonical returns the canonical form of a host: lower case, without trailing
+// dot and without port 443; Docker Hub's several names are docker.io.
+func canonical(host string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ":443")
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name, port = host, ""
+	}
+	name = strings.TrimSuffix(name, ".")
+	if port != "" {
+		return net.JoinHostPort(name, port)
+	}
+	switch name {
+	case "index.docker.io", "registry-1.docker.io":
+		return "docker.io"
+	}
+	return name
+}
+
+// wireHost is where a canonical host is asked.
+func wireHost(host string) string {
 	if host == "docker.io" {
 		return "registry-1.docker.io"
 	}
 	return host
 }
 
-// maxTransports bounds the pools of connections; beyond, the oldest idle
-// connections are closed with their pool.
-const maxTransports = 1024
-
-// guard returns the connections that belong to one upstream host. They are not
-// shared with other hosts, since what may be dialled depends on the host.
-func (c *Client) guard(host string) *guard {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if g := c.transports[host]; g != nil {
-		return g
-	}
-	if c.transports == nil || len(c.transports) >= maxTransports {
-		for _, g := range c.transports {
-			g.transport.CloseIdleConnections()
-		}
-		c.transports = map[string]*guard{}
-	}
-	g := &guard{client: c, canonical: host, host: dialHost(host)}
-	answer := c.Answer
-	if answer <= 0 {
-		answer = 20 * time.Second
-	}
-	g.transport = &http.Transport{
-		Proxy: g.proxy, DialContext: g.dial,
-		TLSClientConfig:     &tls.Config{RootCAs: c.Hosts[host].RootCAs, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: answer,
-		DisableCompression: true, ForceAttemptHTTP2: true,
-		MaxIdleConnsPerHost: 16, MaxIdleConns: 64, IdleConnTimeout: 90 * time.Second,
-		ReadBufferSize: 64 << 10, MaxResponseHeaderBytes: 1 << 20,
-	}
-	c.transports[host] = g
-	return g
+// legalHost reports whether host can stand in a URL between the slashes and
+// means there what it says.
+func legalHost(host string) bool {
+	u, err := url.Parse("https://" + host)
+	return err == nil && host != "" && u.Host == host && u.Hostname() != "" && u.User == nil && u.Path == "" && !u.ForceQuery && u.RawQuery == "" && u.Fragment == ""
 }
 
-// repository is one upstream repository as one rule sees it. Its tokens are its
-// own: they are kept by nothing else and are lost with it.
-type repository struct {
-	client *Client
-	source Source
-	auth   auth.Authenticator
-	scheme string
-	host   string
-	guard  *guard
+// origin is a scheme and a host as they stand in a URL. Comparable.
+type origin struct{ scheme, host string }
 
-	mu      sync.Mutex
-	version string
-	session *orasauth.Client
-}
+func (o origin) String() string { return o.scheme + "://" + o.host }
 
-// Origin returns scheme://host, with the canonical host.
-func (r *repository) Origin() string { return r.scheme + "://" + r.source.Host }
-
-// credential is what oras-go shows to a token server, for our host only.
-func (r *repository) credential(c auth.Credential) orasauth.CredentialFunc {
-	return func(_ context.Context, host string) (orasauth.Credential, error) {
-		if host != r.host {
-			return orasauth.EmptyCredential, nil
-		}
-		return orasauth.Credential{
-			Username: c.Username, Password: c.Password.Reveal(),
-			RefreshToken: c.RefreshToken.Reveal(), AccessToken: c.AccessToken.Reveal(),
-		}, nil
-	}
-}
-
-// login returns the session of a credential: new tokens for a new version.
-func (r *repository) login(c auth.Credential, again bool) *orasauth.Client {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.session == nil || r.version != c.Version || again {
-		ua := r.client.UserAgent
-		if ua == "" {
-			ua = "pullthrough"
-		}
-		r.version = c.Version
-		r.session = &orasauth.Client{
-			Client: &http.Client{Transport: r.guard, CheckRedirect: r.guard.redirect}, Cache: orasauth.NewCache(), Credential: r.credential(c), ClientID: ua,
-			Header: http.Header{"User-Agent": {ua}},
-			// Realms are checked by guard, before anything is sent.
-			BlockedRealmPrefixes: []netip.Prefix{},
+// originOf is the origin of u, with the default port left out.
+func originOf(u *url.URL) origin {
+	host := strings.ToLower(u.Host)
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
+			host = name
+			if strings.Contains(name, ":") {
+				host = "[" + name + "]"
+			}
 		}
 	}
-	return r.session
+	return origin{u.Scheme, host}
 }
 
-// realms are the token servers that are known for a registry, beside itself.
-func realms(host string) []string {
-	switch {
-	case host == "docker.io":
-		return []string{"auth.docker.io"}
-	case host == "registry.gitlab.com":
-		return []string{"gitlab.com"}
-	case host == "nvcr.io":
-		return []string{"authn.nvidia.com"}
-	case strings.HasSuffix(host, ".pkg.dev"), host == "gcr.io", strings.HasSuffix(host, ".gcr.io"):
-		return []string{host}
+type loopKey struct{}
+
+// WithLoop returns a context whose requests carry value in the header CDN-Loop
+// (RFC 8586), which names the caches that a request has passed.
+func WithLoop(ctx context.Context, value string) context.Context {
+	if value == "" {
+		return ctx
 	}
-	return nil
+	return context.WithValue(ctx, loopKey{}, value)
+}
+
+func loopOf(ctx context.Context) string {
+	value, _ := ctx.Value(loopKey{}).(string)
+	return value
 }

@@ -1,223 +1,198 @@
 package upstream
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
-	"time"
 )
 
-// errRefused reports something that an upstream wants and that is not done.
-var errRefused = errors.New("refused")
+// guardError says that an upstream led somewhere where requests must not go.
+// Its text holds no URL.
+type guardError struct{ text string }
+
+func (e *guardError) Error() string { return e.text }
+
+// depth is how far inside an address lies. What is deeper is worth more to
+// somebody who can make us ask it.
+type depth int32
 
 const (
-	maxRedirects = 10
-	maxToken     = 1 << 20
+	unknown  depth = iota - 1
+	public         // reachable for everybody
+	private        // RFC 1918, RFC 4193, RFC 6598 and the like
+	loopback       // this machine
+	never          // link-local, metadata, and what is no address of one host
 )
 
-// guard is the one door to the network for requests of one upstream host. It
-// decides who may be asked and what he may see.
-type guard struct {
-	client    *Client
-	canonical string
-	host      string
-	transport *http.Transport
-
-	depth   atomic.Int32 // where the host itself lies; see depthOf
-	proxies sync.Map     // addresses of HTTP proxies
+func (d depth) String() string {
+	switch d {
+	case unknown:
+		return "unknown"
+	case public:
+		return "public"
+	case private:
+		return "private"
+	case loopback:
+		return "loopback"
+	}
+	return "link-local, metadata or special"
 }
 
-// RoundTrip refuses requests to hosts that may not be asked.
-func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	first := req
-	for first.Response != nil && first.Response.Request != nil {
-		first = first.Response.Request
+// region is a range of addresses of one depth; within one family the deepest
+// that matches counts.
+type region struct {
+	prefix string
+	depth  depth
+}
+
+// regions4 and regions6 follow the special-purpose address registries
+// (RFC 6890) and the metadata services of the large clouds.
+var (
+	regions4 = parseRegions(
+		region{"0.0.0.0/8", never}, // 0.0.0.0 reaches loopback on Linux
+		region{"10.0.0.0/8", private},
+		region{"100.64.0.0/10", private},
+		region{"100.100.100.200/32", never}, // Alibaba's metadata
+		region{"127.0.0.0/8", loopback},
+		region{"168.63.129.16/32", never}, // Azure's host
+		region{"169.254.0.0/16", never},
+		region{"172.16.0.0/12", private},
+		region{"192.0.0.0/24", private},
+		region{"192.0.0.192/32", never}, // Oracle's metadata
+		region{"192.168.0.0/16", private},
+		region{"198.18.0.0/15", private},
+		region{"224.0.0.0/3", never}, // multicast, reserved, broadcast
+	)
+	regions6 = parseRegions(
+		region{"::/128", never},
+		region{"::1/128", loopback},
+		region{"fc00::/7", private},
+		region{"fec0::/10", private},
+		region{"fd00:ec2::254/128", never}, // AWS's metadata
+		region{"fd00:ec2::23/128", never},  // AWS's pod identity
+		region{"fd20:ce::254/128", never},  // Google's metadata
+		region{"fe80::/10", never},
+		region{"ff00::/8", never},
+	)
+	// carriers are IPv6 prefixes whose addresses hold an IPv4 one, at that byte.
+	carriers = []struct {
+		prefix netip.Prefix
+		at     int
+		invert bool
+	}{
+		{netip.MustParsePrefix("::/96"), 12, false},                 // IPv4-compatible, RFC 4291
+		{netip.MustParsePrefix("::ffff:0:0:0/96"), 12, false},       // IPv4-translated, RFC 7915
+		{netip.MustParsePrefix("64:ff9b::/96"), 12, false},          // NAT64, RFC 6052
+		{netip.MustParsePrefix("64:ff9b:1::/48"), 12, false},        // NAT64, RFC 8215
+		{netip.MustParsePrefix("2002::/16"), 2, false},              // 6to4, RFC 3056
+		{netip.MustParsePrefix("2001::/32"), 12, true},              // Teredo's client, RFC 4380
+		{netip.MustParsePrefix("2001::/32"), 4, false},              // Teredo's server
+		{netip.MustParsePrefix("::5efe:0:0/96"), 12, false},         // ISATAP without a prefix
+		{netip.MustParsePrefix("fe80::5efe:0:0/96"), 12, false},     // ISATAP, RFC 5214
+		{netip.MustParsePrefix("fe80::200:5efe:0:0/96"), 12, false}, // ISATAP, universal bit
 	}
-	switch {
-	case first.URL.Host == g.host: // a request of ours, or where it was redirected to
-		if req.URL.Host != g.host || req.URL.Scheme != first.URL.Scheme {
-			req = req.Clone(req.Context())
-			for _, h := range []string{"Authorization", "Cookie", "Proxy-Authorization"} {
-				req.Header.Del(h)
+)
+
+type parsedRegion struct {
+	prefix netip.Prefix
+	depth  depth
+}
+
+func parseRegions(list ...region) []parsedRegion {
+	parsed := make([]parsedRegion, len(list))
+	for i, r := range list {
+		parsed[i] = parsedRegion{netip.MustParsePrefix(r.prefix), r.depth}
+	}
+	return parsed
+}
+
+// depthOf tells how deep an address lies, in whatever notation it comes: an
+// IPv6 address that carries an IPv4 one is as deep as the deeper of both.
+func depthOf(a netip.Addr) depth {
+	a = a.Unmap().WithZone("")
+	if a.Is4() {
+		return deepest(regions4, a)
+	}
+	d := deepest(regions6, a)
+	if d == loopback || a.IsUnspecified() {
+		return d
+	}
+	b := a.As16()
+	for _, c := range carriers {
+		if !c.prefix.Contains(a) {
+			continue
+		}
+		v4 := [4]byte(b[c.at : c.at+4])
+		if c.invert {
+			for i := range v4 {
+				v4[i] ^= 0xff
 			}
 		}
-	default: // the token server
-		if err := g.realm(first.URL); err != nil {
-			return nil, err
+		d = max(d, deepest(regions4, netip.AddrFrom4(v4)))
+	}
+	return d
+}
+
+func deepest(regions []parsedRegion, a netip.Addr) depth {
+	d := public
+	for _, r := range regions {
+		if r.prefix.Contains(a) {
+			d = max(d, r.depth)
 		}
-		if req.URL.Host != first.URL.Host {
-			return nil, fmt.Errorf("%w: the token server redirects to another host", errRefused)
+	}
+	return d
+}
+
+// depthOfHost tells what a host in a URL says of itself: an address is taken
+// as it is, a few names are known, other names are unknown until they are
+// dialled. A name whose last label is a number is an address in an odd
+// notation (0x7f.1, 2852039166), which some resolvers read: never.
+func depthOfHost(host string) depth {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if a, err := netip.ParseAddr(host); err == nil {
+		return depthOf(a)
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	switch {
+	case last == "localhost":
+		return loopback
+	case host == "metadata.google.internal", host == "metadata":
+		return never
+	case last == "", strings.Trim(last, "0123456789") == "", numeral(last):
+		return never
+	}
+	return unknown
+}
+
+// numeral reports whether a label is a hexadecimal number with its prefix.
+func numeral(label string) bool {
+	hex, ok := strings.CutPrefix(label, "0x")
+	return ok && strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// depthOfConn tells how deep the far end of a connection lies.
+func depthOfConn(a net.Addr) depth {
+	if t, ok := a.(*net.TCPAddr); ok {
+		if addr, ok := netip.AddrFromSlice(t.IP); ok {
+			return depthOf(addr)
 		}
 	}
-	if err := g.literal(req.URL); err != nil {
-		return nil, err
-	}
-	resp, err := g.transport.RoundTrip(req)
-	if err == nil && first.URL.Host != g.host {
-		resp.Body = &limited{resp.Body, maxToken}
-	}
-	return resp, err
+	return unknown
 }
 
-// limited bounds the answer of a token server.
-type limited struct {
-	io.ReadCloser
-	left int64
+// checkDialled refuses an address that lies deeper than limit.
+func checkDialled(address string, limit depth) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return &guardError{"an address that cannot be read"}
+	}
+	return within(depthOf(addr.Addr()), limit, "the address that was dialled")
 }
 
-func (l *limited) Read(p []byte) (int, error) {
-	if l.left <= 0 {
-		return 0, fmt.Errorf("%w: the token server's answer is too long", errRefused)
-	}
-	n, err := l.ReadCloser.Read(p[:min(int64(len(p)), l.left)])
-	l.left -= int64(n)
-	return n, err
-}
-
-// realm reports whether a token server may see the credential of this host.
-func (g *guard) realm(u *url.URL) error {
-	plain := g.client.Hosts[g.canonical].PlainHTTP
-	if u.Scheme != "https" && !(u.Scheme == "http" && plain) {
-		return fmt.Errorf("%w: the token server %q does not speak https", errRefused, u.Host)
-	}
-	host := strings.TrimSuffix(strings.ToLower(u.Host), ":443")
-	if host == g.canonical || slices.Contains(realms(g.canonical), host) || slices.Contains(g.client.Hosts[g.canonical].Realms, host) {
-		return nil
-	}
-	return fmt.Errorf("%w: the token server %q is not known for %q", errRefused, u.Host, g.canonical)
-}
-
-// redirect decides whether a redirect is followed.
-func (g *guard) redirect(req *http.Request, via []*http.Request) error {
-	if len(via) >= maxRedirects {
-		return fmt.Errorf("%w: too many redirects", errRefused)
-	}
-	if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("%w: redirect from https to %s", errRefused, req.URL.Scheme)
+func within(d, limit depth, what string) error {
+	if d == never || d > limit {
+		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what, d)}
 	}
 	return nil
-}
-
-// named reports whether the embedder names a host, or it is the rule's own.
-func (g *guard) named(hostport string) bool {
-	name := strings.TrimSuffix(strings.TrimSuffix(hostport, ":443"), ":80")
-	for _, h := range []string{hostport, name} {
-		if h == g.host || h == g.canonical {
-			return true
-		}
-		if _, ok := g.client.Hosts[h]; ok {
-			return true
-		}
-		if slices.Contains(g.client.Hosts[g.canonical].Realms, h) {
-			return true
-		}
-	}
-	return false
-}
-
-// companion reports whether a host is where an ACR keeps its blobs, which is
-// private behind Private Link.
-func (g *guard) companion(host string) bool {
-	return strings.HasSuffix(g.canonical, ".azurecr.io") &&
-		(strings.HasSuffix(host, ".data.azurecr.io") || strings.HasSuffix(host, ".blob.core.windows.net"))
-}
-
-// How deep inside a network an address lies.
-const (
-	public int32 = iota
-	private
-	loopback
-	never // link-local and metadata
-)
-
-// depthOf tells where an address lies, in whatever notation it is written.
-func depthOf(a netip.Addr) int32 {
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		b := a.As16()
-		switch {
-		case b[0] == 0 && b[1] == 0x64 && b[2] == 0xff && b[3] == 0x9b: // NAT64
-			a = netip.AddrFrom4([4]byte(b[12:16]))
-		case b[0] == 0x20 && b[1] == 0x02: // 6to4
-			a = netip.AddrFrom4([4]byte(b[2:6]))
-		}
-	}
-	switch {
-	case a.IsLinkLocalUnicast(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{168, 63, 129, 16}),
-		a == netip.AddrFrom4([4]byte{100, 100, 100, 200}), a.String() == "fd00:ec2::254":
-		return never
-	case a.IsLoopback(), a.IsUnspecified():
-		return loopback
-	case a.IsPrivate(), a.Is4() && a.As4()[0] == 100 && a.As4()[1]&0xc0 == 64:
-		return private
-	}
-	return public
-}
-
-// allowed reports whether an address may be dialled for a host.
-func (g *guard) allowed(hostport string, a netip.Addr) error {
-	depth := depthOf(a)
-	host, _, _ := net.SplitHostPort(hostport)
-	switch {
-	case depth == never:
-		return fmt.Errorf("%w: %s is a link-local or metadata address", errRefused, a)
-	case hostport == g.host || host == g.host:
-		g.depth.Store(depth)
-		return nil
-	case g.named(hostport), depth <= g.depth.Load(), depth == private && g.companion(host):
-		return nil
-	}
-	return fmt.Errorf("%w: %s lies deeper inside the network than %s, which names it", errRefused, hostport, g.canonical)
-}
-
-// literal checks an address that stands in a URL, which an HTTP proxy would
-// dial for us.
-func (g *guard) literal(u *url.URL) error {
-	a, err := netip.ParseAddr(strings.Trim(u.Hostname(), "[]"))
-	if err != nil || u.Host == g.host && depthOf(a) != never {
-		return nil
-	}
-	return g.allowed(u.Host, a)
-}
-
-// proxy notes the proxies of the environment, whose addresses are trusted.
-func (g *guard) proxy(req *http.Request) (*url.URL, error) {
-	u, err := http.ProxyFromEnvironment(req)
-	if u != nil {
-		port := u.Port()
-		if port == "" {
-			port = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
-		}
-		g.proxies.Store(net.JoinHostPort(u.Hostname(), port), true)
-	}
-	return u, err
-}
-
-// dial opens a connection and checks the very address that is dialled, so that
-// a name that changes its address gains nothing.
-func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if g.client.Dial != nil {
-		return g.client.Dial(ctx, network, address)
-	}
-	d := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	if _, ok := g.proxies.Load(address); !ok {
-		d.ControlContext = func(_ context.Context, _, dialled string, _ syscall.RawConn) error {
-			ap, err := netip.ParseAddrPort(dialled)
-			if err != nil {
-				return fmt.Errorf("%w: address %q", errRefused, dialled)
-			}
-			return g.allowed(address, ap.Addr())
-		}
-	}
-	return d.DialContext(ctx, network, address)
 }

@@ -1,70 +1,233 @@
 package upstream
 
 import (
+	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
 )
 
-func FuzzContentRange(f *testing.F) {
-	for _, s := range []string{"bytes 0-9/10", "bytes 5-5/*", "bytes 0-10/10", "bytes -1-2/3", "items 0-1/2", "bytes 1-0/5"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, v string) {
-		start, end, size, err := contentRange(v)
-		if err == nil && (start < 0 || end < start || size >= 0 && end >= size) {
-			t.Fatalf("%q: %d-%d/%d", v, start, end, size)
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	date := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
+	for value, want := range map[string]time.Duration{
+		"": 0, "0": 0, "7": 7 * time.Second, " 7 ": 7 * time.Second, "-7": 0, "7.5": 0, "soon": 0,
+		"86400": 24 * time.Hour, "86401": 24 * time.Hour, "99999999999999999999": 24 * time.Hour,
+		date(time.Minute): time.Minute, date(-time.Minute): 0, date(48 * time.Hour): 24 * time.Hour,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {value}}, now); got != want {
+			t.Errorf("%q: %v, want %v", value, got, want)
 		}
-	})
+	}
+	skewed := http.Header{"Retry-After": {date(time.Hour + time.Minute)}, "Date": {date(time.Hour)}}
+	if got := retryAfter(skewed, now); got != time.Minute {
+		t.Errorf("an upstream whose clock is an hour ahead: %v", got)
+	}
 }
 
 func FuzzRetryAfter(f *testing.F) {
-	for _, s := range []string{"7", "-1", "99999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "x"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, v string) {
-		if d := retryAfter(v, time.Now()); d < 0 || d > maxRetryAfter {
-			t.Fatalf("%q gives %v", v, d)
+	f.Add("7", "")
+	f.Add("Fri, 02 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 2026 03:04:05 GMT")
+	f.Fuzz(func(t *testing.T, value, date string) {
+		if d := retryAfter(http.Header{"Retry-After": {value}, "Date": {date}}, time.Now()); d < 0 || d > maxRetryAfter {
+			t.Errorf("%v", d)
 		}
 	})
 }
 
-// FuzzRealm: whatever a challenge names, the credential goes only to hosts that
-// are known.
-func FuzzRealm(f *testing.F) {
-	for _, s := range []string{"https://auth.docker.io/token", "https://auth.docker.io.evil.example/", "http://auth.docker.io/", "https://auth.docker.io@evil.example/", "https://evil.example#auth.docker.io"} {
-		f.Add(s)
+func TestParseChallenges(t *testing.T) {
+	p := func(kv ...string) map[string]string {
+		m := map[string]string{}
+		for i := 0; i < len(kv); i += 2 {
+			m[kv[i]] = kv[i+1]
+		}
+		return m
 	}
-	g := &guard{client: &Client{}, canonical: "docker.io", host: "registry-1.docker.io"}
-	f.Fuzz(func(t *testing.T, realm string) {
-		u := parseURL(realm)
-		if u == nil || g.realm(u) != nil {
+	for _, c := range []struct {
+		headers []string
+		want    []challenge
+	}{
+		{nil, nil},
+		{[]string{`Basic`}, []challenge{{"basic", p()}}},
+		{[]string{`Bearer realm="https://a/b",service="s",scope="repository:x:pull,push"`}, []challenge{{"bearer", p("realm", "https://a/b", "service", "s", "scope", "repository:x:pull,push")}}},
+		{[]string{`Basic realm="x", Bearer realm="y"`}, []challenge{{"basic", p("realm", "x")}, {"bearer", p("realm", "y")}}},
+		{[]string{`Basic realm="x"`, `Bearer realm="y"`}, []challenge{{"basic", p("realm", "x")}, {"bearer", p("realm", "y")}}},
+		{[]string{`Negotiate abc==, Bearer realm="y"`}, []challenge{{"negotiate", p()}, {"bearer", p("realm", "y")}}},
+		{[]string{`Bearer realm=https://a/b,service=s`}, []challenge{{"bearer", p("realm", "https://a/b", "service", "s")}}},
+		{[]string{`Bearer realm="a\"b"`}, []challenge{{"bearer", p("realm", `a"b`)}}},
+		{[]string{`Bearer realm="a", realm="b"`}, []challenge{{"bearer", p("realm", "a")}}},
+		{[]string{`Bearer realm="a`}, []challenge{{"bearer", p()}}},
+		{[]string{`realm="a"`}, nil},
+		{[]string{`,,,`, ` `, `"`}, nil},
+	} {
+		if got := parseChallenges(c.headers); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%q: %+v, want %+v", c.headers, got, c.want)
+		}
+	}
+}
+
+// testTrip is a trip to host; it has not dialled anything.
+func testTrip(host string, hosts map[string]Host) *trip {
+	r := &repository{engine: &engine{hosts: hosts}, source: Source{Host: host}, origin: origin{"https", wireHost(host)}}
+	return r.newTrip(auth.Credential{})
+}
+
+// FuzzChallenge: whatever an upstream says, the realm that goes on is one that
+// is allowed, and nothing but a challenge of our own spelling does.
+func FuzzChallenge(f *testing.F) {
+	for _, s := range []string{
+		`Bearer realm="https://hub.example/token",service="x"`, `Bearer realm="https://evil.example/token"`, `Bearer realm="https://hub.example@evil.example/"`,
+		`Bearer realm="https://hub.example\@evil.example/"`, `Basic realm="x"`, `Bearer realm="https://hub.example/a%22,realm=%22https://evil.example"`,
+		`Bearer realm="https://hub.example/" , scope="a\"b"`, `Bearer realm=https://HUB.EXAMPLE:443/t#x`, `Negotiate a==, Bearer realm="https://hub.example./"`,
+	} {
+		f.Add(s, s)
+	}
+	f.Fuzz(func(t *testing.T, one, two string) {
+		trip := testTrip("hub.example", nil)
+		resp, err := trip.challenged(&http.Response{StatusCode: 401, Body: http.NoBody, Header: http.Header{"Www-Authenticate": {one, two}}})
+		if err != nil {
 			return
 		}
-		if u.Scheme != "https" || !strings.EqualFold(u.Hostname(), "auth.docker.io") && !strings.EqualFold(u.Hostname(), "docker.io") {
-			t.Fatalf("%q may see the credential of docker.io", realm)
+		values := resp.Header.Values("Www-Authenticate")
+		if len(values) == 0 || values[0] == "Basic" && len(values) == 1 {
+			return
+		}
+		list := parseChallenges(values)
+		if len(values) != 1 || len(list) != 1 || list[0].scheme != "bearer" {
+			t.Fatalf("%q goes on as %q", []string{one, two}, values)
+		}
+		u, err := url.Parse(list[0].params["realm"])
+		if err != nil || u.Scheme != "https" || strings.TrimSuffix(strings.ToLower(u.Host), ":443") != "hub.example" || u.User != nil {
+			t.Fatalf("%q goes on with the realm %q", []string{one, two}, list[0].params["realm"])
 		}
 	})
 }
 
-func TestDepthOf(t *testing.T) {
-	for s, want := range map[string]int32{
-		"8.8.8.8": public, "10.1.2.3": private, "192.168.0.1": private, "100.64.0.1": private, "fc00::1": private,
-		"127.0.0.1": loopback, "::1": loopback, "0.0.0.0": loopback, "::ffff:127.0.0.1": loopback, "64:ff9b::7f00:1": loopback,
-		"169.254.169.254": never, "::ffff:169.254.169.254": never, "fe80::1": never, "168.63.129.16": never, "2002:a9fe:a9fe::": never,
+func TestContentRange(t *testing.T) {
+	for s, want := range map[string]contentRange{
+		"bytes 0-0/1": {0, 0, 1}, "bytes 5-9/*": {5, 9, -1}, "BYTES 5-9/10": {5, 9, 10},
 	} {
-		if got := depthOf(netip.MustParseAddr(s)); got != want {
-			t.Errorf("%s lies at %d, want %d", s, got, want)
+		if got, err := parseContentRange(s); err != nil || got != want {
+			t.Errorf("%q: %+v, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "bytes", "bytes */10", "bytes 5-4/10", "bytes 0-10/10", "bytes -1-5/10", "bytes +1-5/10", "items 0-1/2", "bytes 0-1", "bytes 0-99999999999999999999/*", "bytes 0-1/x"} {
+		if got, err := parseContentRange(s); err == nil {
+			t.Errorf("%q: %+v", s, got)
 		}
 	}
 }
 
-func parseURL(s string) *url.URL {
-	u, err := url.Parse(s)
-	if err != nil {
-		return nil
+func FuzzContentRange(f *testing.F) {
+	f.Add("bytes 0-1/2")
+	f.Add("bytes 9223372036854775806-9223372036854775807/*")
+	f.Fuzz(func(t *testing.T, s string) {
+		if r, err := parseContentRange(s); err == nil && (r.first < 0 || r.last < r.first || r.last-r.first+1 <= 0 || r.size >= 0 && r.size <= r.last) {
+			t.Errorf("%q: %+v", s, r)
+		}
+	})
+}
+
+func TestNextPage(t *testing.T) {
+	asked, _ := url.Parse("https://hub.example/v2/a/tags/list?n=2")
+	for link, want := range map[string]string{
+		"": "", `</v2/a/tags/list?last=x&n=2>; rel="next"`: "last=x&n=2", `</v2/a/tags/list?last=x>;rel=next`: "last=x",
+		`<https://evil.example/v2/a/tags/list?last=x>; rel="next"`: "last=x", // only its query counts
+		`</v2/b/tags/list?last=x>; rel="next"`:                     "", `</v2/a/tags/list?last=x>; rel="prev"`: "",
+		`</v2/a/tags/list?last=p>; rel="prev", </v2/a/tags/list?last=x>; rel="next"`: "last=x",
+		`<?last=x>; rel="next"`: "last=x", `<?last=a,b>; rel="next"`: "last=a%2Cb", `</v2/a/tags/list>; rel="next"`: "",
+		`</v2/a/tags/list?n=2>; rel="next"`: "", `<://>; rel="next"`: "", `<x`: "", `</v2/a/tags/list?last=x>; title="rel=next"`: "",
+		`</v2/a/tags/list?last=` + strings.Repeat("x", maxQuery) + `>; rel="next"`: "",
+	} {
+		if got := nextPage(asked, http.Header{"Link": {link}}).Encode(); got != want {
+			t.Errorf("%q: %q, want %q", link, got, want)
+		}
 	}
-	return u
+}
+
+func FuzzLink(f *testing.F) {
+	f.Add(`</v2/a/tags/list?last=x>; rel="next"`)
+	asked, _ := url.Parse("https://hub.example/v2/a/tags/list")
+	f.Fuzz(func(t *testing.T, link string) {
+		if q := nextPage(asked, http.Header{"Link": {link}}); len(q.Encode()) > 4*maxQuery {
+			t.Errorf("%d bytes of query", len(q.Encode()))
+		}
+	})
+}
+
+func TestDepth(t *testing.T) {
+	for text, want := range map[string]depth{
+		"8.8.8.8": public, "2606:4700::1": public, "10.1.2.3": private, "172.31.0.1": private, "172.32.0.1": public, "192.168.0.1": private,
+		"100.64.0.1": private, "100.128.0.1": public, "fd12::1": private, "127.0.0.1": loopback, "127.9.9.9": loopback, "::1": loopback,
+		"::ffff:127.0.0.1": loopback, "::127.0.0.1": loopback, "64:ff9b::7f00:1": loopback, "2002:7f00:1::": loopback, "::ffff:0:127.0.0.1": loopback,
+		"64:ff9b::a00:1": private, "64:ff9b:1::a00:1": private, "2002:a00:1::5": private, "64:ff9b::808:808": public,
+		"169.254.169.254": never, "::ffff:169.254.169.254": never, "64:ff9b::a9fe:a9fe": never, "2002:a9fe:a9fe::": never, "::a9fe:a9fe": never,
+		"168.63.129.16": never, "::ffff:168.63.129.16": never, "fe80::1": never, "fe80::1%eth0": never, "fd00:ec2::254": never, "fd20:ce::254": never,
+		"100.100.100.200": never, "192.0.0.192": never, "0.0.0.0": never, "::": never, "224.0.0.1": never, "255.255.255.255": never, "ff02::1": never,
+		"2001:0:a00:1:0:0:f7f7:f7f7": private, "2001:0:808:808:0:0:5601:5601": never, // Teredo: server, then the client's address inverted
+	} {
+		if got := depthOf(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+	for host, want := range map[string]depth{
+		"hub.example": unknown, "localhost": loopback, "x.LocalHost.": loopback, "metadata.google.internal": never, "127.1": never, "0x7f.1": never,
+		"2852039166": never, "0xa9fea9fe": never, "10.0.0.1": private, "a.b.c1": unknown, "0xen.example": unknown, "": never,
+	} {
+		if got := depthOfHost(host); got != want {
+			t.Errorf("%q: %v, want %v", host, got, want)
+		}
+	}
+	for limit, ok := range map[depth]bool{public: false, private: false, loopback: true} {
+		if err := checkDialled("127.0.0.1:443", limit); (err == nil) != ok {
+			t.Errorf("loopback within %v: %v", limit, err)
+		}
+		if checkDialled("169.254.169.254:80", limit) == nil || checkDialled("nonsense", limit) == nil {
+			t.Errorf("within %v", limit)
+		}
+	}
+}
+
+func FuzzDepth(f *testing.F) {
+	f.Add([]byte{169, 254, 169, 254})
+	f.Add(make([]byte, 16))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		a, ok := netip.AddrFromSlice(raw)
+		if !ok || !a.Is4() {
+			return
+		}
+		b, want := a.As4(), depthOf(a)
+		for _, notation := range []netip.Addr{
+			netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}),
+			netip.AddrFrom16([16]byte{0: 0, 1: 0x64, 2: 0xff, 3: 0x9b, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}),
+			netip.AddrFrom16([16]byte{0: 0x20, 1: 0x02, 2: b[0], 3: b[1], 4: b[2], 5: b[3]}),
+		} {
+			if got := depthOf(notation); got != want {
+				t.Errorf("%s is %v, %s is %v", a, want, notation, got)
+			}
+		}
+	})
+}
+
+func TestRealmTable(t *testing.T) {
+	for _, c := range []struct {
+		host, realm string
+		ok          bool
+	}{
+		{"docker.io", "https://auth.docker.io/token", true}, {"docker.io", "https://registry-1.docker.io/token", true}, {"docker.io", "https://auth.docker.io:444/token", false},
+		{"docker.io", "http://auth.docker.io/token", false}, {"docker.io", "https://xauth.docker.io/", false}, {"docker.io", "https://auth.docker.io.evil.example/", false},
+		{"registry.gitlab.com", "https://gitlab.com/jwt/auth", true}, {"ghcr.io", "https://ghcr.io/token", true}, {"ghcr.io", "https://GHCR.io:443/token", true}, {"ghcr.io", "https://ghcr.io./token", false},
+		{"ghcr.io", "https://auth.docker.io/token", false}, {"a.example:5000", "https://a.example:5000/t", true}, {"a.example:5000", "https://a.example/t", false},
+		{"a.example", "/token", false}, {"a.example", "token", false}, {"a.example", "", false}, {"a.example", "https://listed.example/t", true},
+	} {
+		trip := testTrip(c.host, map[string]Host{c.host: {Realms: []string{"listed.example"}}})
+		if _, err := trip.realm(c.realm); (err == nil) != c.ok {
+			t.Errorf("%s at %s: %v", c.realm, c.host, err)
+		}
+	}
 }

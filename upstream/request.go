@@ -4,188 +4,194 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
+	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
-	orasregistry "oras.land/oras-go/v2/registry"
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/pullthrough/pullthrough/auth"
 )
 
-const loopHeader = "CDN-Loop"
+const (
+	// maxList is the largest tag list, referrer list or fallback index, in bytes.
+	maxList = 4 << 20
+	// maxErrorBody is how much of an error's body is looked at.
+	maxErrorBody = 64 << 10
+	// maxRedirects is how many redirects a request follows.
+	maxRedirects = 10
+)
 
-type loopKey struct{}
-
-// WithLoop returns a context whose requests carry value as their CDN-Loop
-// header (RFC 8586).
-func WithLoop(ctx context.Context, value string) context.Context {
-	return context.WithValue(ctx, loopKey{}, value)
+// repository is what Open returns.
+type repository struct {
+	engine *engine
+	source Source
+	auth   auth.Authenticator
+	origin origin // where it is asked
 }
 
-// do sends a request and returns an answer of status 2xx. Everything else is an
-// *Error.
-func (r *repository) do(ctx context.Context, op, method, path string, query url.Values, header http.Header) (*http.Response, error) {
-	resp, err := r.send(ctx, op, method, path, query, header)
+// Origin returns scheme://host of the Source's canonical host, thus
+// https://docker.io for Docker Hub.
+func (r *repository) Origin() string { return r.origin.scheme + "://" + r.source.Host }
+
+// call is one question to the upstream.
+type call struct {
+	op     string // for errors: "GET manifest v1"
+	method string
+	path   string // below /v2/<repository>/
+	query  url.Values
+	header http.Header // what else is sent; never a secret
+	stream bool        // the body may take its time
+}
+
+// answer is a response with a status of 200 or 206. Its body must be closed.
+type answer struct {
+	*http.Response
+	url     *url.URL // that was asked, before redirects
+	release func()   // ends the answer's time limit
+}
+
+func (a *answer) close() {
+	_ = a.Body.Close()
+	a.release()
+}
+
+var errTooSlow = errors.New("no complete answer in time")
+
+// do asks. What it returns besides an answer is always an [*Error].
+func (r *repository) do(ctx context.Context, c call) (*answer, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(r.engine.total, func() { cancel(errTooSlow) })
+	release := func() { timer.Stop(); cancel(nil) }
+	u := &url.URL{Scheme: r.origin.scheme, Host: r.origin.host, Path: "/v2/" + r.source.Repository + "/" + c.path, RawQuery: c.query.Encode()}
+	resp, err := r.authorized(ctx, c, u)
 	if err != nil {
+		err = r.fail(ctx, c.op, err)
+		release()
 		return nil, err
 	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		defer resp.Body.Close()
-		return nil, r.refusal(op, resp)
+	a := &answer{Response: resp, url: u, release: release}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+		defer a.close()
+		return nil, r.refusal(c.op, resp)
 	}
-	if e := resp.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		_ = resp.Body.Close()
-		return nil, r.bad(op, fmt.Errorf("the answer is encoded as %q though identity was asked for", e))
+	if err := identity(resp.Header); err != nil {
+		defer a.close()
+		return nil, r.protocol(c.op, resp, err)
 	}
-	return resp, nil
+	if c.stream {
+		timer.Stop()
+	}
+	return a, nil
 }
 
-// send authenticates and sends; a refused credential is read again once.
-func (r *repository) send(ctx context.Context, op, method, path string, query url.Values, header http.Header) (*http.Response, error) {
-	u := url.URL{Scheme: r.scheme, Host: r.host, Path: "/v2/" + r.source.Repository + path, RawQuery: query.Encode()}
-	ctx = orasauth.AppendRepositoryScope(ctx, orasregistry.Reference{Registry: r.source.Host, Repository: r.source.Repository}, orasauth.ActionPull)
-	who := auth.Request{Rule: r.source.Rule, Host: r.source.Host, Repository: r.source.Repository}
-	for try := 0; ; try++ {
-		cred, err := r.auth.Credential(ctx, who)
-		if err != nil {
-			return nil, r.noCredential(ctx, op, err)
+// identity refuses a body that is not the content itself.
+func identity(h http.Header) error {
+	for _, v := range h.Values("Content-Encoding") {
+		if v = strings.TrimSpace(v); v != "" && !strings.EqualFold(v, "identity") {
+			return errors.New("the answer is encoded, though identity was asked for")
 		}
-		req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	}
+	return nil
+}
+
+// follow sends the request and goes where redirects lead. s is shown nowhere
+// but at the origin of the rule, and not any more once a redirect left it.
+func (r *repository) follow(ctx context.Context, c call, u *url.URL, s *session) (*http.Response, error) {
+	t := r.newTrip(s.credential)
+	ctx = withTrip(ctx, t)
+	ctx = orasauth.WithScopesForHost(ctx, r.origin.host, orasauth.ScopeRepository(r.source.Repository, orasauth.ActionPull))
+	for hops := 0; ; hops++ {
+		req, err := http.NewRequestWithContext(ctx, c.method, u.String(), nil)
 		if err != nil {
-			return nil, r.bad(op, err)
+			return nil, &guardError{"the address of a redirect cannot be used"}
 		}
-		req.Header.Set("Accept-Encoding", "identity")
-		for k, v := range header {
+		for k, v := range c.header {
 			req.Header[k] = v
 		}
-		if v, ok := ctx.Value(loopKey{}).(string); ok {
-			req.Header.Set(loopHeader, v)
+		t.to(req)
+		var resp *http.Response
+		if t.left {
+			resp, err = r.engine.http.Do(req)
+		} else {
+			resp, err = s.do(req)
 		}
-		resp, err := r.login(cred, false).Do(req)
-		refused := err == nil && resp.StatusCode == http.StatusUnauthorized || tokenRefused(err)
-		i, can := r.auth.(auth.Invalidator)
-		if !refused || !can || try > 0 || cred.Anonymous() {
-			if err != nil {
-				return nil, r.failed(op, err)
-			}
+		if err != nil {
+			return nil, err
+		}
+		location := resp.Header.Get("Location")
+		if !redirects(resp.StatusCode) || location == "" {
 			return resp, nil
 		}
-		if resp != nil {
-			_ = resp.Body.Close()
+		_ = resp.Body.Close()
+		if hops == maxRedirects {
+			return nil, &guardError{"too many redirects"}
 		}
-		i.Invalidate(who, cred)
-		r.login(cred, true)
-	}
-}
-
-// tokenRefused reports whether a token server refused the credential.
-func tokenRefused(err error) bool {
-	var e *errcode.ErrorResponse
-	return errors.As(err, &e) && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusBadRequest)
-}
-
-// noCredential maps what an authenticator failed with.
-func (r *repository) noCredential(ctx context.Context, op string, err error) error {
-	e := &Error{Source: r.source, Op: op, Class: Unreachable, Err: err}
-	var denied *auth.DeniedError
-	switch {
-	case errors.As(err, &denied), errors.Is(err, auth.ErrHost):
-		e.Class = Denied
-	case ctx.Err() == nil: // a secret that cannot be read is the set-up's fault
-		e.Class = Denied
-	}
-	return e
-}
-
-// bad is an answer that cannot be used.
-func (r *repository) bad(op string, err error) *Error {
-	return &Error{Source: r.source, Op: op, Class: Protocol, Err: err}
-}
-
-// failed maps what sending failed with. URLs are dropped from the text: they
-// may hold secrets.
-func (r *repository) failed(op string, err error) error {
-	e := &Error{Source: r.source, Op: op, Class: Unreachable}
-	var answer *errcode.ErrorResponse
-	if errors.As(err, &answer) {
-		e.Status, e.Err = answer.StatusCode, errors.New("the token server refuses")
-		e.Class = classOfStatus(answer.StatusCode)
-		if e.Class == NotFound {
-			e.Class = Denied
+		if u, err = t.redirect(u, location); err != nil {
+			return nil, err
 		}
-		return e
 	}
-	for {
-		u, ok := errors.AsType[*url.Error](err)
-		if !ok {
-			break
-		}
-		err = u.Err
-	}
-	e.Err = err
-	if errors.Is(err, errRefused) {
-		e.Class = Protocol
-	}
-	var n net.Error
-	e.Timeout = errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
-	return e
 }
 
-func classOfStatus(status int) Class {
-	switch {
-	case status == http.StatusTooManyRequests:
-		return Limited
-	case status == http.StatusNotFound:
-		return NotFound
-	case status >= 500:
-		return Unreachable
-	case status >= 400:
-		return Denied
+func redirects(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
 	}
-	return Protocol
+	return false
 }
 
-// refusal maps an answer that is not 2xx.
-func (r *repository) refusal(op string, resp *http.Response) *Error {
-	e := &Error{Source: r.source, Op: op, Status: resp.StatusCode, Class: classOfStatus(resp.StatusCode)}
-	e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+// body reads all of a small answer, at most limit bytes.
+func (r *repository) body(op string, a *answer, limit int64) ([]byte, error) {
+	if a.ContentLength > limit {
+		return nil, r.protocol(op, a.Response, errTooLarge)
+	}
+	data, err := io.ReadAll(io.LimitReader(a.Body, limit+1))
+	if err != nil {
+		return nil, r.fail(a.Request.Context(), op, &bodyError{err})
+	}
+	if int64(len(data)) > limit {
+		return nil, r.protocol(op, a.Response, errTooLarge)
+	}
+	return data, nil
+}
+
+var errTooLarge = errors.New("the answer is too large")
+
+// mediaType returns the media type of a Content-Type without its parameters.
+func mediaType(h http.Header) string {
+	value := h.Get("Content-Type")
+	if t, _, err := mime.ParseMediaType(value); err == nil || errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return t
+	}
+	t, _, _ := strings.Cut(value, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+// code returns the first OCI error code in the body of a refusal, if there is
+// a plausible one.
+func code(resp *http.Response) string {
+	if resp.Body == nil {
+		return ""
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	if err != nil || identity(resp.Header) != nil {
+		return ""
+	}
 	var envelope struct {
 		Errors []struct {
 			Code string `json:"code"`
 		} `json:"errors"`
 	}
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, 16<<10))
-	if json.Unmarshal(data, &envelope) == nil && len(envelope.Errors) > 0 && code(envelope.Errors[0].Code) {
-		e.Code = envelope.Errors[0].Code
+	if json.Unmarshal(data, &envelope) != nil || len(envelope.Errors) == 0 {
+		return ""
 	}
-	return e
-}
-
-// code reports whether a text looks like an error code, and like nothing else.
-func code(s string) bool {
-	return s != "" && len(s) <= 40 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") == ""
-}
-
-const maxRetryAfter = 24 * time.Hour
-
-// retryAfter parses a Retry-After header: seconds or an HTTP date.
-func retryAfter(v string, now time.Time) time.Duration {
-	if v == "" {
-		return 0
+	c := envelope.Errors[0].Code
+	if len(c) > 64 || strings.Trim(c, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
+		return ""
 	}
-	if n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64); err == nil {
-		return time.Duration(min(max(n, 0), int64(maxRetryAfter/time.Second))) * time.Second
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return min(max(t.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
+	return c
 }

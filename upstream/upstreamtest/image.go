@@ -85,6 +85,18 @@ func (r *Registry) AddMultiPlatform(repository, tag string, layers [][]byte, arc
 	return r.AddIndex(repository, tag, images...)
 }
 
+// AddAttestation adds what BuildKit stores beside an image: a manifest that an
+// index names with the platform unknown/unknown. It is to be given to AddIndex.
+func (r *Registry) AddAttestation(repository string, of Image) Image {
+	img := r.addImage(repository, "", "unknown", [][]byte{mustJSON(map[string]string{"subject": of.Digest.String()})})
+	img.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	img.Annotations = map[string]string{
+		"vnd.docker.reference.type":   "attestation-manifest",
+		"vnd.docker.reference.digest": of.Digest.String(),
+	}
+	return img
+}
+
 // AddArtifact adds an artifact that refers to a subject.
 func (r *Registry) AddArtifact(repository, tag, artifactType string, subject Image, content []byte) Image {
 	empty := ocispec.DescriptorEmptyJSON

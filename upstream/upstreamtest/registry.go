@@ -11,7 +11,11 @@
 package upstreamtest
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"slices"
@@ -42,8 +46,17 @@ type Registry struct {
 	tokens  map[string]bool
 	granted func(user, repository string) bool
 	noRefs  bool
-	halted  chan struct{} // closed by Stop: hanging handlers end
-	t       testing.TB
+	basic   bool
+	issuer  *Registry         // whose tokens are asked for
+	refresh map[string]string // refresh token -> user
+	issued  int
+	storage *Storage
+
+	complaints []string
+	tls        *tls.Config    // nil: plain HTTP
+	roots      *x509.CertPool // of tls
+	halted     chan struct{}  // closed by Stop: hanging handlers end
+	t          testing.TB
 }
 
 type repo struct {
@@ -82,11 +95,15 @@ func NewRegistry(t testing.TB) *Registry {
 
 // Start starts a registry on a free port of 127.0.0.1.
 func Start() (*Registry, error) {
-	r := &Registry{repos: map[string]*repo{}, sent: map[digest.Digest]int64{}, tokens: map[string]bool{}, address: "127.0.0.1:0"}
+	r := newRegistry()
 	if err := r.listen(); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+func newRegistry() *Registry {
+	return &Registry{repos: map[string]*repo{}, sent: map[digest.Digest]int64{}, tokens: map[string]bool{}, address: "127.0.0.1:0"}
 }
 
 func (r *Registry) listen() error {
@@ -94,11 +111,17 @@ func (r *Registry) listen() error {
 	if err != nil {
 		return fmt.Errorf("upstreamtest: %w", err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(r.serve)}
+	s := &http.Server{Handler: http.HandlerFunc(r.serve), TLSConfig: r.tls, ErrorLog: log.New(io.Discard, "", 0)}
 	r.mu.Lock()
 	r.address, r.server, r.halted = l.Addr().String(), s, make(chan struct{})
 	r.mu.Unlock()
-	go func() { _ = s.Serve(l) }()
+	go func() {
+		if r.tls != nil {
+			_ = s.ServeTLS(l, "", "")
+			return
+		}
+		_ = s.Serve(l)
+	}()
 	return nil
 }
 
@@ -109,12 +132,19 @@ func (r *Registry) Host() string {
 	return r.address
 }
 
-// Client returns a client that reaches this registry, by plain HTTP, and those
-// of others besides.
+// Client returns a client that reaches this registry and others besides, each
+// by the scheme that it speaks; a token server that was named by RequireLoginAt
+// is trusted, a storage is not.
 func (r *Registry) Client(others ...*Registry) *upstream.Client {
-	c := &upstream.Client{Hosts: map[string]upstream.Host{r.Host(): {PlainHTTP: true}}}
-	for _, o := range others {
-		c.Hosts[o.Host()] = upstream.Host{PlainHTTP: true}
+	c := &upstream.Client{Hosts: map[string]upstream.Host{}}
+	for _, o := range append([]*Registry{r}, others...) {
+		c.Hosts[o.Host()] = o.Upstream()
+		o.mu.Lock()
+		issuer := o.issuer
+		o.mu.Unlock()
+		if issuer != nil && issuer != o {
+			c.Hosts[issuer.Host()] = issuer.Upstream()
+		}
 	}
 	return c
 }
@@ -137,8 +167,16 @@ func (r *Registry) Stop() {
 // Restart serves again on the same port.
 func (r *Registry) Restart() error { return r.listen() }
 
-// Close stops for good.
-func (r *Registry) Close() { r.Stop() }
+// Close stops for good, and the storage too.
+func (r *Registry) Close() {
+	r.Stop()
+	r.mu.Lock()
+	s := r.storage
+	r.mu.Unlock()
+	if s != nil {
+		s.Stop()
+	}
+}
 
 func (r *Registry) repo(name string) *repo {
 	p := r.repos[name]
@@ -211,15 +249,6 @@ func (r *Registry) NoReferrers() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.noRefs = true
-}
-
-// RequireLogin makes the registry ask for a bearer token of its own token
-// server, which knows these users. granted says who may pull what; nil:
-// everyone everything.
-func (r *Registry) RequireLogin(users map[string]string, granted func(user, repository string) bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.users, r.granted = users, granted
 }
 
 // bucket paces writers.

@@ -57,7 +57,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		fail(w, f.Status, f.RetryAfter)
 	case q.Kind == "token":
 		r.token(w, req)
-	case r.allowed(w, q):
+	case r.allowed(w, req, q):
 		a := &reply{r: r, w: w, req: req, q: q, f: f, halted: halted}
 		a.serve()
 	}
@@ -65,11 +65,8 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 
 // inspect checks what every client of a registry must do.
 func (r *Registry) inspect(q Request) {
-	if r.t == nil {
-		return
-	}
 	if e := q.Header.Get("Accept-Encoding"); e != "identity" && q.Kind != "token" && strings.HasPrefix(q.Header.Get("User-Agent"), "pullthrough") {
-		r.t.Errorf("upstreamtest: %s %s with Accept-Encoding %q, want identity", q.Method, q.Path, e)
+		r.complain("%s %s with Accept-Encoding %q, want identity", q.Method, q.Path, e)
 	}
 }
 
@@ -109,7 +106,13 @@ func (a *reply) serve() {
 	case "blob":
 		a.r.mu.Lock()
 		body, ok := a.r.repo(a.q.Repository).blobs[digest.Digest(a.q.Reference)]
+		storage := a.r.storage
 		a.r.mu.Unlock()
+		if ok && storage != nil && a.req.Method == http.MethodGet {
+			a.w.Header().Set("Location", storage.link(digest.Digest(a.q.Reference)))
+			a.w.WriteHeader(http.StatusTemporaryRedirect)
+			return
+		}
 		if !ok {
 			fail(a.w, http.StatusNotFound, "")
 			return
@@ -137,6 +140,12 @@ func (a *reply) manifest() {
 	}
 	m, ok := p.manifests[d]
 	a.r.mu.Unlock()
+	if subject, isTag := strings.CutPrefix(a.q.Reference, "sha256-"); !ok && isTag && a.r.listless() {
+		if index := a.r.referring(a.q.Repository, "sha256:"+subject, ""); len(index.Manifests) > 0 {
+			m, ok = stored{index.MediaType, mustJSON(index)}, true
+			d = digest.FromBytes(m.body)
+		}
+	}
 	if !ok {
 		fail(a.w, http.StatusNotFound, "")
 		return
@@ -280,74 +289,46 @@ func (a *reply) tags() {
 	_ = json.NewEncoder(a.w).Encode(map[string]any{"name": a.q.Repository, "tags": tags})
 }
 
+// listless reports whether the referrers API is missing.
+func (r *Registry) listless() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.noRefs
+}
+
 func (a *reply) referrers() {
-	a.r.mu.Lock()
-	none := a.r.noRefs
-	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	if a.r.listless() {
+		fail(a.w, http.StatusNotFound, "")
+		return
+	}
 	want := a.req.URL.Query().Get("artifactType")
-	for d, m := range a.r.repo(a.q.Repository).manifests {
+	index := a.r.referring(a.q.Repository, a.q.Reference, want)
+	if want != "" {
+		a.w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	contentType := ocispec.MediaTypeImageIndex
+	if a.f.ContentType != "" {
+		contentType = a.f.ContentType
+	}
+	a.w.Header().Set("Content-Type", contentType)
+	_ = json.NewEncoder(a.w).Encode(index)
+}
+
+// referring lists what refers to a subject, of one artifact type if want is
+// not empty.
+func (r *Registry) referring(repository, subject, want string) ocispec.Index {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	for d, m := range r.repo(repository).manifests {
 		var parsed ocispec.Manifest
-		if json.Unmarshal(m.body, &parsed) != nil || parsed.Subject == nil || parsed.Subject.Digest.String() != a.q.Reference {
+		if json.Unmarshal(m.body, &parsed) != nil || parsed.Subject == nil || parsed.Subject.Digest.String() != subject {
 			continue
 		}
 		if want == "" || parsed.ArtifactType == want {
 			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: m.mediaType, Digest: d, Size: int64(len(m.body)), ArtifactType: parsed.ArtifactType})
 		}
 	}
-	a.r.mu.Unlock()
-	if none {
-		fail(a.w, http.StatusNotFound, "")
-		return
-	}
 	slices.SortFunc(index.Manifests, func(x, y ocispec.Descriptor) int { return strings.Compare(x.Digest.String(), y.Digest.String()) })
-	if want != "" {
-		a.w.Header().Set("OCI-Filters-Applied", "artifactType")
-	}
-	a.w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
-	_ = json.NewEncoder(a.w).Encode(index)
-}
-
-// allowed asks for a token if the registry has users.
-func (r *Registry) allowed(w http.ResponseWriter, q Request) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.users == nil {
-		return true
-	}
-	token, _ := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
-	if r.tokens[token+"\x00"+q.Repository] {
-		return true
-	}
-	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service=%q,scope="repository:%s:pull"`, r.address, r.address, q.Repository))
-	status := http.StatusUnauthorized
-	if token != "" {
-		for t := range r.tokens {
-			if strings.HasPrefix(t, token+"\x00") {
-				status = http.StatusForbidden // a token of ours, for something else
-			}
-		}
-	}
-	fail(w, status, "")
-	return false
-}
-
-// token is the token server.
-func (r *Registry) token(w http.ResponseWriter, req *http.Request) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	user, password, _ := req.BasicAuth()
-	if want, ok := r.users[user]; !ok || want != password {
-		fail(w, http.StatusUnauthorized, "")
-		return
-	}
-	token := fmt.Sprintf("token-%s-%d", user, len(r.tokens))
-	r.tokens[token+"\x00"] = true
-	for _, scope := range req.URL.Query()["scope"] {
-		repository := strings.TrimSuffix(strings.TrimPrefix(scope, "repository:"), ":pull")
-		if r.granted == nil || r.granted(user, repository) {
-			r.tokens[token+"\x00"+repository] = true
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
+	return index
 }

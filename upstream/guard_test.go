@@ -1,0 +1,348 @@
+package upstream_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+)
+
+func TestStorageSeesNoSecret(t *testing.T) {
+	s := newSide(t)
+	img := s.up.AddImage("a", "v1", upstreamtest.Layers(1, 200<<10))
+	s.up.RequireLogin(users, nil)
+	s.who = alice()
+	store, err := s.up.RedirectBlobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := img.Layers[0].Digest
+	b, err := s.repo("a").Blob(t.Context(), d, 100, 50)
+	if got := s.read(b, err); len(got) != 50 || b.Offset != 100 {
+		t.Errorf("%d bytes, %+v", len(got), b)
+	}
+	q := store.Requests()
+	if len(q) != 1 || q[0].Header.Get("Range") != "bytes=100-149" || !strings.HasPrefix(q[0].Path, "//") {
+		t.Fatalf("storage was asked %+v", q)
+	}
+	for name := range q[0].Header {
+		switch name {
+		case "Range", "User-Agent", "Accept-Encoding":
+		default:
+			t.Errorf("the header %s reached the storage", name)
+		}
+	}
+	store.Stop()
+	_, err = s.repo("a").Blob(t.Context(), d, 0, -1)
+	s.want(err, upstream.Unreachable) // and no signature in its text
+}
+
+func TestRedirectsThatAreRefused(t *testing.T) {
+	for name, location := range map[string]string{
+		"metadata":       "http://169.254.169.254/latest",
+		"mapped":         "http://[::ffff:169.254.169.254]/latest",
+		"NAT64":          "http://[64:ff9b::a9fe:a9fe]/latest",
+		"6to4":           "http://[2002:a9fe:a9fe::1]/latest",
+		"decimal":        "http://2852039166/latest",
+		"hexadecimal":    "http://0xa9fea9fe/latest",
+		"short":          "http://169.254.43518/latest",
+		"zone":           "http://[fe80::1%25lo]/",
+		"Azure":          "http://168.63.129.16/machine",
+		"unspecified":    "http://0.0.0.0:1/",
+		"Google by name": "http://metadata.google.internal/",
+		"user":           "http://user:hunter2@127.0.0.1:1/",
+		"scheme":         "file:///etc/passwd",
+		"unreadable":     "http://[::1",
+		"no host":        "http:///x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSide(t)
+			s.client.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if address != s.up.Host() {
+					t.Errorf("%s was dialled", address)
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}
+			d := s.up.AddBlob("a", []byte("x"))
+			s.up.Fail(upstreamtest.Fault{Redirect: location})
+			_, err := s.repo("a").Blob(t.Context(), d, 0, -1)
+			s.want(err, upstream.Protocol)
+		})
+	}
+}
+
+func TestRedirectsEnd(t *testing.T) {
+	s := newSide(t)
+	d := s.up.AddBlob("a", []byte("x"))
+	s.up.Fail(upstreamtest.Fault{Redirect: "/v2/a/blobs/" + d.String()})
+	_, err := s.repo("a").Blob(t.Context(), d, 0, -1)
+	s.want(err, upstream.Protocol)
+	if n := s.up.Count("", "", ""); n != 11 {
+		t.Errorf("%d requests, want 11", n)
+	}
+}
+
+func TestHTTPSNeverFallsBack(t *testing.T) {
+	up, plain := upstreamtest.NewTLSRegistry(t), upstreamtest.NewRegistry(t)
+	d := up.AddBlob("a", []byte("x"))
+	c := up.Client(plain) // even named
+	r, err := c.Open(upstream.Source{Rule: "r", Host: up.Host(), Repository: "a"}, alice())
+	if err != nil {
+		t.Fatal(err)
+	}
+	up.Fail(upstreamtest.Fault{Redirect: plain.URL() + "/x"})
+	_, err = r.Blob(t.Context(), d, 0, -1)
+	wantError(t, err, upstream.Protocol)
+	up.Heal()
+	up.Fail(upstreamtest.Fault{Challenge: fmt.Sprintf(`Bearer realm="%s/token"`, plain.URL())})
+	_, err = r.Blob(t.Context(), d, 0, -1)
+	wantError(t, err, upstream.Protocol)
+	up.Heal()
+	up.Fail(upstreamtest.Fault{Challenge: fmt.Sprintf(`Bearer realm="http://%s/token"`, up.Host())})
+	_, err = r.Blob(t.Context(), d, 0, -1)
+	wantError(t, err, upstream.Protocol)
+	if n := len(plain.Requests()); n != 0 {
+		t.Errorf("%d requests over plain HTTP", n)
+	}
+}
+
+// far is a network in which names lie anywhere but are served on loopback.
+// Dialling a name that it does not know fails the test.
+type far struct {
+	*testing.T
+	mu    sync.Mutex
+	names map[string]place
+	dials map[string]int
+}
+
+type place struct{ address, at string }
+
+func (f *far) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	f.mu.Lock()
+	p, ok := f.names[address]
+	f.dials[address]++
+	f.mu.Unlock()
+	if !ok {
+		f.Errorf("%s was dialled", address)
+		return nil, fmt.Errorf("no such host")
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, network, p.address)
+	if err != nil {
+		return nil, err
+	}
+	return farConn{c, &net.TCPAddr{IP: net.ParseIP(p.at), Port: 443}}, nil
+}
+
+type farConn struct {
+	net.Conn
+	at net.Addr
+}
+
+func (c farConn) RemoteAddr() net.Addr { return c.at }
+
+func TestAnUpstreamLeadsNoDeeperThanItLies(t *testing.T) {
+	for _, c := range []struct {
+		host, at, target, targetAt string
+		named, ok                  bool
+	}{
+		{"hub.example", "8.8.8.8", "cdn.example", "8.8.4.4", false, true},
+		{"hub.example", "8.8.8.8", "cdn.example", "10.0.0.1", false, false},
+		{"hub.example", "8.8.8.8", "cdn.example", "127.0.0.1", false, false},
+		{"hub.example", "8.8.8.8", "cdn.example", "fd12::1", false, false},
+		{"hub.example", "8.8.8.8", "cdn.example", "::ffff:10.0.0.1", false, false},
+		{"hub.example", "8.8.8.8", "cdn.example", "10.0.0.1", true, true},
+		{"hub.example", "8.8.8.8", "cdn.example", "169.254.169.254", true, false},
+		{"hub.example", "8.8.8.8", "cdn.example", "fd00:ec2::254", true, false},
+		{"hub.example", "10.0.0.2", "cdn.example", "10.0.0.1", false, true},
+		{"hub.example", "10.0.0.2", "cdn.example", "127.0.0.1", false, false},
+		{"hub.example", "127.0.0.1", "cdn.example", "127.0.0.1", false, true},
+		{"hub.example", "168.63.129.16", "cdn.example", "8.8.8.8", false, false},
+		{"acme.azurecr.io", "20.1.1.1", "x.blob.core.windows.net", "10.0.0.1", false, true},
+		{"acme.azurecr.io", "20.1.1.1", "acme.weu.data.azurecr.io", "10.0.0.1", false, true},
+		{"acme.azurecr.io", "20.1.1.1", "x.blob.core.windows.net", "127.0.0.1", false, false},
+		{"acme.azurecr.io", "20.1.1.1", "cdn.example", "10.0.0.1", false, false},
+		{"evil.example", "8.8.8.8", "x.blob.core.windows.net", "10.0.0.1", false, false},
+	} {
+		t.Run(fmt.Sprintf("%s %s %s %s %v", c.host, c.at, c.target, c.targetAt, c.named), func(t *testing.T) {
+			up, target := upstreamtest.NewTLSRegistry(t, c.host), upstreamtest.NewTLSRegistry(t, c.target)
+			f := &far{T: t, dials: map[string]int{}, names: map[string]place{c.host + ":443": {up.Host(), c.at}, c.target + ":443": {target.Host(), c.targetAt}}}
+			roots := up.Roots().Clone()
+			client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{c.host: {RootCAs: roots}}}
+			if c.named {
+				client.Hosts[c.target] = upstream.Host{RootCAs: target.Roots()}
+			}
+			d := target.AddBlob("a", []byte("content"))
+			up.Fail(upstreamtest.Fault{Redirect: "https://" + c.target + "/v2/a/blobs/" + d.String()})
+			r, err := client.Open(upstream.Source{Rule: "r", Host: c.host, Repository: "a"}, alice())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := r.Blob(t.Context(), d, 0, -1)
+			class, _ := upstream.ClassOf(err)
+			switch {
+			case c.ok && err == nil:
+				_, _ = io.Copy(io.Discard, b)
+				_ = b.Close()
+			case c.ok && strings.Contains(err.Error(), "TLS"): // allowed, but its roots are not known
+			case c.ok || err == nil || class != upstream.Protocol:
+				t.Errorf("%v", err)
+			}
+			for _, q := range target.Requests() {
+				if !c.ok || q.Header.Get("Authorization") != "" {
+					t.Errorf("the target got %s with %v", q.Path, q.Header)
+				}
+			}
+		})
+	}
+}
+
+// One who may ask private addresses must not leave a connection behind that
+// one who may not finds.
+func TestConnectionsAreNotLentToStrangers(t *testing.T) {
+	inside, outside, cdn := upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t)
+	f := &far{T: t, dials: map[string]int{}, names: map[string]place{
+		"inside.example:80":  {inside.Host(), "10.0.0.2"},
+		"outside.example:80": {outside.Host(), "8.8.8.8"},
+		"cdn.example:80":     {cdn.Host(), "10.0.0.3"},
+	}}
+	client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{"inside.example": {PlainHTTP: true}, "outside.example": {PlainHTTP: true}}}
+	d := cdn.AddBlob("a", []byte("content"))
+	for _, up := range []*upstreamtest.Registry{inside, outside} {
+		up.Fail(upstreamtest.Fault{Redirect: "http://cdn.example/v2/a/blobs/" + d.String()})
+	}
+	get := func(host string) error {
+		r, err := client.Open(upstream.Source{Rule: "r", Host: host, Repository: "a"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := r.Blob(t.Context(), d, 0, -1)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, b)
+			_ = b.Close()
+		}
+		return err
+	}
+	if err := get("inside.example"); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, get("outside.example"), upstream.Protocol)
+	if n := cdn.Count("", "", ""); n != 1 {
+		t.Errorf("%d requests reached the private host, want 1", n)
+	}
+}
+
+func TestDockerHubIsAskedWhereItIs(t *testing.T) {
+	hub, tokens := upstreamtest.NewTLSRegistry(t, "registry-1.docker.io"), upstreamtest.NewTLSRegistry(t, "auth.docker.io")
+	img := hub.AddImage("library/alpine", "3", nil)
+	hub.RequireLoginAt(tokens, users, nil)
+	f := &far{T: t, dials: map[string]int{}, names: map[string]place{"registry-1.docker.io:443": {hub.Host(), "8.8.8.8"}, "auth.docker.io:443": {tokens.Host(), "8.8.4.4"}}}
+	client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{"docker.io": {RootCAs: hub.Roots()}, "auth.docker.io": {RootCAs: tokens.Roots()}}}
+	hub.Fail(upstreamtest.Fault{Times: 1, Challenge: `Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull"`})
+	r, err := client.Open(upstream.Source{Rule: "r", Host: "docker.io", Repository: "library/alpine"}, alice())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := r.Resolve(t.Context(), "3"); err != nil || d.Digest != img.Digest {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if o := r.(upstream.Originator).Origin(); o != "https://docker.io" {
+		t.Errorf("Origin %q", o)
+	}
+}
+
+func TestAProxyOfTheEmbedder(t *testing.T) {
+	s := newSide(t)
+	proxy := upstreamtest.NewRegistry(t)
+	img := s.up.AddImage("a", "v1", nil)
+	proxy.Fail(upstreamtest.Fault{Do: func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Host != "hub.example" {
+			t.Errorf("the proxy was asked for %s", req.URL.Host)
+		}
+		if strings.Contains(req.URL.Path, "/blobs/") {
+			w.Header().Set("Location", "http://10.0.0.1/secret")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return
+		}
+		w.Header().Set("Content-Type", img.MediaType)
+		_, _ = w.Write(img.Manifest)
+	}})
+	at, _ := url.Parse(proxy.URL())
+	c := &upstream.Client{Proxy: http.ProxyURL(at), Hosts: map[string]upstream.Host{"hub.example": {PlainHTTP: true}}}
+	r, err := c.Open(upstream.Source{Rule: "r", Host: "hub.example", Repository: "a"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.Manifest(t.Context(), "v1"); err != nil {
+		t.Error(err)
+	}
+	_, err = r.Blob(t.Context(), img.Config.Digest, 0, -1)
+	wantError(t, err, upstream.Protocol)
+}
+
+// A hop that is trusted to lie inside lends its depth to nobody.
+func TestAChainIsAsShallowAsItsShallowestHop(t *testing.T) {
+	hub, inner, vault := upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t)
+	f := &far{T: t, dials: map[string]int{}, names: map[string]place{
+		"hub.example:80":   {hub.Host(), "8.8.8.8"},
+		"inner.example:80": {inner.Host(), "10.0.0.1"},
+		"vault.example:80": {vault.Host(), "10.0.0.2"},
+	}}
+	d := vault.AddBlob("a", []byte("content"))
+	hub.Fail(upstreamtest.Fault{Redirect: "http://inner.example/x"})
+	inner.Fail(upstreamtest.Fault{Redirect: "http://vault.example/v2/a/blobs/" + d.String()})
+	client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{"hub.example": {PlainHTTP: true}, "inner.example": {PlainHTTP: true}}}
+	r, err := client.Open(upstream.Source{Rule: "r", Host: "hub.example", Repository: "a"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Blob(t.Context(), d, 0, -1)
+	wantError(t, err, upstream.Protocol)
+	if inner.Count("", "", "") != 1 || vault.Count("", "", "") != 0 {
+		t.Errorf("%d requests to the named hop, %d to what it named", inner.Count("", "", ""), vault.Count("", "", ""))
+	}
+}
+
+// Whatever the credential is, and whatever a foreign host asks for, it stays
+// at home.
+func TestAForeignHostGetsNoCredentialForAsking(t *testing.T) {
+	for name, cred := range map[string]auth.Credential{
+		"password":      password("alice", "hunter2"),
+		"refresh token": {RefreshToken: auth.NewSensitive("hunter2")},
+		"access token":  {AccessToken: auth.NewSensitive("hunter2")},
+	} {
+		for _, challenge := range []string{`Basic realm="x"`, `Bearer realm="%s/token",service="x"`, ``} {
+			s := newSide(t)
+			foreign := upstreamtest.NewRegistry(t)
+			if strings.Contains(challenge, "%s") {
+				challenge = fmt.Sprintf(challenge, foreign.URL())
+			}
+			foreign.Fail(upstreamtest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Www-Authenticate", challenge)
+				w.Header().Set("Set-Cookie", "a=b")
+				w.WriteHeader(http.StatusUnauthorized)
+			}})
+			d := s.up.AddBlob("a", []byte("x"))
+			s.up.Fail(upstreamtest.Fault{Redirect: foreign.URL() + "/x"})
+			k := &renewer{keeper: keeper{cred: cred}, next: cred}
+			_, err := s.as("rule", "a", k).Blob(t.Context(), d, 0, -1)
+			s.want(err, upstream.Denied)
+			if k.asked != 0 {
+				t.Errorf("%s: what a foreign host says invalidated the credential", name)
+			}
+			for _, q := range foreign.Requests() {
+				if q.Header.Get("Authorization") != "" || q.Header.Get("Cookie") != "" || strings.Contains(q.Query, "hunter2") || q.Kind == "token" {
+					t.Errorf("%s, %q: the foreign host got %s %s with %v", name, challenge, q.Method, q.Path, q.Header)
+				}
+			}
+		}
+	}
+}
