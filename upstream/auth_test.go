@@ -28,12 +28,6 @@ func (k *keeper) Credential(context.Context, auth.Request) (auth.Credential, err
 	return k.cred, k.err
 }
 
-func (k *keeper) set(c auth.Credential) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.cred = c
-}
-
 // renewer has another credential once it is told that the first was refused.
 type renewer struct {
 	keeper

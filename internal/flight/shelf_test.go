@@ -116,7 +116,7 @@ func (t *tape) WriteAt(p []byte, off int64) (int, error) {
 	var err error
 	if full := t.s.full; full > 0 && end > full {
 		p, end, err = p[:max(0, full-off)], max(off, full), syscall.ENOSPC
-		if err != nil && len(p) == 0 {
+		if len(p) == 0 {
 			return 0, err
 		}
 	}
