@@ -40,18 +40,21 @@ const tempPrefix = "tmp-"
 type Disk struct {
 	// Temp is the folder for temporary files: same file system, one process.
 	Temp string
-	// Step, if not nil, is called before each step with the path it is about.
-	// Its error replaces the step; tests stop the world with it.
-	Step func(op Op, path string) error
+	// Step, if not nil, is called before each step with the path it is about,
+	// and for a rename with the former one. Its error replaces the step; tests
+	// stop the world with it.
+	Step func(op Op, path, from string) error
 
 	n atomic.Uint64
 }
 
-func (d *Disk) step(op Op, path string) error {
+func (d *Disk) step(op Op, path string) error { return d.stepFrom(op, path, "") }
+
+func (d *Disk) stepFrom(op Op, path, from string) error {
 	if d.Step == nil {
 		return nil
 	}
-	return d.Step(op, path)
+	return d.Step(op, path, from)
 }
 
 // TempName returns a name in Temp that nobody uses.
@@ -95,13 +98,13 @@ func (d *Disk) WriteTemp(data []byte, sync bool) (string, error) {
 	return temp, nil
 }
 
-// CreateTemp creates a temporary file, open for writing.
+// CreateTemp creates a temporary file, open for reading and writing.
 func (d *Disk) CreateTemp() (*os.File, error) {
 	temp := d.TempName()
 	if err := d.step(OpCreate, temp); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 // Sync brings the bytes of f to the disk. f may be closed meanwhile.
@@ -114,7 +117,7 @@ func (d *Disk) Sync(f *os.File) error {
 
 // Rename moves a file to its final name, replacing what was there.
 func (d *Disk) Rename(from, to string) error {
-	if err := d.step(OpRename, to); err != nil {
+	if err := d.stepFrom(OpRename, to, from); err != nil {
 		return err
 	}
 	return rename(from, to)

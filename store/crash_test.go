@@ -1,0 +1,358 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullthrough/pullthrough/internal/durable"
+)
+
+var errPower = errors.New("the power is gone")
+
+// world runs a store until a given step, then nothing reaches the disk.
+type world struct {
+	t    *testing.T
+	path string
+	stop int // the first step that is not done
+
+	finished []string // what the story said it had done
+
+	mu      sync.Mutex
+	step    int
+	pending []change        // names that no folder sync covers, oldest first
+	torn    map[string]bool // files with bytes that no sync covers
+}
+
+// change is a name that a power loss may take back.
+type change struct {
+	path string
+	old  []byte // what was there
+	had  bool
+}
+
+func (w *world) hook(op durable.Op, path, from string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.step++; w.step > w.stop {
+		return errPower
+	}
+	if _, err := os.Lstat(filepath.Dir(path)); err != nil {
+		return nil // it will fail, and be tried again
+	}
+	switch op {
+	case durable.OpCreate, durable.OpWrite:
+		w.torn[path] = true
+	case durable.OpSync:
+		delete(w.torn, path)
+	case durable.OpRename:
+		w.torn[path] = w.torn[from]
+		delete(w.torn, from)
+	}
+	switch op {
+	case durable.OpFolder:
+		w.pending = slices.DeleteFunc(w.pending, func(c change) bool { return filepath.Dir(c.path) == path })
+	case durable.OpCreate, durable.OpRename, durable.OpSymlink, durable.OpLink, durable.OpMkdir:
+		if op == durable.OpMkdir {
+			if _, err := os.Lstat(path); err == nil {
+				return nil
+			}
+		}
+		old, err := os.ReadFile(path)
+		w.pending = append(w.pending, change{path, old, err == nil})
+	}
+	return nil
+}
+
+// lose takes back the names that were not synced, but for the one at keep
+// counted from the newest: a disk need not keep the order. What never was
+// synced itself is torn.
+func (w *world) lose(keep int) {
+	for name, torn := range w.torn {
+		if st, err := os.Stat(name); torn && err == nil {
+			_ = os.Truncate(name, st.Size()/2)
+		}
+	}
+	for i := len(w.pending) - 1; i >= 0; i-- {
+		c := w.pending[i]
+		if len(w.pending)-1-i == keep {
+			continue
+		}
+		_ = os.RemoveAll(c.path)
+		if c.had {
+			_ = os.WriteFile(c.path, c.old, 0o600)
+		}
+	}
+}
+
+// things is what the story below writes.
+type things struct {
+	small, big, manifest, index Info
+	data                        map[digest.Digest][]byte
+}
+
+func makeThings() things {
+	s := things{data: make(map[digest.Digest][]byte)}
+	add := func(text string, n int, mediaType string) Info {
+		data := bytes.Repeat([]byte(text), n/len(text)+1)[:n]
+		info := Info{Source: "https://a.example/x"}
+		info.Digest, info.Size, info.MediaType = digest.FromBytes(data), int64(n), mediaType
+		s.data[info.Digest] = data
+		return info
+	}
+	s.small = add("small", 2000, ocispec.MediaTypeImageConfig)
+	s.big = add("bigger", 80<<10, ocispec.MediaTypeImageLayerGzip)
+	s.manifest = add("manifest", 500, ocispec.MediaTypeImageManifest)
+	s.manifest.Subject = s.small.Digest
+	s.index = add("index", 500, ocispec.MediaTypeImageIndex)
+	return s
+}
+
+// story writes an image, moves a tag, adopts, deletes, and keeps a spool. done
+// is told what is finished, in words that the checks know.
+func story(ctx context.Context, d *Dir, s things, done func(what string)) error {
+	step := func(what string, f func() error) func() error {
+		return func() error {
+			err := f()
+			if err == nil {
+				done(what)
+			}
+			return err
+		}
+	}
+	create := func(repo string, info Info) error {
+		w, err := d.Create(ctx, repo, info)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		if _, err := w.Write(s.data[info.Digest]); err != nil {
+			return err
+		}
+		return w.Commit(ctx)
+	}
+	tag := func(info Info, at int) func() error {
+		return func() error {
+			err := d.SetTag(ctx, "a/b", "V1", Tag{Descriptor: info.Descriptor, Source: info.Source, Asked: asked(at)})
+			if errors.Is(err, ErrStale) {
+				return nil // told before the crash
+			}
+			return err
+		}
+	}
+	for _, do := range []func() error{
+		step("record", func() error { return d.PutRecord(ctx, "jobs", Record{Key: "job", Data: []byte("one")}) }),
+		step("small", func() error { return create("a/b", s.small) }),
+		step("big", func() error { return spoolIt(ctx, d, s.big, s.data[s.big.Digest]) }),
+		step("manifest", func() error { return create("a/b", s.manifest) }),
+		step("tag", tag(s.manifest, 1)),
+		step("index", func() error { return create("a/b", s.index) }),
+		step("tag moved", tag(s.index, 2)),
+		step("adopted", func() error {
+			return d.Adopt(ctx, "c", s.small, func(context.Context) error { return nil })
+		}),
+		step("record gone", func() error { return d.DeleteRecord(ctx, "jobs", "job") }),
+		step("tag gone", func() error { return d.DeleteTag(ctx, "a/b", "V1") }),
+		step("index gone", func() error { return d.Delete(ctx, "a/b", s.index.Digest) }),
+		step("swept", func() error { _, err := d.Sweep(ctx); return err }),
+	} {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spoolIt writes a spool out of order, with a checkpoint and a break.
+func spoolIt(ctx context.Context, d *Dir, info Info, data []byte) error {
+	sp, err := d.Spool(ctx, "a/b", info)
+	if err != nil {
+		return err
+	}
+	if _, err := sp.WriteAt(data[:1000], 0); err != nil {
+		return errors.Join(err, sp.Close())
+	}
+	c := sp.(Checkpointer)
+	if err := c.Checkpoint(Progress{Front: 1000, Size: info.Size, Hash: []byte("h")}); err != nil {
+		return errors.Join(err, sp.Close())
+	}
+	if err := c.Keep(); err != nil {
+		return err
+	}
+	if sp, err = d.Spool(ctx, "a/b", info); err != nil {
+		return err
+	}
+	defer sp.Close()
+	for at := sp.(Checkpointer).Progress().Front; at < info.Size; at += 20000 {
+		if _, err := sp.WriteAt(data[at:min(at+20000, info.Size)], at); err != nil {
+			return err
+		}
+	}
+	return sp.Commit(ctx, info)
+}
+
+// consistent is what must hold after any crash.
+func consistent(t *testing.T, d *Dir, s things, finished []string, powerLoss bool) {
+	ctx := t.Context()
+	seen := make(map[string]bool)
+	for name, info := range map[string]Info{"small": s.small, "big": s.big, "manifest": s.manifest, "index": s.index} {
+		for _, repo := range []string{"a/b", "c", "a", "b"} {
+			got, r, err := d.Open(ctx, repo, info.Digest)
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				t.Errorf("Open %s in %s: %v", name, repo, err)
+				continue
+			}
+			data, err := io.ReadAll(r)
+			r.Close()
+			if err != nil || !bytes.Equal(data, s.data[info.Digest]) || got.Source != info.Source {
+				t.Errorf("%s in %s: %d bytes from %q, %v", name, repo, len(data), got.Source, err)
+			}
+			seen[repo+" "+name] = true
+		}
+	}
+	tag, err := d.Tag(ctx, "a/b", "V1")
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		t.Errorf("Tag: %v", err)
+	}
+	implies := func(a bool, what string, b bool, that string) {
+		if a && !b {
+			t.Errorf("%s is there but %s is not", what, that)
+		}
+	}
+	manifest := seen["a/b manifest"]
+	implies(manifest, "the manifest", seen["a/b small"] && seen["a/b big"], "what it names")
+	implies(tag.Digest == s.manifest.Digest, "the tag", manifest, "the manifest")
+	implies(tag.Digest == s.index.Digest, "the moved tag", seen["a/b index"], "the index")
+	has := func(what string) bool { return slices.Contains(finished, what) }
+	implies(has("manifest"), "word of the manifest", manifest, "the manifest")
+	implies(has("tag") && !has("index") && !has("tag moved"), "word of the tag", tag.Digest == s.manifest.Digest, "the tag")
+	implies(has("tag moved") && !has("record gone"), "word of the moved tag", tag.Digest == s.index.Digest, "the moved tag")
+	implies(has("tag gone"), "word of its end", tag.Digest == "", "the end of the tag")
+	implies(has("index gone"), "word of its end", !seen["a/b index"], "the end of the index")
+	if !powerLoss {
+		implies(has("small"), "word of the small blob", seen["a/b small"], "the small blob")
+		implies(has("big"), "word of the big blob", seen["a/b big"], "the big blob")
+		implies(has("adopted"), "word of the adopted blob", seen["c small"], "the adopted blob")
+		implies(has("record") && !has("adopted"), "word of the record", len(recordsOf(t, d)) == 1, "the record")
+		implies(has("record gone"), "word of its end", len(recordsOf(t, d)) == 0, "the end of the record")
+	}
+	refs := 0
+	for _, err := range d.Referrers(ctx, "a/b", s.small.Digest) {
+		if err != nil {
+			t.Error(err)
+		}
+		refs++
+	}
+	if (refs == 1) != manifest {
+		t.Errorf("%d referrers, manifest there: %v", refs, manifest)
+	}
+}
+
+func recordsOf(t *testing.T, d *Dir) (keys []string) {
+	for r, err := range d.Records(t.Context(), "jobs") {
+		if errors.Is(err, errPower) {
+			break
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		keys = append(keys, r.Key)
+	}
+	return keys
+}
+
+// TestCrash stops the world before every single step of the story, with and
+// without a loss of what was not synced, and looks at what is left.
+func TestCrash(t *testing.T) {
+	s := makeThings()
+	whole := tell(t, s, 1<<30)
+	t.Logf("%d steps", whole.step)
+	for stop := range whole.step {
+		for name, keep := range map[string]int{
+			"process": nothingLost, "power": allLost, "power but the last": 0, "power but the last but one": 1,
+		} {
+			if testing.Short() && stop%4 != 0 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d %s", stop, name), func(t *testing.T) {
+				t.Parallel() // they wait for the disk
+				w := tell(t, s, stop)
+				if keep != nothingLost {
+					w.lose(keep)
+				}
+				d, err := OpenDir(w.path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer d.Close()
+				consistent(t, d, s, w.finished, keep != nothingLost)
+				noTemps(t, d)
+				if err := story(t.Context(), d, s, func(string) {}); err != nil {
+					t.Errorf("life does not go on: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// What [world.lose] keeps, if it is not a number.
+const (
+	nothingLost = -2
+	allLost     = -1
+)
+
+// tell runs the story up to a step, and checks what readers see then.
+func tell(t *testing.T, s things, stop int) *world {
+	w := &world{t: t, path: t.TempDir(), stop: stop, torn: make(map[string]bool)}
+	d, err := OpenDir(w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.disk.Step = w.hook
+	err = story(t.Context(), d, s, func(what string) { w.finished = append(w.finished, what) })
+	if err != nil && !errors.Is(err, errPower) {
+		t.Fatalf("after %q: %v", w.finished, err)
+	}
+	consistent(t, d, s, w.finished, false)
+	d.crash()
+	return w
+}
+
+// crash lets go of the folder as the end of the process would.
+func (d *Dir) crash() {
+	for _, l := range d.logs {
+		l.file.Close()
+	}
+	_ = d.lock.Truncate(0) // saves each test a sync of the whole machine
+	d.lock.Close()
+}
+
+func noTemps(t *testing.T, d *Dir) {
+	names, err := readNames(d.path("partial"))
+	sort.Strings(names)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, partSuffix) && !strings.HasSuffix(name, sidecarSuffix) {
+			t.Errorf("partial/%s is left", name)
+		}
+	}
+}
+
+func asked(n int) time.Time { return time.Date(2026, 1, 1, 0, 0, n, 0, time.UTC) }
