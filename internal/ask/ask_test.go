@@ -69,9 +69,9 @@ func TestWhoLeavesDoesNotStopIt(t *testing.T) {
 		var g Group[string, int]
 		ctx, cancel := context.WithCancelCause(t.Context())
 		gone := errors.New("gone")
-		finished := false
+		var finished atomic.Bool
 		go func() {
-			_, err := g.Do(ctx, "k", func() int { time.Sleep(time.Second); finished = true; return 1 })
+			_, err := g.Do(ctx, "k", func() int { time.Sleep(time.Second); finished.Store(true); return 1 })
 			if !errors.Is(err, gone) {
 				t.Errorf("err = %v, want the cause", err)
 			}
@@ -79,7 +79,7 @@ func TestWhoLeavesDoesNotStopIt(t *testing.T) {
 		synctest.Wait()
 		cancel(gone)
 		time.Sleep(2 * time.Second)
-		if !finished {
+		if !finished.Load() {
 			t.Fatal("the question ended with who asked it")
 		}
 	})
