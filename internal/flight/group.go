@@ -57,17 +57,21 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 		g.slots = slots{total: g.Downloads, perHost: g.PerHost}
 	}
 	f := g.flights[req.Key]
-	if f == nil {
-		f = g.begin(req)
+	begin := f == nil
+	if begin {
+		f = g.newFlight(req)
 	}
 	if h = f.join(req.Job); h == nil {
 		return nil, f.gone, nil
 	}
+	if begin { // after the first reader has joined: a flight can be over at once
+		g.wg.Go(f.run)
+	}
 	return h, nil, nil
 }
 
-// begin makes a flight. g.mu is held.
-func (g *Group) begin(req Request) *Flight {
+// newFlight makes a flight, which does not run yet. g.mu is held.
+func (g *Group) newFlight(req Request) *Flight {
 	f := &Flight{
 		group: g, req: req, size: req.Size,
 		promoted: make(chan struct{}), placed: make(chan struct{}), live: make(chan struct{}),
@@ -78,7 +82,6 @@ func (g *Group) begin(req Request) *Flight {
 	}
 	f.ctx, f.cancel = context.WithCancelCause(g.ctx)
 	g.flights[req.Key] = f
-	g.wg.Go(f.run)
 	return f
 }
 

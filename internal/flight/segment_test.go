@@ -168,26 +168,20 @@ func TestSegmentsThatFail(t *testing.T) {
 		"another size":        {fault{size: 9 << 20}, 2},
 		"broken":              {fault{err: problem(upstream.Unreachable, 500)}, 1 + maxSegmentFailures},
 		"at once the end":     {fault{cut: -1, clean: true}, 1 + maxSegmentFailures},
-		"cut":                 {fault{cut: 1000}, 1 + maxSegmentFailures},
+		"cut":                 {fault{cut: 1000}, 2 + maxSegmentFailures},
 		"no answer":           {fault{silent: true}, 0},
 		"silent in the midst": {fault{cut: 1000, hang: true}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			story(t, func(t *testing.T) {
 				r := newRig(t, size)
-				r.up.each = func(n int, _ int64) fault {
-					if n == 0 {
-						return fault{step: 64 << 10, pause: 20 * time.Millisecond}
-					}
-					return c.fault
-				}
-				r.up.each = onlySegments(r.up.each, fault{step: 64 << 10, pause: 20 * time.Millisecond})
+				r.up.each = r.segments(c.fault, fault{step: 64 << 10, pause: 20 * time.Millisecond})
 				got, err := r.cut(20<<20, 9<<20)
 				if err != nil || !bytes.Equal(got, r.up.data[20<<20:29<<20]) {
 					t.Errorf("%d bytes, %v", len(got), err)
 				}
 				r.wantStored(true)
-				if n := len(r.up.asked); c.conns > 0 && n > c.conns+2 {
+				if n := len(r.up.asked); c.conns > 0 && n > c.conns {
 					t.Errorf("%d connections: %v", n, r.up.asked)
 				}
 			})
@@ -195,19 +189,61 @@ func TestSegmentsThatFail(t *testing.T) {
 	}
 }
 
-// onlySegments lets requests from the front pass: those at 0 and below 16 MiB,
-// and once segments have been given up.
-func onlySegments(each func(int, int64) fault, fine fault) func(int, int64) fault {
-	n := 0
-	return func(i int, off int64) fault {
-		if i == 0 || off < 16<<20 {
-			return fine
+// Readers look again at once who brings their bytes when a segment breaks off.
+func TestReaderOutlivesASegment(t *testing.T) {
+	story(t, func(t *testing.T) {
+		r := newRig(t, 32<<20)
+		slow := fault{step: 64 << 10, pause: 20 * time.Millisecond}
+		r.up.each = func(n int, _ int64) fault {
+			switch n {
+			case 0:
+				return slow
+			case 1:
+				return fault{cut: 1 << 20, pause: time.Millisecond}
+			}
+			return fault{pause: time.Millisecond}
 		}
-		if n++; n > 3 {
-			return fine
+		began := time.Now()
+		got, err := r.cut(20<<20, 4<<20)
+		if d := time.Since(began); err != nil || !bytes.Equal(got, r.up.data[20<<20:24<<20]) || d > 500*time.Millisecond {
+			t.Errorf("%d bytes after %v, %v", len(got), d, err)
 		}
-		return each(i, off)
+	})
+}
+
+// segments makes the connections of segments misbehave: they say how much they
+// want.
+func (r *rig) segments(bad, front fault) func(int, int64) fault {
+	return func(n int, _ int64) fault {
+		r.up.mu.Lock()
+		defer r.up.mu.Unlock()
+		if r.up.asked[n].length == segmentSize {
+			return bad
+		}
+		return front
 	}
+}
+
+// The front that comes to a segment under way waits for it.
+func TestFrontWaitsForASegment(t *testing.T) {
+	const size = 24 << 20
+	story(t, func(t *testing.T) {
+		r := newRig(t, size)
+		r.up.each = r.segments(fault{step: 256 << 10, pause: 500 * time.Millisecond}, fault{step: 256 << 10, pause: 10 * time.Millisecond})
+		var wg sync.WaitGroup
+		wg.Go(func() { r.want() })
+		wg.Go(func() {
+			if got, err := r.cut(10<<20, 1<<20); err != nil || !bytes.Equal(got, r.up.data[10<<20:11<<20]) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		})
+		wg.Wait()
+		r.wantStored(true)
+		r.wantConnections(3)
+		if r.up.total > size*21/20 {
+			t.Errorf("%d bytes came", r.up.total)
+		}
+	})
 }
 
 // A store that fails for a segment must not fail its readers.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pullthrough/pullthrough/store"
 )
@@ -21,6 +22,8 @@ type shelf struct {
 	spoolErr  error
 	full      int64
 	commitErr error
+	// slow is how long a write takes.
+	slow time.Duration
 	// beforeCommit is called before a commit.
 	beforeCommit func()
 	openErr      func(n int) error
@@ -101,6 +104,7 @@ type tape struct {
 }
 
 func (t *tape) WriteAt(p []byte, off int64) (int, error) {
+	time.Sleep(t.s.slow)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.writes++

@@ -140,10 +140,13 @@ func TestBusy(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		h.Close()
-		synctest.Wait()
+		_ = h.Wait(client()) // it has ended
 		r.g.slots.mu.Lock()
 		if n := len(r.g.slots.waiting); n != 0 {
 			t.Errorf("%d are left in the queue", n)
+		}
+		if n := r.g.slots.used[""].all; n != 1 {
+			t.Errorf("%d places are taken", n)
 		}
 		r.g.slots.mu.Unlock()
 		if n := r.g.Len(); n != 1 {

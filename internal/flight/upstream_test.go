@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -161,6 +162,18 @@ func TestSilentUpstreamIsATimeoutAndEnds(t *testing.T) {
 	})
 }
 
+// A disk that takes long is not an upstream that sends nothing.
+func TestSlowStoreIsNotASilentUpstream(t *testing.T) {
+	story(t, func(t *testing.T) {
+		r := newRig(t, 1<<20)
+		r.shelf.slow = time.Minute
+		r.g.Answer = time.Hour
+		r.want()
+		r.wantStored(true)
+		r.wantConnections(1)
+	})
+}
+
 var errNoRule = errors.New("no rule")
 
 func TestRuleGoneAtAConnection(t *testing.T) {
@@ -206,19 +219,49 @@ func TestRuleGoneAtACheckpoint(t *testing.T) {
 	})
 }
 
-// A flight whose clients hang up must not report that as the upstream's fault.
+// However a flight is ended, that is what its readers hear: not an upstream or
+// a rule that failed because of it.
 func TestEndHasItsOwnReason(t *testing.T) {
-	story(t, func(t *testing.T) {
-		r := newRig(t, 1<<20)
-		r.up.each = func(int, int64) fault { return fault{silent: true} }
-		h := r.join(false)
-		defer h.Close()
-		done := make(chan error)
-		go func() { _, err := h.Header(client()); done <- err }()
-		time.Sleep(time.Second)
-		_ = r.g.Close(context.Background())
-		if err := <-done; !errors.Is(err, ErrClosed) {
-			t.Error(err)
-		}
-	})
+	until := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for name, change := range map[string]func(r *rig, req *Request){
+		"the upstream does not answer": func(r *rig, _ *Request) {
+			r.up.each = func(int, int64) fault { return fault{silent: true} }
+		},
+		"the rule is being asked": func(_ *rig, req *Request) {
+			req.Open = func(ctx context.Context) (upstream.Repository, error) { return nil, until(ctx) }
+		},
+		"the spool is being made": func(_ *rig, req *Request) {
+			req.Spool = func(ctx context.Context) (store.Spool, error) { return nil, until(ctx) }
+		},
+		"the body comes": func(r *rig, _ *Request) {
+			r.up.each = func(int, int64) fault { return fault{step: 1000, pause: time.Minute} }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T) {
+				r := newRig(t, HoldBack)
+				r.leave(1000, HoldBack)
+				req := r.request()
+				change(r, &req)
+				h, err := r.g.Join(client(), req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer h.Close()
+				done := make(chan error)
+				go func() { _, err := h.Header(client()); done <- err }()
+				time.Sleep(time.Second)
+				_ = r.g.Close(context.Background())
+				if err := <-done; !errors.Is(err, ErrClosed) {
+					t.Error(err)
+				}
+				if len(r.failed) != 0 {
+					t.Errorf("the store is blamed: %v", r.failed)
+				}
+				if r.shelf.kept == nil {
+					t.Error("the progress is lost")
+				}
+			})
+		})
+	}
 }
