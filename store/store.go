@@ -47,6 +47,8 @@ type Info struct {
 	// which [IsManifest] holds makes it a manifest; everything else is a blob
 	// and reads back as application/octet-stream. Of manifests the store keeps
 	// ArtifactType and Annotations too; they are what a referrer list shows.
+	// Content that is linked as a manifest stays one when it is committed as a
+	// blob: nobody can take a manifest away by naming it as a layer.
 	ocispec.Descriptor
 	// Source is where the bytes came from: scheme://host/repository.
 	Source string
@@ -103,16 +105,19 @@ type Content interface {
 
 	// Adopt links bytes in repo that some repository has from want's origin,
 	// with want.Source as their new source there. It returns [ErrNotFound],
-	// without a call of allowed, if nobody has them; otherwise allowed decides,
-	// called with no lock held, and its error is returned as it is.
+	// without a call of allowed, if nobody has them, and [ErrSize] if want.Size is
+	// known and another; otherwise allowed decides, called with no lock held, and
+	// its error is returned as it is.
 	Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context) error) error
 }
 
 // Writer writes content in order. It is used by one goroutine.
 type Writer interface {
 	io.Writer
-	// Commit makes the content visible in its repository, durably. The caller
-	// has verified the digest. Content that is there already is linked, and a
+	// Commit makes the content visible in its repository, durably: a manifest
+	// survives a power loss, together with everything that was committed in the
+	// repository before it; a blob survives the process at least. The caller has
+	// verified the digest. Content that is there already is linked, and a
 	// link of another source is replaced. [ErrSize] if the size was announced
 	// and is another.
 	Commit(ctx context.Context) error
@@ -156,9 +161,10 @@ type Spool interface {
 	// Open returns a handle with a position of its own. It can be read up to
 	// what was written, also after Commit, Keep and Close, until closed.
 	Open() (io.ReadSeekCloser, error)
-	// Commit is that of [Writer]. got has the final size. It does not block
-	// WriteAt or Open while it waits for the disk. The spool must still be
-	// closed.
+	// Commit is that of [Writer]. got has the final size; an empty digest or
+	// source is that of Spool's want, whose digest and origin it may not change.
+	// It does not block WriteAt or Open while it waits for the disk. The spool
+	// must still be closed.
 	Commit(ctx context.Context, got Info) error
 	// Close gives up what is neither committed nor kept.
 	io.Closer
@@ -180,7 +186,8 @@ type Checkpointer interface {
 	// one that succeeded counts after a crash.
 	Checkpoint(p Progress) error
 	// Keep closes the spool and leaves it for a later Spool call, as far as the
-	// last checkpoint vouches for it.
+	// last checkpoint vouches for it. That call may cut the rest off: handles of
+	// this spool can then be read up to the checkpoint only.
 	Keep() error
 }
 
