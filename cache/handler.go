@@ -13,6 +13,7 @@ import (
 type request struct {
 	e      *engine
 	w      *recorder
+	rec    recorder
 	r      *http.Request
 	route  route.Request
 	place  place
@@ -25,7 +26,8 @@ type request struct {
 // there is one. A response that cannot be finished ends its connection.
 func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := c.engine()
-	q := &request{e: e, w: &recorder{ResponseWriter: w, begun: time.Now()}, r: r}
+	q := &request{e: e, rec: recorder{ResponseWriter: w, begun: time.Now()}, r: r}
+	q.w = &q.rec
 	q.out.Method = r.Method
 	defer q.observe()
 	if err := q.serve(); err != nil {
@@ -193,7 +195,10 @@ func (q *request) unauthorized(k kind, err error) error {
 func (q *request) find(repo string) (place, error) {
 	ctx := q.r.Context()
 	p, err := q.e.locate(ctx, repo)
-	ns := q.r.URL.Query().Get("ns")
+	ns := ""
+	if q.r.URL.RawQuery != "" {
+		ns = q.r.URL.Query().Get("ns")
+	}
 	if ns == "" || ns == q.r.Host {
 		return p, err
 	}

@@ -11,14 +11,15 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// loopHeader carries the caches that a request has passed (RFC 8586).
-const loopHeader = "CDN-Loop"
+// loopHeader carries the caches that a request has passed (RFC 8586), in the
+// spelling of http.Header's keys.
+const loopHeader = "Cdn-Loop"
 
 // hop returns what this cache sends upstream, and an error if the request has
 // been here or has passed too many caches.
 func (e *engine) hop(h http.Header) (string, *Error) {
 	var passed []string
-	for _, v := range h[http.CanonicalHeaderKey(loopHeader)] {
+	for _, v := range h[loopHeader] {
 		for id := range strings.SplitSeq(v, ",") {
 			id, _, _ = strings.Cut(strings.TrimSpace(id), ";")
 			if id = strings.TrimSpace(id); id != "" {

@@ -36,7 +36,6 @@ func serveManifest(w http.ResponseWriter, r *http.Request, a answer) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.body))
 		return
 	}
-	h["Accept-Ranges"] = []string{"bytes"}
 	if unmodified(r, m.etag[0]) {
 		delete(h, "Content-Type")
 		w.WriteHeader(http.StatusNotModified)
