@@ -109,7 +109,7 @@ func TestDirReadsFiles(t *testing.T) {
 	if _, ok := r.(*os.File); !ok {
 		t.Errorf("Open returned a %T: the kernel cannot send that", r)
 	}
-	big, data := content1("big", 100<<10)
+	big, _ := content1("big", 100<<10)
 	s, err := d.Spool(t.Context(), "a", big)
 	if err != nil {
 		t.Fatal(err)
