@@ -44,6 +44,8 @@ type Disk struct {
 	// and for a rename with the former one. Its error replaces the step; tests
 	// stop the world with it.
 	Step func(op Op, path, from string) error
+	// NoSync leaves syncs out, for tests that only pretend to lose power.
+	NoSync bool
 
 	n atomic.Uint64
 }
@@ -91,7 +93,7 @@ func (d *Disk) WriteTemp(data []byte, sync bool) (string, error) {
 			return "", err
 		}
 	}
-	if err := writeNew(temp, data, sync); err != nil {
+	if err := writeNew(temp, data, sync && !d.NoSync); err != nil {
 		os.Remove(temp)
 		return "", err
 	}
@@ -109,7 +111,7 @@ func (d *Disk) CreateTemp() (*os.File, error) {
 
 // Sync brings the bytes of f to the disk. f may be closed meanwhile.
 func (d *Disk) Sync(f *os.File) error {
-	if err := d.step(OpSync, f.Name()); err != nil {
+	if err := d.step(OpSync, f.Name()); err != nil || d.NoSync {
 		return err
 	}
 	return datasync(f)

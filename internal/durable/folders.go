@@ -138,7 +138,7 @@ func (f *Folders) run(path string, e *folder) *round {
 	e.round = r
 	f.mu.Unlock()
 	err := f.Disk.step(OpFolder, path)
-	if err == nil {
+	if err == nil && !f.Disk.NoSync {
 		err = syncFolder(path)
 	}
 	f.mu.Lock()
