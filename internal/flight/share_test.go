@@ -83,6 +83,9 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.Buffer.Write(p)
 }
 
+// ReadFrom hides that of the buffer, which does not block.
+func (g *gate) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{g}, r) }
+
 func TestSlowReaderSlowsNobody(t *testing.T) {
 	story(t, func(t *testing.T) {
 		r := newRig(t, 4<<20)
