@@ -96,7 +96,7 @@ func TestFoldersShareSyncs(t *testing.T) {
 	var wait sync.WaitGroup
 	first := f.Dirty(dir)
 	wait.Go(func() {
-		if err := f.SyncOne(dir, first); err != nil {
+		if err := f.Sync(map[string]Mark{dir: first}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -104,7 +104,7 @@ func TestFoldersShareSyncs(t *testing.T) {
 	for range 50 {
 		mark := f.Dirty(dir) // after the first sync began: it does not count
 		wait.Go(func() {
-			if err := f.SyncOne(dir, mark); err != nil {
+			if err := f.Sync(map[string]Mark{dir: mark}); err != nil {
 				t.Error(err)
 			}
 			if _, dirty := f.Pending(dir); dirty {

@@ -107,9 +107,6 @@ func (f *Folders) Sync(want map[string]Mark) error {
 	return errors.Join(errs...)
 }
 
-// SyncOne is Sync for one folder.
-func (f *Folders) SyncOne(path string, mark Mark) error { return f.sync(path, mark) }
-
 func (f *Folders) sync(path string, mark Mark) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
