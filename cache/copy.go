@@ -34,26 +34,17 @@ const blobsAtOnce = 4
 func (c *Cache) Copy(ctx context.Context, job Job) error {
 	e := c.engine()
 	err := e.copy(ctx, job)
-	if errors.Is(err, errWaiting) {
-		err = nil // it goes on when a child is complete
-		e.wait(job)
-		return err
+	if e.cfg.Copier != nil {
+		e.jobs.mu.Lock()
+		if t := e.jobs.entries[content{job.Repository, job.Digest}]; t != nil {
+			e.jobs.ended(t, err)
+		}
+		e.jobs.mu.Unlock()
 	}
-	e.jobs.mu.Lock()
-	defer e.jobs.mu.Unlock()
-	if t := e.jobs.entries[content{job.Repository, job.Digest}]; t != nil && e.cfg.Copier != nil {
-		e.jobs.ended(t, err)
+	if errors.Is(err, errWaiting) {
+		return nil // it goes on when a child is complete
 	}
 	return err
-}
-
-// wait parks the job of an index that somebody else runs.
-func (e *engine) wait(job Job) {
-	e.jobs.mu.Lock()
-	defer e.jobs.mu.Unlock()
-	if t := e.jobs.entries[content{job.Repository, job.Digest}]; t != nil {
-		e.jobs.ended(t, errWaiting)
-	}
 }
 
 func jobManifest(p place, job Job) *manifest {
