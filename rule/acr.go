@@ -1,10 +1,10 @@
 package rule
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/acr"
 )
 
 // Policy says what an upstream wants of a rule's authenticator.
@@ -93,18 +93,6 @@ func (t Table) hosts() string {
 	return strings.Join(names, ", ")
 }
 
-// registrySuffix returns the ACR domain that a canonical host lies in, of any
-// cloud and on any port, and whether there is one.
-func registrySuffix(host string) (string, bool) {
-	name := bare(host)
-	suffixes := []string{".azurecr.io", ".azurecr.cn", ".azurecr.us", ".azurecr.de"}
-	i := slices.IndexFunc(suffixes, func(s string) bool { return strings.HasSuffix(name, s) })
-	if i < 0 {
-		return "", false
-	}
-	return suffixes[i], true
-}
-
 // anonymous reports whether a rule proves nothing.
 func anonymous(a auth.Authenticator) bool {
 	switch a.(type) {
@@ -132,18 +120,18 @@ func (o *Options) checkUpstream(f *faults, host string, a auth.Authenticator) {
 			return
 		}
 	}
-	if _, ok := registrySuffix(host); ok && anonymous(a) {
+	if _, ok := acr.DomainOf(host); ok && anonymous(a) {
 		f.needAuth(host)
 	}
 }
 
 func (f *faults) needAuth(host string) {
-	_, acr := registrySuffix(host)
+	_, registry := acr.DomainOf(host)
 	switch {
 	case onHub(host):
 		f.add(CodeDockerAuthentication, "auth", "Cannot create cache rule pointing to Docker Hub without credentials. "+
 			"Please add a credential set to cache rule. Learn more: https://aka.ms/acr/cache-auth")
-	case acr:
+	case registry:
 		f.add(CodeUpstreamAuthentication, "auth", "Cannot create cache rule pointing to Azure Container Registry '%s' without credentials: "+
 			"a source registry does not allow anonymous pull. Please add a managed identity or a credential set to cache rule.", host)
 	default:
@@ -157,9 +145,9 @@ func (f *faults) needAuth(host string) {
 func unsupported(t Table, host string) string {
 	text := "Unsupported upstream or login server '" + host + "' provided. " +
 		"Supported upstreams or login servers are: " + t.hosts() + "."
-	if suffix, ok := registrySuffix(host); ok {
+	if d, ok := acr.DomainOf(host); ok {
 		name, _, _ := strings.Cut(host, ".")
-		text += " Data and regional endpoints are not login servers; use '" + name + suffix + "'."
+		text += " Data and regional endpoints are not login servers; use '" + name + d.Suffix + "'."
 	}
 	return text
 }

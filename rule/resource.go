@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/arm"
 )
 
 // Resolver turns the ids in a [Resource] into authenticators and back.
@@ -193,34 +194,17 @@ func (r *Resource) setFederated(a auth.FederatedIdentity) {
 
 // checkIDs checks the form of the resource ids and that there is one at most.
 func (f *faults) checkIDs(set, identity string) {
-	if identity != "" && !isResourceID(identity, "Microsoft.ManagedIdentity", "userAssignedIdentities") {
-		f.add(CodeIdentityID, "identity.userAssignedIdentities", "Invalid user-assigned managed identity resource ID: %s", shorten(identity))
+	if identity != "" {
+		if _, err := arm.Identity(identity); err != nil {
+			f.add(CodeIdentityID, "identity.userAssignedIdentities", "Invalid user-assigned managed identity resource ID: %s", shorten(identity))
+		}
 	}
-	if set != "" && !isResourceID(set, "Microsoft.ContainerRegistry", "registries", "credentialSets") {
-		f.add(CodeCredentialSetID, "properties.credentialSetResourceId", "Invalid credential set resource ID: %s", shorten(set))
+	if set != "" {
+		if _, err := arm.CredentialSet(set); err != nil {
+			f.add(CodeCredentialSetID, "properties.credentialSetResourceId", "Invalid credential set resource ID: %s", shorten(set))
+		}
 	}
 	if identity != "" && set != "" {
 		f.conflict("a managed identity and a credential set")
 	}
-}
-
-// isResourceID checks for
-// /subscriptions/S/resourceGroups/G/providers/PROVIDER and a name after each of
-// the types. ARM does not mind the case.
-func isResourceID(id, provider string, types ...string) bool {
-	want := []string{"subscriptions", "", "resourceGroups", "", "providers", provider}
-	for _, t := range types {
-		want = append(want, t, "")
-	}
-	rest, ok := strings.CutPrefix(id, "/")
-	parts := strings.Split(rest, "/")
-	if !ok || len(parts) != len(want) {
-		return false
-	}
-	for i, part := range parts {
-		if part == "" || want[i] != "" && !strings.EqualFold(part, want[i]) {
-			return false
-		}
-	}
-	return true
 }

@@ -3,13 +3,13 @@ package upstream
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync/atomic"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/acr"
 )
 
 // trip is one question on its way through redirects and challenges. It knows
@@ -89,7 +89,7 @@ func (t *trip) limitFrom(u *url.URL, v *atomic.Int32) depth {
 		return loopback
 	}
 	d := max(depth(v.Load()), public)
-	if companion(t.host, u.Hostname()) {
+	if acr.Companion(t.host, u.Hostname()) {
 		return max(d, private)
 	}
 	return d
@@ -185,27 +185,6 @@ func issues(host, realm string) bool {
 		return realm == "gitlab.com"
 	case "docker.elastic.co":
 		return realm == "docker-auth.elastic.co"
-	}
-	return false
-}
-
-// companion is the table of hosts that serve the blobs of a registry and may
-// lie in a private network though the registry does not: with Private Link,
-// Azure's data endpoints and storage accounts do.
-func companion(host, target string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = host
-	}
-	target = strings.TrimSuffix(strings.ToLower(target), ".")
-	for _, c := range []struct{ registry, data, storage string }{
-		{".azurecr.io", ".data.azurecr.io", ".blob.core.windows.net"},
-		{".azurecr.us", ".data.azurecr.us", ".blob.core.usgovcloudapi.net"},
-		{".azurecr.cn", ".data.azurecr.cn", ".blob.core.chinacloudapi.cn"},
-	} {
-		if strings.HasSuffix(name, c.registry) {
-			return strings.HasSuffix(target, c.data) || strings.HasSuffix(target, c.storage)
-		}
 	}
 	return false
 }

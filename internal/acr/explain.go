@@ -1,0 +1,53 @@
+package acr
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// Roles that let a principal pull from a registry, with the ids of Azure's
+// built-in roles.
+const (
+	reader = "'Container Registry Repository Reader' (b93aa761-3e63-49ed-ac28-beffa264f7ac)"
+	lister = "'Container Registry Repository Catalog Lister' (bfdb9389-c9a5-478a-bb2f-ba9ca092c3c7)"
+	pull   = "'AcrPull' (7f951dda-4ed3-4680-a7ca-43fe172d538d)"
+)
+
+// Explain says what a registry's refusal means for who, who asked for a
+// repository: that the network is not let in, or that a role is missing. It is
+// empty if the status is no refusal. message is the registry's own; no more of
+// it is passed on than an IP address.
+func Explain(host, repository, who string, status int, message string) string {
+	switch {
+	case status == http.StatusForbidden && networkDenied(message):
+		from := "this network"
+		if ip := addressIn(message); ip != "" {
+			from = "the network of client IP " + ip
+		}
+		return fmt.Sprintf("registry '%s' does not let %s in, whoever asks (here %s): allow the address in its network rules, "+
+			"or reach it over a private endpoint; see https://aka.ms/acr/firewall", host, from, who)
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return fmt.Sprintf("%s may not pull repository '%s' of registry '%s': give it, on that registry, the roles %s and %s "+
+			"if its permissions mode is RBAC with ABAC (scoped to the repository if you like), or %s if it is RBAC only", who, repository, host, reader, lister, pull)
+	}
+	return ""
+}
+
+// networkDenied tells a firewall's refusal from a missing role by the words
+// that ACR uses.
+func networkDenied(message string) bool {
+	m := strings.ToLower(message)
+	return strings.Contains(m, "is not allowed access") || strings.Contains(m, "aka.ms/acr/firewall") || strings.Contains(m, "public network access")
+}
+
+// addressIn returns the IP address that stands between quotes in a message.
+func addressIn(message string) string {
+	for part := range strings.SplitSeq(message, "'") {
+		if ip, err := netip.ParseAddr(part); err == nil && ip.Zone() == "" {
+			return ip.String()
+		}
+	}
+	return ""
+}

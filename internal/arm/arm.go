@@ -1,0 +1,68 @@
+// Package arm reads resource ids of Azure Resource Manager, as far as cache
+// rules name resources: identities and credential sets.
+package arm
+
+import (
+	"fmt"
+	"strings"
+)
+
+// maxID is the longest id that is read, in bytes; ARM's own limits come to
+// less.
+const maxID = 1024
+
+// kind is a type of resource, as ARM writes it.
+type kind struct {
+	provider string
+	types    []string
+	text     string // for errors
+}
+
+var (
+	identity      = kind{"Microsoft.ManagedIdentity", []string{"userAssignedIdentities"}, "user-assigned managed identity"}
+	credentialSet = kind{"Microsoft.ContainerRegistry", []string{"registries", "credentialSets"}, "credential set"}
+)
+
+// Identity returns the canonical form of the id of a user-assigned identity:
+// /subscriptions/S/resourceGroups/G/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME
+// in lower case, since ARM does not mind the case and others compare strings.
+func Identity(id string) (string, error) { return identity.parse(id) }
+
+// CredentialSet is [Identity] for
+// /subscriptions/S/resourceGroups/G/providers/Microsoft.ContainerRegistry/registries/R/credentialSets/NAME.
+func CredentialSet(id string) (string, error) { return credentialSet.parse(id) }
+
+func (k kind) parse(id string) (string, error) {
+	want := []string{"subscriptions", "", "resourceGroups", "", "providers", k.provider}
+	for _, t := range k.types {
+		want = append(want, t, "")
+	}
+	rest, ok := strings.CutPrefix(id, "/")
+	parts := strings.Split(rest, "/")
+	ok = ok && len(id) <= maxID && len(parts) == len(want)
+	for i := 0; ok && i < len(parts); i++ {
+		ok = name(parts[i]) && (want[i] == "" || strings.EqualFold(parts[i], want[i]))
+	}
+	if !ok {
+		return "", fmt.Errorf("invalid %s resource ID: %s", k.text, shorten(id))
+	}
+	return strings.ToLower(id), nil
+}
+
+// name checks one part: what ARM lets names consist of, taken all together.
+func name(part string) bool {
+	for i := range len(part) {
+		c := part[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-_.()", c) >= 0) {
+			return false
+		}
+	}
+	return part != ""
+}
+
+func shorten(s string) string {
+	if len(s) > 300 {
+		return s[:300] + "..."
+	}
+	return s
+}
