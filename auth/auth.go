@@ -13,7 +13,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -38,17 +37,44 @@ type Request struct {
 // somebody else wrote.
 type Authenticator interface {
 	// Credential returns what to show to r.Host. It may do I/O and must respect
-	// ctx. A [*DeniedError] says that there is no credential, on purpose, and
-	// why; its Reason may be told to clients. Any other error's text stays in
-	// the log.
+	// ctx. A [*DeniedError] says that there is no credential until somebody
+	// changes something, an [*UnavailableError] that there is none for now; their
+	// Reason may be told to clients. Any other error's text stays in the log.
 	Credential(ctx context.Context, r Request) (Credential, error)
 }
 
 // Invalidator is an optional ability of an [Authenticator]: it is told that the
-// upstream refused c, so that a cached secret or token can be read again.
-// It must not block on I/O.
+// upstream refused c, so that a cached secret or token can be had again; the
+// upstream is then asked once more. It must not block on I/O.
 type Invalidator interface {
 	Invalidate(r Request, c Credential)
+}
+
+// Observer is an optional ability of an [Authenticator]: it is told how the
+// upstream took a credential in the end. It must not block on I/O.
+type Observer interface {
+	// Accepted is called when c was accepted for the first time, and for the
+	// first time after a refusal.
+	Accepted(r Request, c Credential)
+	// Refused is called when c was refused, after what [Invalidator] may have
+	// changed. It may say more about the refusal than the upstream did, best as
+	// a [*DeniedError]; nil: nothing.
+	Refused(r Request, c Credential, f Refusal) error
+}
+
+// Refusal is what an upstream said when it refused a credential.
+type Refusal struct {
+	// Status is the HTTP status: 400, 401 or 403.
+	Status int
+	// Code is the OCI error code; it may be empty.
+	Code string
+	// Message is the upstream's text, cut off at some length. It is not to be
+	// passed on: it may repeat what it was sent.
+	Message string
+	// Unauthenticated says that the credential itself was refused, by the token
+	// server or by a registry that takes it as it is. Otherwise it is what the
+	// credential may do that was refused.
+	Unauthenticated bool
 }
 
 // Checker is an optional ability of an [Authenticator]: early diagnosis when a
@@ -85,24 +111,3 @@ type Anonymous struct{}
 
 // Credential returns the zero Credential.
 func (Anonymous) Credential(context.Context, Request) (Credential, error) { return Credential{}, nil }
-
-// DeniedError says that an authenticator has no credential to give, and that
-// this is final until somebody changes the set-up: an identity that is not
-// assigned, a form that is not supported. It reaches clients as 403 DENIED.
-type DeniedError struct {
-	// Reason is a sentence that may be shown to clients. It holds no secret.
-	Reason string
-	// Err is the cause, for the log; nil: none.
-	Err error
-}
-
-// Error returns the reason, and the cause if there is one.
-func (e *DeniedError) Error() string {
-	if e.Err != nil {
-		return fmt.Sprintf("auth: %s: %v", e.Reason, e.Err)
-	}
-	return "auth: " + e.Reason
-}
-
-// Unwrap returns the cause.
-func (e *DeniedError) Unwrap() error { return e.Err }

@@ -68,9 +68,9 @@ func TestCredentialSetFaults(t *testing.T) {
 		want string
 		is   error
 	}{
-		"nothing":     {&CredentialSet{}, "lacks", nil},
-		"no user":     {&CredentialSet{Password: good}, "lacks", nil},
-		"no password": {&CredentialSet{Username: good}, "lacks", nil},
+		"nothing":     {&CredentialSet{}, "no secret", nil},
+		"no user":     {&CredentialSet{Password: good}, "no secret", nil},
+		"no password": {&CredentialSet{Username: good}, "no secret", nil},
 		"user":        {&CredentialSet{Username: &spy{err: broken}, Password: good}, "user name", broken},
 		"password":    {&CredentialSet{Username: good, Password: &spy{err: broken}}, "password", broken},
 	} {

@@ -9,11 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
+
+	"github.com/pullthrough/pullthrough/internal/acr"
 )
 
 // CredentialSet is a user and a password for one login server, as ACR's
-// credential sets are. Its exported fields must not change after first use; it
-// is then safe for concurrent use.
+// credential sets are: of an account, of a service principal (its client id and
+// secret), or of an ACR token (its name and password). Its exported fields must
+// not change after first use; it is then safe for concurrent use.
 type CredentialSet struct {
 	// Name names the set in errors and in ACR's JSON.
 	Name string
@@ -25,6 +29,11 @@ type CredentialSet struct {
 
 	once sync.Once
 	key  string // of this process only
+
+	mu      sync.Mutex
+	health  Health
+	current string // the version that was read last
+	refused string // the version that was refused last
 }
 
 // version names a pair of secrets without telling them: without the key, which
@@ -47,46 +56,122 @@ func (s *CredentialSet) Check(host string) error {
 }
 
 // Credential reads both secrets. It refuses every host but LoginServer with
-// [ErrHost].
+// [ErrHost]. A secret that cannot be read makes the set unhealthy and is a
+// [*DeniedError], or an [*UnavailableError] if the secret's own error is one.
 func (s *CredentialSet) Credential(ctx context.Context, r Request) (Credential, error) {
 	if err := s.Check(r.Host); err != nil {
 		return Credential{}, err
 	}
-	if s.Username == nil || s.Password == nil {
-		return Credential{}, fmt.Errorf("auth: credential set %q lacks a user name or a password", s.Name)
-	}
-	user, uv, err := s.Username.Read(ctx)
+	user, uv, err := s.read(ctx, s.Username, CodeUsername, "user name")
 	if err != nil {
-		return Credential{}, fmt.Errorf("auth: credential set %q: user name: %w", s.Name, err)
+		return Credential{}, err
 	}
-	pass, pv, err := s.Password.Read(ctx)
+	pass, pv, err := s.read(ctx, s.Password, CodePassword, "password")
 	if err != nil {
-		return Credential{}, fmt.Errorf("auth: credential set %q: password: %w", s.Name, err)
+		return Credential{}, err
 	}
-	return Credential{
+	c := Credential{
 		Username: user.Reveal(),
 		Password: pass,
 		Version:  s.version(user.Reveal(), uv, pass.Reveal(), pv),
-	}, nil
-}
-
-// ErrFederatedIdentity reports that a rule uses a federated identity, which is
-// accepted in the model and refused at use.
-var ErrFederatedIdentity = errors.New("auth: federated identity is not supported yet")
-
-// FederatedIdentity is the shape of ACR's announced cross-tenant form. It can
-// be stored, listed and written like every other authenticator, and refuses to
-// be used.
-type FederatedIdentity struct {
-	TenantID string // the tenant of the source registry
-	ClientID string // the application in that tenant
-}
-
-// Credential always fails with a [*DeniedError] that wraps
-// [ErrFederatedIdentity].
-func (f FederatedIdentity) Credential(_ context.Context, r Request) (Credential, error) {
-	return Credential{}, &DeniedError{
-		Reason: fmt.Sprintf("rule %q uses a federated identity (tenant %q, client %q), which is not supported yet", r.Rule, f.TenantID, f.ClientID),
-		Err:    ErrFederatedIdentity,
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = c.Version
+	if s.refused != c.Version {
+		s.become(Health{Status: Healthy})
+	}
+	return c, nil
+}
+
+var errNoSecret = errors.New("no secret is set")
+
+// read reads one of the two secrets.
+func (s *CredentialSet) read(ctx context.Context, secret Secret, code HealthCode, what string) (Sensitive, string, error) {
+	var value Sensitive
+	var version string
+	err := errNoSecret
+	if secret != nil {
+		value, version, err = secret.Read(ctx)
+	}
+	if err == nil {
+		return value, version, nil
+	}
+	if ctx.Err() != nil {
+		return Sensitive{}, "", ctx.Err() // nobody waits for it: that says nothing about the secret
+	}
+	err = fmt.Errorf("%s: %w", what, err)
+	s.mu.Lock()
+	s.become(Health{Status: Unhealthy, Code: code, Message: err.Error()})
+	s.mu.Unlock()
+	reason := fmt.Sprintf("the %s of credential set %q cannot be read", what, s.Name)
+	if u, ok := errors.AsType[*UnavailableError](err); ok {
+		return Sensitive{}, "", &UnavailableError{Reason: reason + " for now", RetryAfter: u.RetryAfter, Err: err}
+	}
+	return Sensitive{}, "", &DeniedError{Reason: reason, Err: err}
+}
+
+// Invalidate makes secrets that are kept be read again, unless c is not the
+// pair that was read last.
+func (s *CredentialSet) Invalidate(_ Request, c Credential) {
+	s.mu.Lock()
+	stale := c.Version != s.current
+	s.mu.Unlock()
+	if stale {
+		return
+	}
+	for _, secret := range []Secret{s.Username, s.Password} {
+		if i, ok := secret.(SecretInvalidator); ok {
+			i.Invalidate()
+		}
+	}
+}
+
+// Accepted makes the set healthy.
+func (s *CredentialSet) Accepted(_ Request, c Credential) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.Version == s.current {
+		s.refused = ""
+		s.become(Health{Status: Healthy})
+	}
+}
+
+// Refused makes the set unhealthy if user and password are wrong, not if they
+// only lack a right. For a registry of Azure it says what is missing.
+func (s *CredentialSet) Refused(r Request, c Credential, f Refusal) error {
+	s.mu.Lock()
+	if f.Unauthenticated && c.Version == s.current {
+		s.refused = c.Version
+		s.become(Health{Status: Unhealthy, Code: CodeRefused, Message: fmt.Sprintf("%s does not accept the user name and password: status %d", r.Host, f.Status)})
+	}
+	s.mu.Unlock()
+	if _, ok := acr.LoginServer(r.Host); !ok {
+		return nil
+	}
+	if f.Unauthenticated {
+		return &DeniedError{Reason: fmt.Sprintf("registry '%s' does not accept the user name and password of credential set %q", r.Host, s.Name)}
+	}
+	if reason := acr.Explain(r.Host, r.Repository, fmt.Sprintf("the user of credential set %q", s.Name), f.Status, f.Message); reason != "" {
+		return &DeniedError{Reason: reason}
+	}
+	return nil
+}
+
+// Health is how the set fared when it was used last. Before its first use it is
+// the zero value. It is safe for concurrent use and does no I/O.
+func (s *CredentialSet) Health() Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.health
+}
+
+// become changes the health. s.mu is held.
+func (s *CredentialSet) become(h Health) {
+	if h.Status != s.health.Status || h.Code != s.health.Code {
+		h.Since = time.Now().UTC()
+	} else {
+		h.Since = s.health.Since
+	}
+	s.health = h
 }

@@ -15,6 +15,13 @@ type Secret interface {
 	Read(ctx context.Context) (value Sensitive, version string, err error)
 }
 
+// SecretInvalidator is an optional ability of a [Secret] that keeps what it
+// read: the upstream refused it, so it should be read again. It must not block
+// on I/O and must itself bound how often that has an effect.
+type SecretInvalidator interface {
+	Invalidate()
+}
+
 // Value is a secret that is given as it is.
 type Value struct{ Text Sensitive }
 

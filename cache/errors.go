@@ -92,10 +92,14 @@ func (p place) fail(k kind, err error) *Error {
 		what = fmt.Sprintf("request to pull from source '%s' for cache rule '%s'", p.match.Source, p.match.Rule.Name)
 	}
 	var denied *auth.DeniedError
+	var later *auth.UnavailableError
 	var up *upstream.Error
 	switch {
 	case errors.As(err, &denied):
 		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, what+": "+denied.Reason
+	case errors.As(err, &later):
+		e.Status, e.Message = http.StatusServiceUnavailable, what+": "+later.Reason
+		e.RetryAfter = max(later.RetryAfter, 5*time.Second)
 	case errors.As(err, &up):
 		tell(e, up, k, what)
 	case errors.Is(err, auth.ErrHost):

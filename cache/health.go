@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -13,7 +14,8 @@ const probeEvery = time.Second
 
 // healthKey says whose trouble it is. What refuses connections is the host's;
 // 5xx is the repository's, or one bad repository would make all tags of the
-// host stale; 429 is the rule's at that host, since the credential decides it.
+// host stale; 429 is the rule's at that host, since the credential decides it,
+// and so is slowness: it may be the credential's issuer who is slow.
 type healthKey struct{ rule, host, repository string }
 
 // trouble is why an upstream is not asked, and until when.
@@ -72,6 +74,7 @@ func (e *engine) claim(k healthKey, now time.Time) (mine bool) {
 func (e *engine) heard(p place, err error) {
 	keys := p.healthKeys()
 	var u *upstream.Error
+	var later *auth.UnavailableError
 	if !errors.As(err, &u) {
 		if err == nil {
 			e.healthy(keys[:])
@@ -81,7 +84,7 @@ func (e *engine) heard(p place, err error) {
 	t := trouble{until: time.Now().Add(probeEvery), err: u}
 	switch {
 	case errors.Is(err, context.Canceled):
-	case u.Class == upstream.Limited:
+	case u.Class == upstream.Limited, errors.As(err, &later), u.Timeout && u.Status == 0:
 		t.until = time.Now().Add(max(u.RetryAfter, probeEvery))
 		e.health.Put(keys[1], t, 1)
 	case u.Class == upstream.Unreachable && u.Status == 0:

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 )
@@ -25,6 +26,9 @@ func (t *trip) challenged(resp *http.Response) (*http.Response, error) {
 			continue
 		}
 		realm, err := t.realm(c.params["realm"])
+		if service := c.params["service"]; err == nil && t.own && canonical(service) != t.host {
+			err = &guardError{fmt.Sprintf("the challenge names another service than %q", t.host)}
+		}
 		if err != nil {
 			_ = resp.Body.Close()
 			return nil, err

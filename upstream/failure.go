@@ -23,7 +23,7 @@ func (r *repository) refusal(op string, resp *http.Response) error {
 		Op:         op,
 		Class:      classOf(resp.StatusCode),
 		Status:     resp.StatusCode,
-		Code:       code(resp),
+		Code:       saidIn(resp).code,
 		RetryAfter: retryAfter(resp.Header, time.Now()),
 		Timeout:    resp.StatusCode == http.StatusRequestTimeout || resp.StatusCode == http.StatusGatewayTimeout,
 	}
@@ -70,6 +70,7 @@ func (r *repository) fail(ctx context.Context, op string, err error) error {
 		guard  *guardError
 		cred   *credentialError
 		denied *auth.DeniedError
+		later  *auth.UnavailableError
 		ours   *Error
 		broken *bodyError
 		asURL  *url.Error
@@ -82,8 +83,10 @@ func (r *repository) fail(ctx context.Context, op string, err error) error {
 		e.Class, e.Err = Protocol, guard
 	case errors.As(err, &denied), errors.Is(err, auth.ErrHost):
 		e.Class, e.Err = Denied, err
+	case errors.As(err, &later):
+		e.RetryAfter, e.Err = later.RetryAfter, err
 	case errors.As(err, &token):
-		e.Class, e.Status, e.Code, e.RetryAfter, e.Err = classOf(token.status), token.status, token.code, token.retryAfter, token
+		e.Class, e.Status, e.Code, e.RetryAfter, e.Err = classOf(token.status), token.status, token.said.code, token.retryAfter, token
 		if e.Class == NotFound { // the token server's, not the repository's
 			e.Class = Denied
 		}

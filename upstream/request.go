@@ -21,6 +21,8 @@ const (
 	maxList = 4 << 20
 	// maxErrorBody is how much of an error's body is looked at.
 	maxErrorBody = 64 << 10
+	// maxMessage is how much of an error's message is looked at.
+	maxMessage = 1 << 10
 	// maxRedirects is how many redirects a request follows.
 	maxRedirects = 10
 )
@@ -171,27 +173,33 @@ func mediaType(h http.Header) string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
-// code returns the first OCI error code in the body of a refusal, if there is
-// a plausible one.
-func code(resp *http.Response) string {
+// said is what the body of a refusal says.
+type said struct {
+	code    string // empty unless it is plausible
+	message string // the upstream's own words: they go nowhere but to auth.Observer
+}
+
+// saidIn reads the first error of the OCI envelope in the body of a refusal.
+func saidIn(resp *http.Response) said {
 	if resp.Body == nil {
-		return ""
+		return said{}
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil || identity(resp.Header) != nil {
-		return ""
+		return said{}
 	}
 	var envelope struct {
 		Errors []struct {
-			Code string `json:"code"`
+			Code    string `json:"code"`
+			Message string `json:"message"`
 		} `json:"errors"`
 	}
 	if json.Unmarshal(data, &envelope) != nil || len(envelope.Errors) == 0 {
-		return ""
+		return said{}
 	}
-	c := envelope.Errors[0].Code
-	if len(c) > 64 || strings.Trim(c, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
-		return ""
+	first := envelope.Errors[0]
+	if len(first.Code) > 64 || strings.Trim(first.Code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
+		first.Code = ""
 	}
-	return c
+	return said{first.Code, first.Message[:min(len(first.Message), maxMessage)]}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -32,7 +33,7 @@ const (
 // tokenError is a token server that gives no token.
 type tokenError struct {
 	status     int
-	code       string
+	said       said
 	retryAfter time.Duration
 }
 
@@ -46,7 +47,7 @@ func tokenAnswer(resp *http.Response) (*http.Response, error) {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, &tokenError{resp.StatusCode, code(resp), retryAfter(resp.Header, time.Now())}
+	return nil, &tokenError{resp.StatusCode, saidIn(resp), retryAfter(resp.Header, time.Now())}
 }
 
 // credentialError is an authenticator that gives no credential. Its text is the
@@ -79,8 +80,11 @@ func (r *repository) authorized(ctx context.Context, c call, u *url.URL) (*http.
 	}
 	s := r.engine.sessions.get(r.source, cred, nil)
 	resp, err := r.follow(ctx, c, u, s)
-	if cred.Anonymous() || !refused(resp, err, r.origin) {
+	if cred.Anonymous() {
 		return resp, err
+	}
+	if !refused(resp, err, r.origin) {
+		return r.observe(c, s, resp, err)
 	}
 	inv, tell := as[auth.Invalidator](r.auth)
 	if tell {
@@ -88,7 +92,7 @@ func (r *repository) authorized(ctx context.Context, c call, u *url.URL) (*http.
 	}
 	again, failed := r.credential(ctx)
 	if failed == nil && !tell && fingerprint(again) == s.print {
-		return resp, err
+		return r.observe(c, s, resp, err)
 	}
 	if resp != nil {
 		_ = resp.Body.Close()
@@ -96,7 +100,9 @@ func (r *repository) authorized(ctx context.Context, c call, u *url.URL) (*http.
 	if failed != nil {
 		return nil, failed
 	}
-	return r.follow(ctx, c, u, r.engine.sessions.get(r.source, again, s))
+	s = r.engine.sessions.get(r.source, again, s)
+	resp, err = r.follow(ctx, c, u, s)
+	return r.observe(c, s, resp, err)
 }
 
 // refused reports whether the rule's host or its token server refused the
@@ -133,6 +139,8 @@ type session struct {
 	credential auth.Credential
 	http       *http.Client
 	client     *orasauth.Client
+	tokens     *tokenCache
+	accepted   atomic.Bool // the authenticator was told
 }
 
 // sessions holds the current session of each rule and host. A credential that
@@ -168,11 +176,11 @@ func (m *sessions) get(s Source, c auth.Credential, stale *session) *session {
 }
 
 func (m *sessions) session(c auth.Credential, print [sha256.Size]byte) *session {
-	s := &session{print: print, credential: c, http: m.http}
+	s := &session{print: print, credential: c, http: m.http, tokens: &tokenCache{all: m.tokens}}
 	s.client = &orasauth.Client{
 		Client:   m.http,
 		ClientID: DefaultUserAgent,
-		Cache:    &tokenCache{all: m.tokens},
+		Cache:    s.tokens,
 		// The host is the rule's: the client is asked for no other.
 		Credential: func(context.Context, string) (orasauth.Credential, error) {
 			return orasauth.Credential{
@@ -233,6 +241,14 @@ func (c *tokenCache) GetScheme(context.Context, string) (orasauth.Scheme, error)
 		return orasauth.SchemeUnknown, errdef.ErrNotFound
 	}
 	return c.scheme, nil
+}
+
+// earned reports whether there ever was a token: the host does not take the
+// credential itself.
+func (c *tokenCache) earned() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.scheme == orasauth.SchemeBearer
 }
 
 // GetToken returns a token that was earned before.

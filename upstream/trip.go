@@ -21,6 +21,7 @@ type trip struct {
 	realms []string
 	pass   bool // a user name or password is there for Basic
 	bearer bool // the token goes out as it is, challenges do not matter
+	own    bool // the token is good for the rule's host only, no other service may be named
 
 	method, url string       // of the hop that is under way
 	left        bool         // a redirect led away from home: for good
@@ -47,6 +48,9 @@ func (r *repository) newTrip(c auth.Credential) *trip {
 		realms: r.engine.hosts[r.source.Host].Realms,
 		pass:   c.Username != "" && !c.Password.Empty(),
 		bearer: !c.AccessToken.Empty(),
+	}
+	if _, ok := acr.LoginServer(t.host); ok {
+		t.own = !c.RefreshToken.Empty()
 	}
 	t.seen.Store(int32(unknown))
 	t.told.Store(int32(unknown))
