@@ -130,6 +130,11 @@ func (o *Options) checkAuth(f *faults, host string, a auth.Authenticator) {
 			f.wrap(CodeAuthenticator, "auth", err)
 		}
 	}
+	if o.Check != nil {
+		if err := o.Check(host, a); err != nil {
+			f.wrap(CodeAuthenticationUnsupported, "auth", err)
+		}
+	}
 }
 
 // library completes the short names of Docker Hub.

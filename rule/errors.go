@@ -23,19 +23,20 @@ const (
 // Codes of our own, for what ACR refuses without a documented code, or cannot
 // refuse.
 const (
-	CodeRuleName               Code = "InvalidCacheRuleName"
-	CodeRuleExists             Code = "CacheRuleAlreadyExists"
-	CodeRuleNotFound           Code = "CacheRuleNotFound"
-	CodeRuleLimit              Code = "CacheRuleLimitReached"
-	CodeLoginServer            Code = "InvalidLoginServer"
-	CodeWildcard               Code = "InvalidWildcard"
-	CodeOverlap                Code = "TargetRepositoryConflictsWithCacheRule"
-	CodeUpstreamAuthentication Code = "EnforceUpstreamAuthentication"
-	CodeAnonymousOnly          Code = "UpstreamAuthenticationNotSupported"
-	CodeAuthenticator          Code = "AuthenticatorNotForLoginServer"
-	CodeAuthenticationConflict Code = "ConflictingAuthentication"
-	CodeProperty               Code = "InvalidProperty"
-	CodeUnresolved             Code = "UnresolvedAuthentication"
+	CodeRuleName                  Code = "InvalidCacheRuleName"
+	CodeRuleExists                Code = "CacheRuleAlreadyExists"
+	CodeRuleNotFound              Code = "CacheRuleNotFound"
+	CodeRuleLimit                 Code = "CacheRuleLimitReached"
+	CodeLoginServer               Code = "InvalidLoginServer"
+	CodeWildcard                  Code = "InvalidWildcard"
+	CodeOverlap                   Code = "TargetRepositoryConflictsWithCacheRule"
+	CodeUpstreamAuthentication    Code = "EnforceUpstreamAuthentication"
+	CodeAnonymousOnly             Code = "UpstreamAuthenticationNotSupported"
+	CodeAuthenticator             Code = "AuthenticatorNotForLoginServer"
+	CodeAuthenticationConflict    Code = "ConflictingAuthentication"
+	CodeAuthenticationUnsupported Code = "AuthenticationNotSupportedForSource"
+	CodeProperty                  Code = "InvalidProperty"
+	CodeUnresolved                Code = "UnresolvedAuthentication"
 )
 
 // Error returns the code.

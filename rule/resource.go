@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/arm"
@@ -121,23 +120,10 @@ func (r Resource) additional(f *faults) auth.Authenticator {
 func (o *object) guid(name string) string {
 	had := len(o.faults.list)
 	s := o.needed(name)
-	if len(o.faults.list) == had && !isGUID(s) {
+	if len(o.faults.list) == had && !arm.IsGUID(s) {
 		o.faults.add(CodeProperty, o.path(name), "'%s' is no GUID.", shorten(s))
 	}
 	return s
-}
-
-func isGUID(s string) bool {
-	groups := strings.Split(s, "-")
-	if len(groups) != 5 {
-		return false
-	}
-	for i, length := range [5]int{8, 4, 4, 4, 12} {
-		if len(groups[i]) != length || strings.Trim(groups[i], "0123456789abcdefABCDEF") != "" {
-			return false
-		}
-	}
-	return true
 }
 
 // NewResource returns the resource of a rule, with the provisioning state

@@ -36,6 +36,11 @@ type Options struct {
 	// is refused, as ACR does. It is asked when a rule comes or changes its
 	// source or target, with no lock held. If nil, nothing is refused.
 	Present func(target, source string) bool
+	// Check may refuse an authenticator for a source's canonical host, such as
+	// one that the source's network does not let in. It is asked when a rule
+	// comes or changes its authenticator, with no lock held, and may be told a nil
+	// authenticator. If nil, nothing is refused.
+	Check func(host string, a auth.Authenticator) error
 }
 
 // NewSet returns a set of rules under these options, or all that is wrong with

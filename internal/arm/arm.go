@@ -66,3 +66,18 @@ func shorten(s string) string {
 	}
 	return s
 }
+
+// IsGUID reports whether s is a GUID: 32 hexadecimal digits in groups of 8, 4,
+// 4, 4 and 12.
+func IsGUID(s string) bool {
+	groups := strings.Split(s, "-")
+	if len(groups) != 5 {
+		return false
+	}
+	for i, length := range [5]int{8, 4, 4, 4, 12} {
+		if len(groups[i]) != length || strings.Trim(groups[i], "0123456789abcdefABCDEF") != "" {
+			return false
+		}
+	}
+	return true
+}

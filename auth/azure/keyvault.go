@@ -1,0 +1,268 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+
+	"github.com/pullthrough/pullthrough/auth"
+)
+
+const (
+	// vaultFresh is how long a secret is used before it is read again, and so
+	// how late a rotation may be seen that breaks nothing.
+	vaultFresh = 5 * time.Minute
+	// vaultEarly is how often a refusal by an upstream makes it be read early.
+	vaultEarly = 10 * time.Second
+	// vaultStale is how long the last good value serves while the vault is in
+	// trouble.
+	vaultStale = time.Hour
+	// vaultPatience is how long a vault may take while a value serves.
+	vaultPatience = 2 * time.Second
+	// vaultRetry is how soon a vault in trouble is asked again.
+	vaultRetry = 5 * time.Second
+)
+
+// KeyVaultSecret is an [auth.Secret] in a Key Vault. A value is kept for 5
+// minutes; when an upstream refuses what was made of it, it is read again at
+// once, at most every 10 seconds. While the vault cannot be reached, is
+// throttled or broken (timeouts, 429, 5xx), the last good value serves for up
+// to an hour. A secret that the vault refuses (401, 403: no access, disabled)
+// or has not (404) is not used any longer: [*auth.DeniedError]. It is safe for
+// concurrent use.
+type KeyVaultSecret struct {
+	settings   *settings
+	client     *azsecrets.Client
+	identifier string
+	name       string
+	version    string // empty: the latest
+
+	shared shared[vaultValue]
+
+	mu    sync.Mutex
+	last  vaultValue
+	read  time.Time // when last was read; zero: never, or it may not be used
+	next  time.Time // when to read again
+	early time.Time // when it was last read early
+	err   error     // what serves until next if there is no value
+}
+
+// vaultValue is a secret as it was read.
+type vaultValue struct {
+	text    auth.Sensitive
+	version string
+}
+
+// KeyVaultSecret returns the secret with that identifier, read with the
+// identity of that resource id, which must be assigned, or with the machine's
+// system-assigned one if the id is empty. The identity needs the role Key Vault
+// Secrets User. As with credential sets of ACR, it is not the identity of a
+// rule.
+func (i *Identities) KeyVaultSecret(identifier, identity string) (*KeyVaultSecret, error) {
+	if identity == "" {
+		cred, err := i.systemAssigned()
+		if err != nil {
+			return nil, err
+		}
+		return newKeyVaultSecret(i.settings, identifier, cred)
+	}
+	u, err := i.UserAssigned(identity)
+	if err != nil {
+		return nil, err
+	}
+	return newKeyVaultSecret(i.settings, identifier, u.credential)
+}
+
+func (i *Identities) systemAssigned() (azcore.TokenCredential, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.system == nil {
+		cred, err := i.settings.managedIdentity("")
+		if err != nil {
+			return nil, err
+		}
+		i.system = cred
+	}
+	return i.system, nil
+}
+
+// NewKeyVaultSecret returns the secret with that identifier,
+// https://VAULT.vault.azure.net/secrets/NAME or with /VERSION behind it, read
+// with any credential of the SDK. Without a version it is the latest.
+func NewKeyVaultSecret(o Options, identifier string, credential azcore.TokenCredential) (*KeyVaultSecret, error) {
+	s, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if credential == nil {
+		return nil, errors.New("azure: no credential for Key Vault")
+	}
+	return newKeyVaultSecret(s, identifier, &coalesced{credential: credential, settings: s})
+}
+
+func newKeyVaultSecret(s *settings, identifier string, cred azcore.TokenCredential) (*KeyVaultSecret, error) {
+	vault, name, version, err := parseSecretID(identifier, s.cloud.vault)
+	if err != nil {
+		return nil, err
+	}
+	client, err := azsecrets.NewClient(vault, cred, &azsecrets.ClientOptions{ClientOptions: s.sdk(s.client)})
+	if err != nil {
+		return nil, fmt.Errorf("azure: Key Vault secret %q: %w", identifier, err)
+	}
+	return &KeyVaultSecret{settings: s, client: client, identifier: identifier, name: name, version: version}, nil
+}
+
+// parseSecretID reads https://VAULT.SUFFIX/secrets/NAME[/VERSION].
+func parseSecretID(identifier, suffix string) (vault, name, version string, err error) {
+	fail := func(why string) (string, string, string, error) {
+		return "", "", "", fmt.Errorf("azure: %q is no identifier of a Key Vault secret (https://VAULT%s/secrets/NAME or with /VERSION): %s", shorten(identifier), suffix, why)
+	}
+	u, err := url.Parse(identifier)
+	switch {
+	case err != nil:
+		return fail("it is no URL")
+	case u.Scheme != "https":
+		return fail("it is not https")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return fail("it has more than host and path")
+	}
+	label, ok := strings.CutSuffix(u.Host, suffix)
+	if !ok || !plainName(label) {
+		return fail(fmt.Sprintf("the host is not VAULT%s", suffix))
+	}
+	parts := strings.Split(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] != "secrets" {
+		return fail("the path is not /secrets/NAME or /secrets/NAME/VERSION")
+	}
+	for _, part := range parts[1:] {
+		if !plainName(part) {
+			return fail("a name may have letters, digits and hyphens")
+		}
+	}
+	if len(parts) == 3 {
+		version = parts[2]
+	}
+	return "https://" + u.Host, parts[1], version, nil
+}
+
+func plainName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 127
+}
+
+func shorten(s string) string {
+	if len(s) > 300 {
+		return s[:300] + "..."
+	}
+	return s
+}
+
+// Read returns the secret and its version in the vault. With a value that may
+// still serve it waits no more than two seconds for a newer one.
+func (k *KeyVaultSecret) Read(ctx context.Context) (auth.Sensitive, string, error) {
+	k.mu.Lock()
+	now := time.Now()
+	last, err, fresh := k.last, k.err, now.Before(k.next)
+	serves := !k.read.IsZero() && now.Sub(k.read) < vaultStale
+	k.mu.Unlock()
+	if fresh {
+		return last.text, last.version, err
+	}
+	wait := ctx
+	if serves {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, vaultPatience)
+		defer cancel()
+	}
+	value, err := k.shared.do(wait, "", k.settings.timeout, k.fetch)
+	if serves && wait.Err() != nil && ctx.Err() == nil {
+		value, err = last, nil
+	}
+	return value.text, value.version, err
+}
+
+// Invalidate makes the secret be read again at its next use, unless that
+// happened in the last 10 seconds.
+func (k *KeyVaultSecret) Invalidate() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := time.Now(); now.Sub(k.early) >= vaultEarly && now.Sub(k.read) >= vaultEarly {
+		k.early, k.next = now, time.Time{}
+	}
+}
+
+// fetch asks the vault and decides what serves from now on.
+func (k *KeyVaultSecret) fetch(ctx context.Context) (vaultValue, error) {
+	got, err := k.client.GetSecret(ctx, k.name, k.version, nil)
+	var value vaultValue
+	switch {
+	case err != nil:
+		err = k.failure(ctx, err)
+	case got.Value == nil || *got.Value == "":
+		err = &auth.DeniedError{Reason: fmt.Sprintf("Key Vault secret %q is empty", k.identifier)}
+	default:
+		value.text = auth.NewSensitive(*got.Value)
+		if got.ID != nil {
+			value.version = got.ID.Version()
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	later, passes := errors.AsType[*auth.UnavailableError](err)
+	switch {
+	case err == nil:
+		k.last, k.read, k.next, k.err = value, now, now.Add(vaultFresh), nil
+	case passes && !k.read.IsZero() && now.Sub(k.read) < vaultStale:
+		k.next = now.Add(max(vaultRetry, later.RetryAfter))
+	default:
+		k.last, k.read, k.next, k.err = vaultValue{}, time.Time{}, now.Add(rememberDenied), err
+	}
+	return k.last, k.err
+}
+
+// failure turns the SDK's error into one of ours.
+func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
+	what := fmt.Sprintf("Key Vault secret %q", k.identifier)
+	status, code, header := 0, "", http.Header{}
+	if r, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		status, code = r.StatusCode, r.ErrorCode
+		if r.RawResponse != nil {
+			header = r.RawResponse.Header
+		}
+	} else if f, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok && f.RawResponse != nil {
+		what = "a token for " + what
+		status, header = f.RawResponse.StatusCode, f.RawResponse.Header
+	}
+	detail := fmt.Errorf("azure: status %d %s", status, plainCode(code))
+	switch status {
+	case 0:
+		return unreachable(ctx, what+" cannot be reached", err)
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest:
+		return &auth.DeniedError{Reason: what + " is refused: the identity that reads it needs the role 'Key Vault Secrets User', and the secret must be enabled", Err: detail}
+	case http.StatusNotFound:
+		return &auth.DeniedError{Reason: what + " does not exist", Err: detail}
+	}
+	return &auth.UnavailableError{Reason: what + " cannot be read", RetryAfter: retryAfter(header), Err: detail}
+}
+
+// plainCode lets an error code into a text, and nothing else.
+func plainCode(code string) string {
+	if !plainName(code) || len(code) > 64 {
+		return ""
+	}
+	return code
+}

@@ -1,0 +1,170 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/acr"
+	"github.com/pullthrough/pullthrough/internal/lru"
+)
+
+const (
+	// maxTickets bounds how many pairs of rule and host one principal remembers.
+	maxTickets = 4096
+	// renewBefore is how long before its end a refresh token is renewed, a
+	// quarter of its life at most.
+	renewBefore = 5 * time.Minute
+	// invalidateEvery is how old a refresh token must be to be thrown away
+	// because it was refused: a role that is missing is no reason to ask Entra
+	// at every pull.
+	invalidateEvery = 10 * time.Second
+	// Failures are remembered for a moment, so that a crowd of pulls does not
+	// become a crowd of questions.
+	rememberDenied      = 5 * time.Second
+	rememberUnavailable = time.Second
+)
+
+// principal is an identity of Entra that turns its tokens into refresh tokens
+// of registries: one for each rule and host, never shared between rules.
+type principal struct {
+	settings   *settings
+	credential azcore.TokenCredential
+	who        string // names it in errors
+	id         string // its ARM id; empty: no managed identity
+	sameTenant bool   // its tenant must be the registry's
+
+	once    sync.Once
+	tickets *lru.Cache[ticketKey, *ticket]
+	issued  atomic.Uint64
+	shared  shared[*ticket]
+}
+
+type ticketKey struct{ rule, host string }
+
+// ticket is a refresh token, or the failure to get one. It does not change.
+type ticket struct {
+	credential auth.Credential
+	got        time.Time
+	renew      time.Time // from here on another is fetched while this one serves
+	end        time.Time
+	err        error // instead of a credential
+}
+
+func (p *principal) all() *lru.Cache[ticketKey, *ticket] {
+	p.once.Do(func() { p.tickets = lru.New[ticketKey, *ticket](maxTickets) })
+	return p.tickets
+}
+
+// Check reports whether the identity may be used for host.
+func (p *principal) Check(host string) error { return p.settings.cloud.checkHost(host) }
+
+// get returns the refresh token of a rule at a host.
+func (p *principal) get(ctx context.Context, r auth.Request) (auth.Credential, error) {
+	if err := p.Check(r.Host); err != nil {
+		return auth.Credential{}, err
+	}
+	key, now := ticketKey{r.Rule, r.Host}, time.Now()
+	have, ok := p.all().Get(key)
+	fetch := func(ctx context.Context) (*ticket, error) { return p.fetch(ctx, key, r.Repository), nil }
+	name := strconv.Quote(r.Rule) + r.Host
+	switch {
+	case ok && now.Before(have.renew):
+		return have.credential, have.err
+	case ok && have.err == nil && now.Before(have.end):
+		p.shared.start(name, p.settings.timeout, fetch)
+		return have.credential, nil
+	}
+	t, err := p.shared.do(ctx, name, p.settings.timeout, fetch)
+	if err != nil {
+		return auth.Credential{}, err
+	}
+	return t.credential, t.err
+}
+
+// fetch gets a refresh token and remembers it. A failure to renew one that is
+// still good only puts off the next try.
+func (p *principal) fetch(ctx context.Context, key ticketKey, repository string) *ticket {
+	token, err := p.exchanged(ctx, key.host, repository)
+	now := time.Now()
+	have, ok := p.all().Get(key)
+	switch {
+	case err == nil:
+		have = p.ticket(token, now)
+	case ok && have.err == nil && now.Before(have.end):
+		later := *have
+		later.renew = now.Add(pause(err))
+		have = &later
+	default:
+		have = &ticket{err: err, renew: now.Add(pause(err))}
+	}
+	p.all().Put(key, have, 1)
+	return have
+}
+
+func (p *principal) ticket(token string, now time.Time) *ticket {
+	life := readClaims(token).lifetime(now)
+	return &ticket{
+		credential: auth.Credential{
+			RefreshToken: auth.NewSensitive(token),
+			Expires:      now.Add(life),
+			Version:      strconv.FormatUint(p.issued.Add(1), 10),
+		},
+		got:   now,
+		renew: now.Add(life - min(renewBefore, life/4)),
+		end:   now.Add(life),
+	}
+}
+
+// pause is how long a failure is remembered.
+func pause(err error) time.Duration {
+	if later, ok := errors.AsType[*auth.UnavailableError](err); ok {
+		return max(rememberUnavailable, later.RetryAfter)
+	}
+	return rememberDenied
+}
+
+// exchanged gets an Entra token and exchanges it. If the registry refuses it,
+// the SDK's cache may be to blame: once more with a fresh one.
+func (p *principal) exchanged(ctx context.Context, host, repository string) (string, error) {
+	for _, fresh := range []bool{false, true} {
+		entra, err := p.token(ctx, fresh)
+		if err != nil {
+			return "", err
+		}
+		token, err := p.settings.exchange(ctx, host, entra)
+		refused, again := errors.AsType[*refusedError](err)
+		switch {
+		case again && !fresh && refused.status != 403:
+			continue
+		case again:
+			return "", refused.explain(host, repository, p.who)
+		}
+		return token, err
+	}
+	panic("unreachable")
+}
+
+// Invalidate throws the refresh token c away, unless it is new.
+func (p *principal) Invalidate(r auth.Request, c auth.Credential) {
+	p.all().Update(ticketKey{r.Rule, r.Host}, func(t *ticket, ok bool) (*ticket, int64, bool) {
+		return t, 1, ok && (!t.credential.RefreshToken.Equal(c.RefreshToken) || time.Since(t.got) < invalidateEvery)
+	})
+}
+
+// Accepted does nothing.
+func (p *principal) Accepted(auth.Request, auth.Credential) {}
+
+// Refused says which role the identity lacks, or that the network is not let in.
+func (p *principal) Refused(r auth.Request, _ auth.Credential, f auth.Refusal) error {
+	if reason := acr.Explain(r.Host, r.Repository, p.who, max(f.Status, 401), f.Message); reason != "" {
+		return &auth.DeniedError{Reason: reason}
+	}
+	return nil
+}
