@@ -28,11 +28,13 @@ func (r *repository) observe(c call, s *session, resp *http.Response, err error)
 		_ = resp.Body.Close()
 	}
 	s.accepted.Store(false)
-	e := &Error{Source: r.source, Op: c.op, Class: Denied, Status: f.Status, Code: f.Code, Err: o.Refused(r.request(), s.credential, f)}
-	if e.Err == nil && err != nil {
-		e.Err = err
+	if said := o.Refused(r.request(), s.credential, f); said != nil {
+		return nil, &Error{Source: r.source, Op: c.op, Class: Denied, Status: f.Status, Code: f.Code, Err: said}
 	}
-	return nil, e
+	if err != nil {
+		return nil, err
+	}
+	return nil, &Error{Source: r.source, Op: c.op, Class: Denied, Status: f.Status, Code: f.Code}
 }
 
 // refusalOf tells what was refused, if it was the rule's host or its token
