@@ -43,7 +43,7 @@ func (r *repository) refusalOf(s *session, resp *http.Response, err error) (auth
 	var token *tokenError
 	switch {
 	case errors.As(err, &token):
-		f := auth.Refusal{Status: token.status, Code: token.said.code, Message: token.said.message, Unauthenticated: token.status != http.StatusForbidden}
+		f := auth.Refusal{Status: token.status, Code: token.said.code, Message: token.said.message.Reveal(), Unauthenticated: token.status != http.StatusForbidden}
 		return f, token.status == http.StatusBadRequest || token.status == http.StatusUnauthorized || token.status == http.StatusForbidden
 	case err != nil, originOf(resp.Request.URL) != r.origin:
 		return auth.Refusal{}, false
@@ -51,7 +51,7 @@ func (r *repository) refusalOf(s *session, resp *http.Response, err error) (auth
 		return auth.Refusal{}, false
 	}
 	said := saidIn(resp)
-	f := auth.Refusal{Status: resp.StatusCode, Code: said.code, Message: said.message}
+	f := auth.Refusal{Status: resp.StatusCode, Code: said.code, Message: said.message.Reveal()}
 	f.Unauthenticated = f.Status == http.StatusUnauthorized && !s.tokens.earned()
 	return f, true
 }

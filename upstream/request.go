@@ -175,8 +175,8 @@ func mediaType(h http.Header) string {
 
 // said is what the body of a refusal says.
 type said struct {
-	code    string // empty unless it is plausible
-	message string // the upstream's own words: they go nowhere but to auth.Observer
+	code    string         // empty unless it is plausible
+	message auth.Sensitive // the upstream's own words, which may repeat what it was sent: only for auth.Observer
 }
 
 // saidIn reads the first error of the OCI envelope in the body of a refusal.
@@ -201,5 +201,5 @@ func saidIn(resp *http.Response) said {
 	if len(first.Code) > 64 || strings.Trim(first.Code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
 		first.Code = ""
 	}
-	return said{first.Code, first.Message[:min(len(first.Message), maxMessage)]}
+	return said{first.Code, auth.NewSensitive(first.Message[:min(len(first.Message), maxMessage)])}
 }

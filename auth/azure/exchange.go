@@ -25,7 +25,7 @@ const maxExchange = 64 << 10
 // refusedError says that a registry does not take an Entra token.
 type refusedError struct {
 	status        int
-	message       string // the registry's own: it goes nowhere but to acr.Explain
+	message       auth.Sensitive // the registry's own, which may repeat what it was sent: only for acr.Explain
 	correlationID string
 }
 
@@ -90,7 +90,7 @@ func exchangeFailure(host string, resp *http.Response, data []byte) error {
 		}
 		refused := &refusedError{status: resp.StatusCode, correlationID: plainID(resp.Header.Get("X-Ms-Correlation-Request-Id"))}
 		if json.Unmarshal(data[:min(len(data), maxExchange)], &envelope) == nil && len(envelope.Errors) > 0 {
-			refused.message = envelope.Errors[0].Message
+			refused.message = auth.NewSensitive(envelope.Errors[0].Message)
 		}
 		return refused
 	}
@@ -104,7 +104,7 @@ func exchangeFailure(host string, resp *http.Response, data []byte) error {
 func (e *refusedError) explain(host, repository, who string) error {
 	reason := fmt.Sprintf("registry '%s' does not take the token of %s: check that its tenant is the registry's, and that it has a role there", host, who)
 	if e.status == http.StatusForbidden {
-		reason = acr.Explain(host, repository, who, e.status, e.message)
+		reason = acr.Explain(host, repository, who, e.status, e.message.Reveal())
 	}
 	return &auth.DeniedError{Reason: reason, Err: e}
 }
