@@ -70,7 +70,7 @@ func (f *fake) RoundTrip(req *http.Request) (*http.Response, error) {
 	h := f.fail[kind]
 	f.mu.Unlock()
 	if h == nil {
-		h = map[string]http.HandlerFunc{"imds": f.imds, "exchange": f.exchange, "token": f.token, "v2": f.v2, "vault": f.vault}[kind]
+		h = map[string]http.HandlerFunc{"imds": f.imds, "exchange": f.exchange, "token": f.token, "v2": f.v2, "vault": f.vault, "entra": f.entra}[kind]
 	}
 	if h == nil {
 		return nil, fmt.Errorf("no such host: %s", req.URL.Host)
@@ -85,6 +85,8 @@ func (f *fake) kind(req *http.Request) string {
 	switch host := req.URL.Host; {
 	case host == "169.254.169.254":
 		return "imds"
+	case host == "login.microsoftonline.com":
+		return "entra"
 	case strings.HasSuffix(host, ".vault.azure.net"):
 		return "vault"
 	case strings.HasPrefix(req.URL.Path, "/oauth2/"):
@@ -168,7 +170,7 @@ func (f *fake) exchange(w http.ResponseWriter, req *http.Request) {
 	form := req.PostForm
 	id, ok := strings.CutPrefix(f.says(form.Get("access_token")), "entra https://containerregistry.azure.net ")
 	want := url.Values{"grant_type": {"access_token"}, "service": {req.URL.Host}, "access_token": form["access_token"], "tenant": form["tenant"]}
-	if req.Method != http.MethodPost || req.URL.Scheme != "https" || form.Encode() != want.Encode() || form.Get("tenant") != home {
+	if req.Method != http.MethodPost || req.URL.Scheme != "https" || form.Encode() != want.Encode() || form.Get("tenant") != map[bool]string{true: other, false: home}[id == "app"] {
 		f.t.Errorf("the exchange was asked %s %s", req.Method, req.URL)
 	}
 	if !ok {
@@ -230,6 +232,33 @@ func (f *fake) vault(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	answer(w, 200, map[string]any{"value": value, "id": "https://" + req.URL.Host + "/secrets/" + name + "/v-" + fmt.Sprint(len(value))})
+}
+
+// entra knows one application, "app", whose secret is in secrets.
+func (f *fake) entra(w http.ResponseWriter, req *http.Request) {
+	const base = "https://login.microsoftonline.com/"
+	tenant, _, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/"), "/")
+	switch {
+	case strings.HasSuffix(req.URL.Path, "/discovery/instance"):
+		answer(w, 200, map[string]any{"tenant_discovery_endpoint": base + other + "/v2.0/.well-known/openid-configuration",
+			"metadata": []map[string]any{{"preferred_network": "login.microsoftonline.com", "preferred_cache": "login.microsoftonline.com", "aliases": []string{"login.microsoftonline.com"}}}})
+	case strings.HasSuffix(req.URL.Path, "openid-configuration"):
+		answer(w, 200, map[string]string{"token_endpoint": base + tenant + "/oauth2/v2.0/token", "authorization_endpoint": base + tenant + "/authorize", "issuer": base + tenant + "/v2.0"})
+	case f.secret("app") != req.PostForm.Get("client_secret"):
+		answer(w, 401, map[string]any{"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret " + req.PostForm.Get("client_secret")})
+	default:
+		if scope := req.PostForm.Get("scope"); !strings.Contains(scope, "https://containerregistry.azure.net/.default") {
+			f.t.Errorf("the scope is %q", scope)
+		}
+		token := f.issue("entra https://containerregistry.azure.net app", map[string]any{"tid": tenant, "exp": time.Now().Add(time.Hour).Unix()})
+		answer(w, 200, map[string]any{"access_token": token, "expires_in": 3600, "ext_expires_in": 3600, "token_type": "Bearer"})
+	}
+}
+
+func (f *fake) secret(name string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.secrets[name]
 }
 
 // status is an answer that is none.

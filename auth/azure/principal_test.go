@@ -1,0 +1,67 @@
+package azure_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/auth/azure"
+)
+
+// rotating is a secret that can change.
+type rotating struct {
+	mu          sync.Mutex
+	text        string
+	err         error
+	invalidated int
+}
+
+func (r *rotating) Read(context.Context) (auth.Sensitive, string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return auth.NewSensitive(r.text), "", r.err
+}
+
+func (r *rotating) Invalidate() { r.invalidated++ }
+
+func TestServicePrincipal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.set(func() { s.secrets["app"], s.grants["app team-a/api"] = "first-secret", true })
+		secret := &rotating{text: "first-secret"}
+		sp, err := azure.NewServicePrincipal(s.options(), other, home, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := s.pull("rule", "team-a/api", sp); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.want("twice", "exchange", 1, "token", 1, "imds", 0)
+		denied(t, s.pull("rule", "team-b/api", sp), "service principal "+home, "AcrPull")
+		if secret.invalidated != 1 {
+			t.Errorf("a secret that is kept was invalidated %d times", secret.invalidated)
+		}
+		s.set(func() { s.secrets["app"] = "second-secret" })
+		secret.text = "second-secret"
+		if err := s.pull("rule", "team-a/api", sp); err != nil {
+			t.Errorf("rotated: %v", err)
+		}
+		s.want("what the old secret earned is gone", "exchange", 2)
+
+		secret.text = "wrong-secret"
+		err = s.pull("rule", "team-a/api", sp)
+		denied(t, err, "Entra refuses a token", home)
+		if !strings.Contains(err.Error(), "AADSTS7000215") || strings.Contains(err.Error(), "wrong-secret") {
+			t.Errorf("%v", err)
+		}
+		secret.err = context.DeadlineExceeded
+		denied(t, s.pull("rule", "team-a/api", sp), "cannot be read")
+		time.Sleep(time.Hour) // background work of the SDK, if any, has ended
+	})
+}
