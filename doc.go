@@ -41,7 +41,8 @@
 // # The packages
 //
 //   - rule: which upstream repository a local one stands for
-//   - auth: what a rule shows to its upstream
+//   - auth: what a rule shows to its upstream; auth/azure: managed identities,
+//     service principals and Key Vault, for registries of Azure
 //   - upstream: the client that reads from registries; upstreamtest is a fake
 //     registry with faults, for your tests too
 //   - store: what was copied; Mem and Dir, and storetest for stores of your own

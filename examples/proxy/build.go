@@ -24,6 +24,7 @@ type settings struct {
 	client        *upstream.Client
 	credentials   []*auth.CredentialSet
 	ruleCount     int
+	identityCount int
 	example       string // a name that the first rule covers; empty: no rule
 }
 
@@ -37,9 +38,11 @@ func build(file string) (*settings, error) {
 	s.loadCertificate(c, found)
 	s.readStore(c, found)
 	s.client = newClient(c.upstreams, found)
-	sets := newCredentials(c.credentials, found)
-	s.credentials = slices.Collect(maps.Values(sets))
-	s.rules = newRules(c.rules, sets, found)
+	p := proofs{identities: newIdentities(c, found), sources: newSources(c, found)}
+	p.sets = newCredentials(c.credentials, p.identities, found)
+	s.credentials = slices.Collect(maps.Values(p.sets))
+	s.identityCount = len(p.identities.List())
+	s.rules = newRules(c.rules, p, found)
 	s.ruleCount = len(c.rules)
 	if s.ruleCount > 0 {
 		s.example = example(c.rules[0].source.text, c.rules[0].target.text)

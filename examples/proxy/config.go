@@ -19,6 +19,8 @@ type config struct {
 	listen, admin word
 	tls           tlsConfig
 	store         word
+	tenant, cloud word
+	identities    []word
 	freshness     time.Duration
 	rules         []ruleConfig
 	credentials   []credentialConfig
@@ -34,22 +36,24 @@ type tlsConfig struct {
 // ruleConfig is one element of rules.
 type ruleConfig struct {
 	place
-	name, source, target, credentials word
-	freshness, maxStale               time.Duration
-	requireAccess                     bool
+	name, source, target  word
+	credentials, identity word
+	freshness, maxStale   time.Duration
+	requireAccess         bool
 }
 
 // credentialConfig is one element of credentials.
 type credentialConfig struct {
 	place
 	name, loginServer  word
+	identity           word // reads what lies in a Key Vault
 	username, password secretConfig
 }
 
-// secretConfig is where a secret comes from: exactly one of three.
+// secretConfig is where a secret comes from: exactly one of four.
 type secretConfig struct {
 	place
-	value, env, file word
+	value, env, file, keyVault word
 }
 
 // upstreamConfig is what is special about one upstream host.
@@ -58,6 +62,14 @@ type upstreamConfig struct {
 	host, ca  word
 	plainHTTP bool
 	realms    []word
+	azure     azureConfig
+}
+
+// azureConfig declares what an Azure Container Registry is like.
+type azureConfig struct {
+	place
+	tenant, network word
+	trustedServices bool
 }
 
 // load reads a file. It returns what it understood together with everything

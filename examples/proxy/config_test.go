@@ -20,7 +20,7 @@ import (
 // wanted text is "LINE: KEY: " and a part of what is said.
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, file, want string }{
-		{"unknown key", "listen: 127.0.0.1:0\nlisten2: x\n", "2: listen2: unknown key; known here: admin, credentials"},
+		{"unknown key", "listen: 127.0.0.1:0\nlisten2: x\n", "2: listen2: unknown key; known here: admin, cloud, credentials"},
 		{"unknown key of a rule", rules("    freshnes: 1s\n"), "5: rules[0].freshnes: unknown key"},
 		{"unknown key of a secret", secrets("{valu: x}"), "4: credentials[0].username.valu: unknown key"},
 		{"twice", "store: mem\nstore: mem\n", "2: store: is given twice, first in line 1"},
@@ -41,8 +41,22 @@ func TestMistakes(t *testing.T) {
 		{"freshness of a rule", rules("    freshness: soon\n"), `5: rules[0].freshness: "soon" is not a duration`},
 		{"staleness of a rule", rules("    maxStale: 1 day\n"), `5: rules[0].maxStale: "1 day" is not a duration`},
 		{"flag", rules("    requireAccess: maybe\n"), "5: rules[0].requireAccess: wants true or false"},
-		{"identity", rules("    identity: /subscriptions/x\n"), "5: rules[0].identity: not supported yet"},
-		{"identities", "identities: [x]\n", "1: identities: not supported yet"},
+		{"identity that is not assigned", acrRule("devregistry.azurecr.io", "identity: "+uami), "5: rules[0].identity: the specified identity '" + strings.ToLower(uami) + "' does not exist or is not associated with this registry"},
+		{"malformed identity", acrRule("devregistry.azurecr.io", "identity: /subscriptions/x"), "5: rules[0].identity: invalid user-assigned managed identity resource ID"},
+		{"malformed assigned identity", "identities: [x]\n", "1: identities[0]: invalid user-assigned managed identity resource ID"},
+		{"identity twice", "identities:\n  - " + uami + "\n  - " + strings.ToUpper(uami) + "\n", "3: identities[1]: is given in line 2 already"},
+		{"identity and credentials", acrRule("devregistry.azurecr.io", "identity: "+uami+"\n    credentials: hub") + assigned + secretsFor("devregistry.azurecr.io", "{value: a}"), "5: rules[0].identity: excludes credentials"},
+		{"identity for another registry", acrRule("quay.io", "identity: "+uami) + assigned, `5: rules[0].identity: `},
+		{"identity for a data endpoint", acrRule("devregistry.eastus.data.azurecr.io", "identity: "+uami) + assigned, `use "devregistry.azurecr.io"`},
+		{"identity of another cloud", "cloud: AzureChinaCloud\n" + acrRule("devregistry.azurecr.io", "identity: "+uami) + assigned, "6: rules[0].identity: "},
+		{"tenant", "tenant: contoso\n", "1: tenant: tenant \"contoso\" is no GUID"},
+		{"cloud", "cloud: AWS\n", "1: cloud: \"AWS\" is no cloud"},
+		{"tenant of a source", "upstreams:\n  - host: a.azurecr.io\n    azure: {tenant: contoso}\n", "3: upstreams[0].azure.tenant: "},
+		{"network of a source", "upstreams:\n  - host: a.azurecr.io\n    azure: {network: vpn}\n", "3: upstreams[0].azure.network: "},
+		{"identity across tenants", acrRule("devregistry.azurecr.io", "identity: "+uami) + assigned + "upstreams:\n  - host: devregistry.azurecr.io\n    azure: {tenant: 22222222-2222-2222-2222-222222222222}\n", "5: rules[0].identity: "},
+		{"private source across tenants", acrRule("devregistry.azurecr.io", "credentials: hub") + secretsFor("devregistry.azurecr.io", "{value: a}") + "upstreams:\n  - host: devregistry.azurecr.io\n    azure: {tenant: 22222222-2222-2222-2222-222222222222, network: privateLink}\n", "5: rules[0].credentials: "},
+		{"identity that reads nothing", secrets("{value: a}") + "    identity: " + uami + "\n" + assigned, "6: credentials[0].identity: reads nothing"},
+		{"identity of credentials", secrets("{keyVault: 'https://v.vault.azure.net/secrets/user'}") + "    identity: " + uami + "\n", "6: credentials[0].identity: the specified identity"},
 		{"webhooks", "webhooks: [{url: x}]\n", "1: webhooks: not supported yet"},
 		{"not a list", "rules: {name: x}\n", "1: rules: wants a list, not keys with values"},
 		{"rule without target", "rules:\n  - name: docker-hub\n    source: docker.io/*\n", "2: rules[0]: target is missing"},
@@ -52,9 +66,10 @@ func TestMistakes(t *testing.T) {
 		{"another login server", rules("    credentials: hub\n") + secretsFor("quay.io", "{value: a}"), "5: rules[0].credentials: "},
 		{"credentials twice", secrets("{value: a}") + "  - {name: hub, loginServer: docker.io, username: {value: a}, password: {value: b}}\n", `6: credentials[1].name: "hub" is the name of the credentials in line 2 too`},
 		{"no password", "credentials:\n  - {name: hub, loginServer: docker.io, username: {value: a}}\n", "2: credentials[0]: password is missing"},
-		{"two sources of a secret", secrets("{value: a, env: B}"), "4: credentials[0].username: wants exactly one of value, env and file"},
+		{"two sources of a secret", secrets("{value: a, env: B}"), "4: credentials[0].username: wants exactly one of value, env, file and keyVault"},
 		{"no source of a secret", secrets("{}"), "4: credentials[0].username: wants exactly one"},
-		{"key vault", secrets("{keyVault: 'https://x/y'}"), "4: credentials[0].username.keyVault: not supported yet"},
+		{"key vault", secrets("{keyVault: 'https://x/y'}"), "4: credentials[0].username.keyVault: "},
+		{"key vault of another cloud", secrets("{keyVault: 'https://v.vault.azure.cn/secrets/user'}"), "the host is not VAULT.vault.azure.net"},
 		{"login server", secretsFor("docker.io/library", "{value: a}"), ": credentials[0].loginServer: "},
 		{"no host", "upstreams:\n  - plainHTTP: true\n", "2: upstreams[0]: host is missing"},
 		{"host twice", "upstreams:\n  - host: a.example.com\n  - host: A.example.com\n", "3: upstreams[1].host: "},
@@ -80,6 +95,16 @@ func TestMistakes(t *testing.T) {
 // rules is a right rule followed by more of its keys, from line 5 on.
 func rules(more string) string {
 	return "rules:\n  - name: docker-hub\n    source: docker.io/*\n    target: hub/*\n" + more
+}
+
+const (
+	uami     = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/Promote"
+	assigned = "identities: [" + uami + "]\n"
+)
+
+// acrRule is a rule for a host, with how it proves itself in line 5.
+func acrRule(host, proof string) string {
+	return "rules:\n  - name: promote-api\n    source: " + host + "/team-a/api\n    target: promoted/api\n    " + proof + "\n"
 }
 
 // secrets is a credential set with a user name in line 4.
@@ -149,6 +174,9 @@ func TestWholeFile(t *testing.T) {
 admin: 127.0.0.1:0
 tls: {cert: cert.pem, key: key.pem}
 store: dir:images
+tenant: 11111111-2222-3333-4444-555555555555
+cloud: AzureCloud
+identities: [` + uami + `]
 freshness: 1m
 rules:
   - name: docker-hub
@@ -159,12 +187,20 @@ rules:
     maxStale: 24h
     requireAccess: true
   - {name: plain, source: "127.0.0.1:5100/team/app", target: team/app}
+  - {name: promote, source: devregistry.azurecr.io/team-a/api, target: promoted/api, identity: ` + uami + `}
 credentials:
   - name: hub
     loginServer: index.docker.io
     username: {value: 1234}
     password: {env: HUB_TOKEN}
+  - name: vault
+    loginServer: quay.io
+    identity: ` + uami + `
+    username: {keyVault: https://v.vault.azure.net/secrets/user}
+    password: {keyVault: https://v.vault.azure.net/secrets/password/0123456789abcdef}
 upstreams:
+  - host: devregistry.azurecr.io
+    azure: {tenant: 11111111-2222-3333-4444-555555555555, network: selected, trustedServices: true}
   - {host: "127.0.0.1:5100", plainHTTP: true}
   - {host: registry.example.com, ca: cert.pem, realms: [token.example.com]}
 `
@@ -175,7 +211,7 @@ upstreams:
 	if code := run(t.Context(), []string{"-check", "-config", "proxy.yaml"}, &stdout, &stderr); code != exitOK {
 		t.Fatalf("exit code %d, said:\n%s", code, &stderr)
 	}
-	if want := "ok: 2 rules, 1 credential set, store dir:images, listen 127.0.0.1:0\n"; stdout.String() != want {
+	if want := "ok: 3 rules, 2 credential sets, 1 identity, store dir:images, listen 127.0.0.1:0\n"; stdout.String() != want {
 		t.Errorf("-check says %q, want %q", &stdout, want)
 	}
 	s, err := build("proxy.yaml")
@@ -235,7 +271,9 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal(err)
 		}
 		c, found := load(path)
-		newRules(c.rules, newCredentials(c.credentials, found), found)
+		p := proofs{identities: newIdentities(c, found), sources: newSources(c, found)}
+		p.sets = newCredentials(c.credentials, p.identities, found)
+		newRules(c.rules, p, found)
 		if err := found.err(); err != nil && !strings.HasPrefix(err.Error(), path+":") {
 			t.Errorf("no place: %v", err)
 		}
@@ -277,8 +315,9 @@ func TestNoFile(t *testing.T) {
 	}
 }
 
-// writeCertificate makes a certificate for 127.0.0.1 that signs itself.
-func writeCertificate(t *testing.T, cert, key string) {
+// writeCertificate makes a certificate for 127.0.0.1 and names that signs
+// itself.
+func writeCertificate(t *testing.T, cert, key string, names ...string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -286,7 +325,7 @@ func writeCertificate(t *testing.T, cert, key string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true,
-		BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: names,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {

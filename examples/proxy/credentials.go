@@ -3,14 +3,22 @@ package main
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/auth/azure"
 )
 
 // secret returns the library's form. A secret with a mistake, which was noted
 // when it was read, gives nil.
-func (s secretConfig) secret() auth.Secret {
+func (s secretConfig) secret(ids *azure.Identities, identity word, found *mistakes) auth.Secret {
 	switch {
+	case s.keyVault.text != "":
+		k, err := ids.KeyVaultSecret(s.keyVault.text, identity.text)
+		if err == nil {
+			return k
+		}
+		found.add(s.keyVault.place, "%s", plain(err))
 	case s.value.text != "":
 		return auth.Value{Text: auth.NewSensitive(s.value.text)}
 	case s.env.text != "":
@@ -22,7 +30,7 @@ func (s secretConfig) secret() auth.Secret {
 }
 
 // newCredentials returns the credential sets by name.
-func newCredentials(list []credentialConfig, found *mistakes) map[string]*auth.CredentialSet {
+func newCredentials(list []credentialConfig, ids *azure.Identities, found *mistakes) map[string]*auth.CredentialSet {
 	sets := map[string]*auth.CredentialSet{}
 	lines := map[string]int{}
 	for _, one := range list {
@@ -36,19 +44,30 @@ func newCredentials(list []credentialConfig, found *mistakes) map[string]*auth.C
 		}
 		lines[name] = one.line
 		host, _ := canonical(one.loginServer, found)
+		if one.identity.text != "" {
+			if _, err := ids.UserAssigned(one.identity.text); err != nil {
+				found.add(one.identity.place, "%s", plain(err))
+				one.identity.text = ""
+			}
+		}
 		sets[name] = &auth.CredentialSet{
 			Name:        name,
 			LoginServer: host,
-			Username:    one.username.secret(),
-			Password:    one.password.secret(),
+			Username:    one.username.secret(ids, one.identity, found),
+			Password:    one.password.secret(ids, one.identity, found),
 		}
 	}
 	return sets
 }
 
+// warnTimeout is how long the first look at the secrets may delay the start.
+const warnTimeout = 5 * time.Second
+
 // warn reads every secret once and logs those that cannot be read. It is no
 // reason not to start: a secret file may come later, and other rules work.
 func warn(ctx context.Context, sets []*auth.CredentialSet, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, warnTimeout)
+	defer cancel()
 	for _, set := range sets {
 		if _, err := set.Credential(ctx, auth.Request{Host: set.LoginServer}); err != nil {
 			log.Warn("credentials cannot be read; pulls that need them will fail", "credentials", set.Name, "error", err)

@@ -19,7 +19,9 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"rules":       r.list(c.readRule(r)),
 		"credentials": r.list(c.readCredential(r)),
 		"upstreams":   r.list(c.readUpstream(r)),
-		"identities":  r.later,
+		"tenant":      r.word(&c.tenant),
+		"cloud":       r.word(&c.cloud),
+		"identities":  r.words(&c.identities),
 		"webhooks":    r.later,
 	})
 }
@@ -46,11 +48,15 @@ func (c *config) readRule(r reader) read {
 			"freshness":     r.zeroIsNever(&one.freshness),
 			"maxStale":      r.zeroIsNever(&one.maxStale),
 			"requireAccess": r.flag(&one.requireAccess),
-			"identity":      r.later,
+			"identity":      r.word(&one.identity),
 		})
 		r.require(at, "name", one.name)
 		r.require(at, "source", one.source)
 		r.require(at, "target", one.target)
+		if one.identity.given() && one.credentials.given() {
+			r.add(one.identity.place, "excludes credentials: a rule proves itself in one way")
+			one.identity = word{}
+		}
 		c.rules = append(c.rules, one)
 	}
 }
@@ -64,10 +70,13 @@ func (c *config) readCredential(r reader) read {
 			"loginServer": r.word(&one.loginServer),
 			"username":    one.username.read(r),
 			"password":    one.password.read(r),
-			"identity":    r.later,
+			"identity":    r.word(&one.identity),
 		})
 		r.require(at, "name", one.name)
 		r.require(at, "loginServer", one.loginServer)
+		if one.identity.given() && !one.username.keyVault.given() && !one.password.keyVault.given() {
+			r.add(one.identity.place, "reads nothing: neither secret is in a keyVault")
+		}
 		for key, s := range map[string]secretConfig{"username": one.username, "password": one.password} {
 			if s.line == 0 {
 				r.add(at, "%s is missing", key)
@@ -85,18 +94,18 @@ func (s *secretConfig) read(r reader) read {
 			"value":    r.word(&s.value),
 			"env":      r.word(&s.env),
 			"file":     r.word(&s.file),
-			"keyVault": r.later,
+			"keyVault": r.word(&s.keyVault),
 		}
 		before := r.count()
 		r.fields(n, at, known)
 		given := 0
-		for _, w := range []word{s.value, s.env, s.file} {
+		for _, w := range []word{s.value, s.env, s.file, s.keyVault} {
 			if w.given() {
 				given++
 			}
 		}
 		if given > 1 || given == 0 && r.count() == before {
-			r.add(at, "wants exactly one of value, env and file")
+			r.add(at, "wants exactly one of value, env, file and keyVault")
 		}
 	}
 }
@@ -109,11 +118,8 @@ func (c *config) readUpstream(r reader) read {
 			"host":      r.word(&one.host),
 			"plainHTTP": r.flag(&one.plainHTTP),
 			"ca":        r.word(&one.ca),
-			"realms": r.list(func(n *yaml.Node, at place) {
-				var w word
-				r.word(&w)(n, at)
-				one.realms = append(one.realms, w)
-			}),
+			"realms":    r.words(&one.realms),
+			"azure":     one.azure.read(r),
 		})
 		r.require(at, "host", one.host)
 		if one.plainHTTP && one.ca.given() {
@@ -122,6 +128,27 @@ func (c *config) readUpstream(r reader) read {
 		}
 		c.upstreams = append(c.upstreams, one)
 	}
+}
+
+// read returns how an azure section is read.
+func (a *azureConfig) read(r reader) read {
+	return func(n *yaml.Node, at place) {
+		a.place = at
+		r.fields(n, at, map[string]read{
+			"tenant":          r.word(&a.tenant),
+			"network":         r.word(&a.network),
+			"trustedServices": r.flag(&a.trustedServices),
+		})
+	}
+}
+
+// words reads a list of texts.
+func (r reader) words(to *[]word) read {
+	return r.list(func(n *yaml.Node, at place) {
+		var w word
+		r.word(&w)(n, at)
+		*to = append(*to, w)
+	})
 }
 
 // require notes a mandatory key that is not there.

@@ -11,9 +11,18 @@ func (s *settings) summary() string {
 	parts := []string{
 		count(s.ruleCount, "rule"),
 		count(len(s.credentials), "credential set"),
-		"store " + s.storeKind + ":" + s.storePath,
-		"listen " + s.listen,
 	}
+	switch s.identityCount {
+	case 0:
+	case 1:
+		parts = append(parts, "1 identity")
+	default:
+		parts = append(parts, fmt.Sprint(s.identityCount, " identities"))
+	}
+	parts = append(parts,
+		"store "+s.storeKind+":"+s.storePath,
+		"listen "+s.listen,
+	)
 	return strings.Join(parts, ", ")
 }
 

@@ -4,7 +4,8 @@
 //	proxy -check -config FILE   say what is wrong in FILE, or "ok: ..."
 //
 // See config.yaml for a file with every key. HTTPS_PROXY, NO_PROXY and
-// SSL_CERT_FILE hold for upstreams. SIGTERM and SIGINT end it gently: running
+// SSL_CERT_FILE hold for upstreams, Microsoft Entra and Key Vault, never for the
+// managed-identity endpoint. SIGTERM and SIGINT end it gently: running
 // responses finish, unfinished downloads are taken up at the next start.
 package main
 
