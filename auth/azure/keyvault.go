@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -193,6 +194,9 @@ func (k *KeyVaultSecret) Read(ctx context.Context) (auth.Sensitive, string, erro
 	}
 	return value.text, value.version, err
 }
+
+// Format writes the secret's identifier, whatever the verb.
+func (k *KeyVaultSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.identifier) }
 
 // Invalidate makes the secret be read again at its next use, unless that
 // happened in the last 10 seconds.

@@ -3,6 +3,8 @@ package azure
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -56,6 +58,10 @@ type ticket struct {
 	end        time.Time
 	err        error // instead of a credential
 }
+
+// Format writes the principal's name, whatever the verb: what it holds changes
+// while it is looked at.
+func (p *principal) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.who) }
 
 func (p *principal) all() *lru.Cache[ticketKey, *ticket] {
 	p.once.Do(func() { p.tickets = lru.New[ticketKey, *ticket](maxTickets) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -51,6 +52,9 @@ func NewServicePrincipal(o Options, tenant, clientID string, secret auth.Secret)
 func (p *ServicePrincipal) who() string {
 	return fmt.Sprintf("service principal %s of tenant %s", p.clientID, p.tenant)
 }
+
+// Format writes the service principal's name, whatever the verb.
+func (p *ServicePrincipal) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.who()) }
 
 // Check reports whether the service principal may be used for host: only for
 // the login servers of Azure Container Registries.

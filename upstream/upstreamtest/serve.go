@@ -95,6 +95,16 @@ type reply struct {
 	halted <-chan struct{}
 }
 
+// count counts bytes of a blob.
+func (a *reply) count(n int) {
+	if a.q.Kind != "blob" {
+		return
+	}
+	a.r.mu.Lock()
+	defer a.r.mu.Unlock()
+	a.r.sent[digest.Digest(a.q.Reference)] += int64(n)
+}
+
 func (a *reply) serve() {
 	if a.req.Method != http.MethodGet && a.req.Method != http.MethodHead {
 		fail(a.w, http.StatusMethodNotAllowed, "")
@@ -236,15 +246,12 @@ func (a *reply) send(body []byte, at int64) {
 		if b != nil && a.q.Kind == "blob" {
 			b.take(int(n), a.req.Context().Done())
 		}
+		a.count(len(piece)) // before: who has the bytes finds them counted
 		m, err := a.w.Write(piece)
+		a.count(m - len(piece))
 		if b != nil || a.f.Cut > 0 || a.f.Stall > 0 {
 			_ = http.NewResponseController(a.w).Flush()
 		}
-		a.r.mu.Lock()
-		if a.q.Kind == "blob" {
-			a.r.sent[digest.Digest(a.q.Reference)] += int64(m)
-		}
-		a.r.mu.Unlock()
 		if err != nil {
 			return
 		}
