@@ -28,6 +28,9 @@ const (
 	// tokenTimeout bounds one question to a token server, which runs on when
 	// those who asked have left.
 	tokenTimeout = 30 * time.Second
+	// justNow is how long ago a token came that a crowd of first requests, all
+	// refused at about the same time, may share.
+	justNow = 2 * time.Second
 )
 
 // tokenError is a token server that gives no token.
@@ -148,14 +151,14 @@ type session struct {
 type sessions struct {
 	http   *http.Client
 	all    *lru.Cache[sessionKey, *session]
-	tokens *lru.Cache[tokenKey, string]
+	tokens *lru.Cache[tokenKey, token]
 }
 
 func newSessions(client *http.Client) *sessions {
 	return &sessions{
 		http:   client,
 		all:    lru.New[sessionKey, *session](maxSessions),
-		tokens: lru.New[tokenKey, string](maxTokens),
+		tokens: lru.New[tokenKey, token](maxTokens),
 	}
 }
 
@@ -222,11 +225,17 @@ type tokenKey struct {
 	scopes string
 }
 
+// token is an access token and when it came.
+type token struct {
+	text string
+	at   time.Time
+}
+
 // tokenCache is the token cache of one session, in a space that all sessions
 // share and that is bounded. Unlike oras-go's own, whose first caller fails all
 // others when it leaves, a question to the token server belongs to nobody.
 type tokenCache struct {
-	all    *lru.Cache[tokenKey, string]
+	all    *lru.Cache[tokenKey, token]
 	flight singleflight.Group
 
 	mu     sync.Mutex
@@ -253,27 +262,35 @@ func (c *tokenCache) earned() bool {
 
 // GetToken returns a token that was earned before.
 func (c *tokenCache) GetToken(_ context.Context, host string, scheme orasauth.Scheme, scopes string) (string, error) {
-	if token, ok := c.all.Get(tokenKey{c, host, scheme, scopes}); ok {
-		return token, nil
+	if t, ok := c.all.Get(tokenKey{c, host, scheme, scopes}); ok {
+		return t.text, nil
 	}
 	return "", errdef.ErrNotFound
 }
 
-// Set fetches a token, once for all who want the same at the same time.
+// Set fetches a token, once for all who want the same at the same time. Who was
+// refused without the token that came a moment ago takes that one.
 func (c *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Scheme, scopes string, fetch func(context.Context) (string, error)) (string, error) {
 	key := tokenKey{c, host, scheme, scopes}
+	shown := ""
+	if t := tripOf(ctx); t != nil {
+		shown = t.shown
+	}
 	done := c.flight.DoChan(host+" "+scheme.String()+" "+scopes, func() (any, error) {
+		if t, ok := c.all.Get(key); ok && time.Since(t.at) < justNow && t.text != shown {
+			return t.text, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
 		defer cancel()
-		token, err := fetch(ctx)
+		text, err := fetch(ctx)
 		if err != nil {
 			return "", err
 		}
-		c.all.Put(key, token, 1)
+		c.all.Put(key, token{text, time.Now()}, 1)
 		c.mu.Lock()
 		c.scheme = scheme
 		c.mu.Unlock()
-		return token, nil
+		return text, nil
 	})
 	select {
 	case r := <-done:

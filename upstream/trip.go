@@ -24,6 +24,7 @@ type trip struct {
 	own    bool // the token is good for the rule's host only, no other service may be named
 
 	method, url string       // of the hop that is under way
+	shown       string       // the token that the hop carried last; empty: none
 	left        bool         // a redirect led away from home: for good
 	seen        atomic.Int32 // depth: the shallowest that answered so far, by its connection
 	told        atomic.Int32 // the same as far as it counts for addresses in URLs

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -73,6 +74,9 @@ func (w *wire) prepare(req *http.Request, t *trip, token bool) (*http.Request, e
 	}
 	if loop := loopOf(req.Context()); loop != "" {
 		out.Header.Set("CDN-Loop", loop)
+	}
+	if !token {
+		t.shown, _ = strings.CutPrefix(out.Header.Get("Authorization"), "Bearer ")
 	}
 	if t.left && !token && out.Header.Get("Authorization") != "" {
 		return nil, &guardError{"a credential on its way to another origin"} // cannot be, and must not

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -64,8 +65,7 @@ func (c *coalesced) GetToken(ctx context.Context, o policy.TokenRequestOptions) 
 // when there are some.
 const forced = "{}"
 
-// token gets an Entra token for registries. who names the identity, id is what
-// it is called if it is a managed one.
+// token gets an Entra token for registries.
 func (p *principal) token(ctx context.Context, fresh bool) (string, error) {
 	o := policy.TokenRequestOptions{Scopes: []string{registryScope}}
 	if fresh {
@@ -75,7 +75,7 @@ func (p *principal) token(ctx context.Context, fresh bool) (string, error) {
 	if err != nil {
 		return "", p.tokenFailure(ctx, err)
 	}
-	if tenant := readClaims(t.Token).Tenant; p.sameTenant && p.settings.tenant != "" && tenant != "" && tenant != p.settings.tenant {
+	if tenant := readClaims(t.Token).Tenant; p.sameTenant && p.settings.tenant != "" && tenant != "" && !strings.EqualFold(tenant, p.settings.tenant) {
 		return "", &auth.DeniedError{
 			Reason: fmt.Sprintf("%s belongs to tenant %s, the registry to %s: managed identities work in one tenant only, use a credential set", p.who, tenant, p.settings.tenant),
 			Err:    errTenant,

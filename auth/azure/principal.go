@@ -97,6 +97,9 @@ func (p *principal) get(ctx context.Context, r auth.Request) (auth.Credential, e
 // fetch gets a refresh token and remembers it. A failure to renew one that is
 // still good only puts off the next try.
 func (p *principal) fetch(ctx context.Context, key ticketKey, repository string) *ticket {
+	if have, ok := p.all().Get(key); ok && time.Now().Before(have.renew) {
+		return have // it came between the look and the question
+	}
 	token, err := p.exchanged(ctx, key.host, repository)
 	now := time.Now()
 	have, ok := p.all().Get(key)
