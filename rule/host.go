@@ -111,12 +111,3 @@ func validLabel(label string) error {
 
 // onHub reports whether a canonical host is Docker Hub.
 func onHub(host string) bool { return host == dockerHub }
-
-// bare removes the port of a canonical host.
-func bare(host string) string {
-	name, _, err := splitPort(host)
-	if err != nil {
-		return host
-	}
-	return name
-}
