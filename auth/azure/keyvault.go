@@ -125,7 +125,7 @@ func newKeyVaultSecret(s *settings, identifier string, cred azcore.TokenCredenti
 // parseSecretID reads https://VAULT.SUFFIX/secrets/NAME[/VERSION].
 func parseSecretID(identifier, suffix string) (vault, name, version string, err error) {
 	fail := func(why string) (string, string, string, error) {
-		return "", "", "", fmt.Errorf("azure: %q is no identifier of a Key Vault secret (https://VAULT%s/secrets/NAME or with /VERSION): %s", shorten(identifier), suffix, why)
+		return "", "", "", fmt.Errorf("azure: %.300q is no identifier of a Key Vault secret (https://VAULT%s/secrets/NAME or with /VERSION): %s", identifier, suffix, why)
 	}
 	u, err := url.Parse(identifier)
 	switch {
@@ -162,13 +162,6 @@ func plainName(s string) bool {
 		}
 	}
 	return s != "" && len(s) <= 127
-}
-
-func shorten(s string) string {
-	if len(s) > 300 {
-		return s[:300] + "..."
-	}
-	return s
 }
 
 // Read returns the secret and its version in the vault. With a value that may

@@ -78,12 +78,12 @@ func (p *principal) get(ctx context.Context, r auth.Request) (auth.Credential, e
 	}
 	key, now := ticketKey{r.Rule, r.Host}, time.Now()
 	have, ok := p.all().Get(key)
+	if ok && now.Before(have.renew) {
+		return have.credential, have.err
+	}
 	fetch := func(ctx context.Context) (*ticket, error) { return p.fetch(ctx, key, r.Repository), nil }
 	name := strconv.Quote(r.Rule) + r.Host
-	switch {
-	case ok && now.Before(have.renew):
-		return have.credential, have.err
-	case ok && have.err == nil && now.Before(have.end):
+	if ok && have.err == nil && now.Before(have.end) {
 		p.shared.start(name, p.settings.timeout, fetch)
 		return have.credential, nil
 	}

@@ -153,20 +153,6 @@ func promotion() string {
 		"rules:\n  - {name: promote, source: " + devRegistry + "/team-a/*, target: promoted/*, identity: " + uami + "}\n"
 }
 
-func get(t *testing.T, u string) (int, string) {
-	t.Helper()
-	resp, err := http.Get(u)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
-}
-
 // wantNoSecret looks for tokens in all that the process printed and answered.
 func wantNoSecret(t *testing.T, texts ...string) {
 	t.Helper()
@@ -184,12 +170,12 @@ func TestManagedIdentity(t *testing.T) {
 	img := c.content.AddImage("team-a/api", "1.4.0", upstreamtest.Layers(1, 1000))
 	p := startProxy(t, promotion(), c.env...)
 	for range 2 {
-		status, body := get(t, p.url+"/v2/promoted/api/manifests/1.4.0")
+		status, body := fetch(t, client(), p.url+"/v2/promoted/api/manifests/1.4.0")
 		if status != http.StatusOK {
 			t.Fatalf("%d %s", status, body)
 		}
 		for _, blob := range append(img.Layers, img.Config) {
-			if status, _ := get(t, p.url+"/v2/promoted/api/blobs/"+blob.Digest.String()); status != http.StatusOK {
+			if status, _ := fetch(t, client(), p.url+"/v2/promoted/api/blobs/"+blob.Digest.String()); status != http.StatusOK {
 				t.Errorf("%s: %d", blob.Digest, status)
 			}
 		}
@@ -214,12 +200,12 @@ func TestMissingIdentity(t *testing.T) {
 	c := newCloud(t)
 	c.missing = true
 	p := startProxy(t, promotion(), c.env...)
-	status, body := get(t, p.url+"/v2/promoted/api/manifests/1.4.0")
-	if status != http.StatusForbidden || !strings.Contains(body, "does not exist or is not associated with this registry") || !strings.Contains(body, strings.ToLower(uami)) {
+	status, body := fetch(t, client(), p.url+"/v2/promoted/api/manifests/1.4.0")
+	if status != http.StatusForbidden || !strings.Contains(string(body), "does not exist or is not associated with this registry") || !strings.Contains(string(body), strings.ToLower(uami)) {
 		t.Errorf("%d %s", status, body)
 	}
 	if c.count("CONNECT "+devRegistry+":443") != 0 {
 		t.Error("the registry was asked without a credential")
 	}
-	wantNoSecret(t, p.out.String(), p.log.String(), body)
+	wantNoSecret(t, p.out.String(), p.log.String(), string(body))
 }

@@ -46,6 +46,7 @@ func TestExplain(t *testing.T) {
 		{403, firewall, "client IP 203.0.113.7", "AcrPull"},
 		{403, "client with IP 'Bearer-secret' is not allowed access", "this network", "secret"},
 		{403, "requested access is denied", "7f951dda-4ed3-4680-a7ca-43fe172d538d", "denied"},
+		{403, "", "either this network is not let in", "203.0.113.7"},
 		{401, "authentication required", "bfdb9389-c9a5-478a-bb2f-ba9ca092c3c7", "required"},
 		{401, firewall, "b93aa761-3e63-49ed-ac28-beffa264f7ac", "203.0.113.7"},
 	} {

@@ -16,8 +16,8 @@ const (
 )
 
 // Explain says what a registry's refusal means for who, who asked for a
-// repository: that the network is not let in, or that a role is missing. It is
-// empty if the status is no refusal. message is the registry's own; no more of
+// repository: that the network is not let in, that a role is missing, or one of
+// the two if the registry does not say. It is empty if the status is no refusal. message is the registry's own; no more of
 // it is passed on than an IP address.
 func Explain(host, repository, who string, status int, message string) string {
 	switch {
@@ -28,6 +28,9 @@ func Explain(host, repository, who string, status int, message string) string {
 		}
 		return fmt.Sprintf("registry '%s' does not let %s in, whoever asks (here %s): allow the address in its network rules, "+
 			"or reach it over a private endpoint; see https://aka.ms/acr/firewall", host, from, who)
+	case status == http.StatusForbidden && message == "": // as every answer to a HEAD
+		return fmt.Sprintf("registry '%s' refuses %s repository '%s' and does not say why: either this network is not let in "+
+			"(see https://aka.ms/acr/firewall), or a role is missing: %s and %s with ABAC, or %s with RBAC only", host, who, repository, reader, lister, pull)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return fmt.Sprintf("%s may not pull repository '%s' of registry '%s': give it, on that registry, the roles %s and %s "+
 			"if its permissions mode is RBAC with ABAC (scoped to the repository if you like), or %s if it is RBAC only", who, repository, host, reader, lister, pull)

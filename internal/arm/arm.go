@@ -44,7 +44,7 @@ func (k kind) parse(id string) (string, error) {
 		ok = name(parts[i]) && (want[i] == "" || strings.EqualFold(parts[i], want[i]))
 	}
 	if !ok {
-		return "", fmt.Errorf("invalid %s resource ID: %s", k.text, shorten(id))
+		return "", fmt.Errorf("invalid %s resource ID: %.300s", k.text, id)
 	}
 	return strings.ToLower(id), nil
 }
@@ -58,13 +58,6 @@ func name(part string) bool {
 		}
 	}
 	return part != ""
-}
-
-func shorten(s string) string {
-	if len(s) > 300 {
-		return s[:300] + "..."
-	}
-	return s
 }
 
 // IsGUID reports whether s is a GUID: 32 hexadecimal digits in groups of 8, 4,
