@@ -1,7 +1,7 @@
 package azure_test
 
 import (
-	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,64 +13,9 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/auth/azuretest"
 	"github.com/pullthrough/pullthrough/upstream"
 )
-
-const dev = "dev.azurecr.io"
-
-// scene is a registry and identities, asked through the real upstream client.
-type scene struct {
-	*fake
-	ids *azure.Identities
-	up  *upstream.Client
-}
-
-func newScene(t *testing.T) *scene {
-	f := newFake(t)
-	ids, err := azure.NewIdentities(f.options())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &scene{f, ids, &upstream.Client{Transport: f}}
-}
-
-// identity assigns an identity of its own: the SDK keeps tokens by resource id
-// for the whole process.
-func (s *scene) identity(repositories ...string) *azure.UserAssigned {
-	s.t.Helper()
-	id := armID(rand.Text())
-	if err := s.ids.Assign(id); err != nil {
-		s.t.Fatal(err)
-	}
-	u, err := s.ids.UserAssigned(id)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.set(func() {
-		for _, r := range repositories {
-			s.grants[u.ResourceID()+" "+r] = true
-		}
-	})
-	return u
-}
-
-func (s *scene) pull(rule, repository string, a auth.Authenticator) error {
-	r, err := s.up.Open(upstream.Source{Rule: rule, Host: dev, Repository: repository}, a)
-	if err != nil {
-		return err
-	}
-	_, _, err = r.Manifest(s.t.Context(), "v1")
-	return err
-}
-
-func (s *scene) want(what string, kinds ...any) {
-	s.t.Helper()
-	for i := 0; i < len(kinds); i += 2 {
-		if got := s.count(kinds[i].(string)); got != kinds[i+1] {
-			s.t.Errorf("%s: %d calls of %s, want %d", what, got, kinds[i], kinds[i+1])
-		}
-	}
-}
 
 func denied(t *testing.T, err error, words ...string) {
 	t.Helper()
@@ -97,7 +42,7 @@ func TestFiftyColdRequests(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s.want("50 at once", "imds", 1, "exchange", 1, "token", 1)
+	s.want("50 at once", azuretest.IMDS, 1, azuretest.Exchange, 1, azuretest.Token, 1)
 }
 
 // Two rules never share what they earned, whether their identities differ or
@@ -115,11 +60,11 @@ func TestRulesShareNoTokens(t *testing.T) {
 		denied(t, s.pull("rule-a", "team-b/api", a), a.ResourceID(), "AcrPull", "team-b/api")
 		denied(t, s.pull("rule-b", "team-a/api", b), b.ResourceID(), "Repository Reader")
 	}
-	s.want("two identities", "imds", 2, "exchange", 2)
+	s.want("two identities", azuretest.IMDS, 2, azuretest.Exchange, 2)
 	if err := s.pull("rule-c", "team-a/api", a); err != nil {
 		t.Fatal(err)
 	}
-	s.want("a third rule with the first identity", "imds", 2, "exchange", 3)
+	s.want("a third rule with the first identity", azuretest.IMDS, 2, azuretest.Exchange, 3)
 }
 
 // After a swap no token of the former identity is presented.
@@ -139,7 +84,7 @@ func TestNotTheMachines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		u := s.identity("team-a/api")
-		s.set(func() { s.gone[u.ResourceID()] = true })
+		s.behind[u].Detach()
 		for range 3 {
 			err := s.pull("rule", "team-a/api", u)
 			denied(t, err, u.ResourceID(), "does not exist or is not associated with this registry")
@@ -147,8 +92,8 @@ func TestNotTheMachines(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		}
-		s.want("remembered", "imds", 1, "exchange", 0)
-		s.set(func() { s.gone = map[string]bool{} })
+		s.want("remembered", azuretest.IMDS, 1, azuretest.Exchange, 0)
+		s.behind[u].Attach()
 		time.Sleep(6 * time.Second)
 		if err := s.pull("rule", "team-a/api", u); err != nil {
 			t.Errorf("attached again: %v", err)
@@ -158,54 +103,61 @@ func TestNotTheMachines(t *testing.T) {
 
 func TestAnotherTenant(t *testing.T) {
 	s := newScene(t)
-	s.set(func() { s.tenant = other })
-	denied(t, s.pull("rule", "team-a/api", s.identity("team-a/api")), home, other, "one tenant")
-	s.want("nothing was sent", "exchange", 0, "v2", 0)
+	u := s.assign(s.NewIdentityIn(other, "foreign"), "team-a/api")
+	denied(t, s.pull("rule", "team-a/api", u), s.TenantID(), other, "one tenant")
+	s.want("nothing was sent", azuretest.Exchange, 0, azuretest.Token, 0)
 }
 
 // What passes is told as such, and is no trouble of those who come later.
 func TestTroubleThatPasses(t *testing.T) {
 	for _, c := range []struct {
-		kind  string
-		fault http.HandlerFunc
+		at    azuretest.Endpoint
+		fault azuretest.Fault
 		after time.Duration
 	}{
-		{"imds", status(429, "Retry-After", "7"), 7 * time.Second},
-		{"imds", status(503), 0}, {"imds", status(404), 0},
-		{"exchange", status(429, "Retry-After", "9"), 9 * time.Second},
-		{"exchange", status(500), 0},
-		{"exchange", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{")) }, 0},
-		{"exchange", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2<<20)) }, 0},
-		{"exchange", status(307, "Location", "https://evil.example/oauth2/exchange"), 0},
+		{azuretest.IMDS, status(429, "Retry-After", "7"), 7 * time.Second},
+		{azuretest.IMDS, status(503), 0}, {azuretest.IMDS, status(404), 0},
+		{azuretest.Exchange, status(429, "Retry-After", "9"), 9 * time.Second},
+		{azuretest.Exchange, status(500), 0},
+		{azuretest.Exchange, body("{"), 0},
+		{azuretest.Exchange, body(strings.Repeat("x", 2<<20)), 0},
+		{azuretest.Exchange, status(307, "Location", "https://evil.example/oauth2/exchange"), 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newScene(t)
 			u := s.identity("team-a/api")
-			s.set(func() { s.fail[c.kind] = c.fault })
+			s.Fail(c.at, c.fault)
 			for range 3 {
 				err := s.pull("rule", "team-a/api", u)
 				later, ok := errors.AsType[*auth.UnavailableError](err)
 				if class, _ := upstream.ClassOf(err); !ok || class != upstream.Unreachable || later.RetryAfter != c.after {
-					t.Errorf("%s: %v", c.kind, err)
+					t.Errorf("%s: %v", c.at, err)
 				}
 			}
-			s.want("remembered for a moment", c.kind, 1, "other", 0)
-			s.set(func() { delete(s.fail, c.kind) })
+			s.want("remembered for a moment", c.at, 1)
+			if len(s.Refused()) > 0 {
+				t.Errorf("%s: somebody went to %v", c.at, s.Refused())
+			}
+			s.Heal()
 			time.Sleep(10 * time.Second)
 			if err := s.pull("rule", "team-a/api", u); err != nil {
-				t.Errorf("%s: healed: %v", c.kind, err)
+				t.Errorf("%s: healed: %v", c.at, err)
 			}
 		})
 	}
 }
 
 func TestFirewall(t *testing.T) {
-	for _, kind := range []string{"exchange", "token", "v2"} {
+	for _, at := range []azuretest.Endpoint{azuretest.Exchange, azuretest.Token, azuretest.V2} {
 		s := newScene(t)
 		u := s.identity("team-a/api")
-		s.set(func() { s.fail[kind] = status(403) })
+		s.Fail(at, status(403))
 		denied(t, s.pull("rule", "team-a/api", u), "client IP 203.0.113.7", u.ResourceID(), dev)
 	}
+	s := newScene(t)
+	u := s.identity("team-a/api")
+	s.registry.SetFirewall("203.0.113.7")
+	denied(t, s.pull("rule", "team-a/api", u), "client IP 203.0.113.7", u.ResourceID(), dev)
 }
 
 // A refresh token lives as long as it says, is renewed behind the requests, and
@@ -231,11 +183,11 @@ func TestRenewal(t *testing.T) {
 			t.Error("renewed too early")
 		}
 		time.Sleep(2 * time.Minute)
-		s.set(func() { s.fail["exchange"] = status(503) })
+		s.Fail(azuretest.Exchange, status(503))
 		if get().Version != first.Version {
 			t.Error("a failure to renew threw away a token that is good")
 		}
-		s.set(func() { delete(s.fail, "exchange") })
+		s.Heal()
 		time.Sleep(2 * time.Second)
 		if get().Version != first.Version {
 			t.Error("renewal is on somebody's way")
@@ -270,36 +222,30 @@ func TestTokensThatTheRegistryForgot(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		s.set(func() { s.valid = map[string]string{} })
+		s.registry.ForgetTokens()
+		s.behind[u].RevokeTokens()
 		if err := s.pull("rule", "team-a/api", u); err != nil {
 			t.Errorf("%v", err)
 		}
-		s.want("forced", "imds", 2, "exchange", 3)
+		s.want("forced", azuretest.IMDS, 2, azuretest.Exchange, 3)
 	})
 }
 
-// TestNoSecretInErrors walks every failure and looks for every token in all
-// that can be printed.
+// TestNoSecretInErrors walks every failure and looks for every secret in all that
+// can be printed.
 func TestNoSecretInErrors(t *testing.T) {
-	for _, kind := range []string{"imds", "exchange", "token", "v2"} {
+	for _, at := range []azuretest.Endpoint{azuretest.IMDS, azuretest.Exchange, azuretest.Token, azuretest.V2} {
 		for _, code := range []int{200, 302, 400, 401, 403, 404, 429, 500} {
 			s := newScene(t)
 			u := s.identity("team-a/api")
-			var seen []string
-			s.set(func() {
-				s.fail[kind] = func(w http.ResponseWriter, r *http.Request) {
-					s.mu.Lock()
-					for token := range s.valid {
-						seen = append(seen, token)
-					}
-					s.mu.Unlock()
-					echo := "leaked-secret " + r.Header.Get("Authorization") + r.PostForm.Encode()
-					refuse(w, code, "DENIED", echo)
-				}
-			})
+			s.Fail(at, azuretest.Fault{Do: func(w http.ResponseWriter, r *http.Request) {
+				echo, _ := json.Marshal("leaked-secret " + r.Header.Get("Authorization") + r.PostForm.Encode())
+				w.WriteHeader(code)
+				_, _ = fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":%s}]}`, echo)
+			}})
 			err := s.pull("rule", "team-a/api", u)
 			if err == nil {
-				t.Errorf("%s %d: no error", kind, code)
+				t.Errorf("%s %d: no error", at, code)
 				continue
 			}
 			var text strings.Builder
@@ -307,11 +253,59 @@ func TestNoSecretInErrors(t *testing.T) {
 				fmt.Fprintf(&text, "%v %+v %#v %q\n", e, e, e, e)
 			}
 			fmt.Fprintf(&text, "%v %+v %#v", u, u, u)
-			for _, secret := range append(seen, "leaked-secret", "secretsignature") {
-				if strings.Contains(text.String(), secret) {
-					t.Errorf("%s %d: %.20q is in %v, or in what it wraps", kind, code, secret, err)
-				}
+			s.wantNoSecret(fmt.Sprint(at, code), text.String())
+			if strings.Contains(text.String(), "leaked-secret") {
+				t.Errorf("%s %d: the answer is in %v, or in what it wraps", at, code, err)
 			}
 		}
+	}
+}
+
+// What the clocks of Azure and of this machine say of each other does not matter:
+// a token lives as long as it says between its own two times.
+func TestClockSkew(t *testing.T) {
+	for _, skew := range []time.Duration{-4 * time.Hour, 4 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene(t)
+			s.SetSkew(skew)
+			u := s.identity("team-a/api")
+			for range 3 {
+				if err := s.pull("rule", "team-a/api", u); err != nil {
+					t.Fatalf("%v: %v", skew, err)
+				}
+				time.Sleep(time.Hour)
+			}
+			s.want("for two hours", azuretest.Exchange, 1)
+			c, err := s.credential(u)
+			if left := time.Until(c.Expires); err != nil || left != 3*time.Hour {
+				t.Errorf("%v: it lives %v, %v", skew, left, err)
+			}
+		})
+	}
+}
+
+// A role that is taken away at the source is felt when the tokens that were
+// issued with it are gone, and so is one that is given.
+func TestRevokedAtTheSource(t *testing.T) {
+	for _, refuses := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene(t)
+			s.registry.SetRefuseTokens(refuses)
+			u := s.identity("team-a/api")
+			if err := s.pull("rule", "team-a/api", u); err != nil {
+				t.Fatal(err)
+			}
+			s.registry.Revoke(s.behind[u].PrincipalID)
+			if err := s.pull("rule", "team-a/api", u); err != nil {
+				t.Errorf("an access token outlives the role: %v", err)
+			}
+			time.Sleep(76 * time.Minute)
+			denied(t, s.pull("rule", "team-a/api", u), u.ResourceID(), "team-a/api")
+			s.registry.Grant(s.behind[u].PrincipalID, "team-a/api")
+			time.Sleep(time.Minute)
+			if err := s.pull("rule", "team-a/api", u); err != nil {
+				t.Errorf("granted again: %v", err)
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullthrough/pullthrough/auth/azuretest"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -26,32 +27,48 @@ func TestHostileRegistry(t *testing.T) {
 	} {
 		s := newScene(t)
 		u := s.identity("team-a/api")
-		s.set(func() {
-			s.fail["v2"] = func(w http.ResponseWriter, _ *http.Request) {
-				if c.redirect != "" {
-					w.Header().Set("Location", c.redirect)
-					w.WriteHeader(http.StatusTemporaryRedirect)
-					return
-				}
-				w.Header().Set("Www-Authenticate", c.challenge)
-				w.WriteHeader(http.StatusUnauthorized)
+		// What a neighbor or a stranger is sent is looked through by the fake.
+		stranger := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+		s.Handle("evil.azurecr.io", stranger)
+		s.Handle("evil.example", stranger)
+		s.Handle("tokens.evil.example", stranger)
+		s.Fail(azuretest.V2, azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
+			if c.redirect != "" {
+				w.Header().Set("Location", c.redirect)
+				w.WriteHeader(http.StatusTemporaryRedirect)
+				return
 			}
-		})
+			w.Header().Set("Www-Authenticate", c.challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+		}})
 		if err := s.pull("rule", "team-a/api", u); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-		s.set(func() {
-			for _, call := range s.calls {
-				if call.kind == "exchange" && call.host == dev {
-					continue // where the Entra token belongs
-				}
-				for token, says := range s.valid {
-					if strings.Contains(call.text, token) {
-						t.Errorf("%s: %s %s saw the token of %q", name, call.kind, call.host, says)
-					}
-				}
+	}
+}
+
+// A registry that refuses every token, or answers for one with megabytes, is
+// given up on after a bounded number of requests.
+func TestRegistryThatNeverAccepts(t *testing.T) {
+	for name, fault := range map[string]func(*scene){
+		"401 loop": func(s *scene) {
+			s.Fail(azuretest.V2, status(401, "Www-Authenticate", `Bearer realm="https://dev.azurecr.io/oauth2/token",service="dev.azurecr.io",scope="repository:team-a/api:pull"`))
+		},
+		"token 401": func(s *scene) { s.Fail(azuretest.Token, status(401)) },
+		"megabytes": func(s *scene) { s.Fail(azuretest.Token, body(`{"access_token":"`+strings.Repeat("x", 4<<20)+`"}`)) },
+		"garbage":   func(s *scene) { s.Fail(azuretest.Token, body(`{`)) },
+	} {
+		s := newScene(t)
+		u := s.identity("team-a/api")
+		fault(s)
+		for range 5 {
+			if err := s.pull("rule", "team-a/api", u); err == nil || len(err.Error()) > 1000 {
+				t.Errorf("%s: %.200v", name, err)
 			}
-		})
+		}
+		if n := len(s.Calls()); n > 40 {
+			t.Errorf("%s: 5 pulls made %d requests", name, n)
+		}
 	}
 }
 
@@ -69,7 +86,7 @@ func TestLooksLikeARegistry(t *testing.T) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
-	if len(s.calls) != 0 {
-		t.Errorf("%d requests were made", len(s.calls))
+	if n := len(s.Calls()) + len(s.Refused()); n != 0 {
+		t.Errorf("%d requests were made", n)
 	}
 }

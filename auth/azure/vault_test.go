@@ -8,16 +8,19 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/auth/azuretest"
 )
 
-// vaultSecret is a secret that holds "one", read by an identity of its own.
-func vaultSecret(s *scene) *azure.KeyVaultSecret {
+// vaultSecret is a secret that holds value, read by an identity of its own.
+func vaultSecret(s *scene, v *azuretest.Vault, name, value string) *azure.KeyVaultSecret {
 	s.t.Helper()
-	k, err := s.ids.KeyVaultSecret("https://v.vault.azure.net/secrets/password", s.identity().ResourceID())
+	u := s.identity()
+	v.Grant(s.behind[u].PrincipalID)
+	v.Set(name, value)
+	k, err := s.ids.KeyVaultSecret(v.SecretID(name), u.ResourceID())
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.set(func() { s.secrets["password"] = "one" })
 	return k
 }
 
@@ -32,27 +35,28 @@ func read(t *testing.T, k *azure.KeyVaultSecret, want string) {
 func TestVaultRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
-		k := vaultSecret(s)
+		v := s.NewVault("v")
+		k := vaultSecret(s, v, "password", "one")
 		read(t, k, "one")
-		s.set(func() { s.secrets["password"] = "second" })
+		v.Set("password", "second")
 		time.Sleep(4 * time.Minute)
 		read(t, k, "one")
-		s.want("kept for 5 minutes", "vault", 2) // the challenge and the secret
+		s.want("kept for 5 minutes", azuretest.KeyVault, 2) // the challenge and the secret
 		time.Sleep(61 * time.Second)
 		read(t, k, "second")
 
-		s.set(func() { s.secrets["password"] = "third!!" })
+		v.Set("password", "third!!")
 		k.Invalidate()
 		read(t, k, "second") // it was read just now
 		time.Sleep(10 * time.Second)
 		k.Invalidate()
 		read(t, k, "third!!")
-		n := s.count("vault")
+		n := s.Count(azuretest.KeyVault)
 		for range 5 {
 			k.Invalidate()
 			read(t, k, "third!!")
 		}
-		s.want("once in 10 seconds", "vault", n)
+		s.want("once in 10 seconds", azuretest.KeyVault, n)
 	})
 }
 
@@ -61,14 +65,14 @@ func TestVaultInTrouble(t *testing.T) {
 	for _, code := range []int{429, 500, 503} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newScene(t)
-			k := vaultSecret(s)
+			k := vaultSecret(s, s.NewVault("v"), "password", "one")
 			read(t, k, "one")
-			s.set(func() { s.fail["vault"] = status(code) })
+			s.Fail(azuretest.KeyVault, status(code))
 			time.Sleep(6 * time.Minute)
 			read(t, k, "one")
-			n := s.count("vault")
+			n := s.Count(azuretest.KeyVault)
 			read(t, k, "one")
-			s.want("a pause after a failure", "vault", n)
+			s.want("a pause after a failure", azuretest.KeyVault, n)
 			time.Sleep(50 * time.Minute)
 			read(t, k, "one")
 			time.Sleep(5 * time.Minute)
@@ -76,7 +80,7 @@ func TestVaultInTrouble(t *testing.T) {
 			if _, ok := errors.AsType[*auth.UnavailableError](err); !ok {
 				t.Errorf("%d: after an hour: %v", code, err)
 			}
-			s.set(func() { delete(s.fail, "vault") })
+			s.Heal()
 			time.Sleep(6 * time.Second)
 			read(t, k, "one")
 		})
@@ -88,9 +92,9 @@ func TestVaultRefuses(t *testing.T) {
 	for _, code := range []int{401, 403, 404} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newScene(t)
-			k := vaultSecret(s)
+			k := vaultSecret(s, s.NewVault("v"), "password", "one")
 			read(t, k, "one")
-			s.set(func() { s.fail["vault"] = status(code) })
+			s.Fail(azuretest.KeyVault, status(code))
 			time.Sleep(6 * time.Minute)
 			for range 2 {
 				value, _, err := k.Read(t.Context())
@@ -98,7 +102,7 @@ func TestVaultRefuses(t *testing.T) {
 					t.Errorf("%d: %v", code, err)
 				}
 			}
-			s.set(func() { delete(s.fail, "vault") })
+			s.Heal()
 			time.Sleep(6 * time.Second)
 			read(t, k, "one")
 		})
@@ -109,18 +113,15 @@ func TestVaultRefuses(t *testing.T) {
 func TestTornPair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
-		password := vaultSecret(s)
-		user, err := s.ids.KeyVaultSecret("https://v.vault.azure.net/secrets/user", s.identity().ResourceID())
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.set(func() { s.secrets["user"] = "alice" })
+		v := s.NewVault("v")
+		user, password := vaultSecret(s, v, "user", "alice"), vaultSecret(s, v, "password", "one")
 		set := &auth.CredentialSet{Name: "hub", LoginServer: dev, Username: user, Password: password}
 		r := auth.Request{Rule: "r", Host: dev}
 		if _, err := set.Credential(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
-		s.set(func() { s.secrets["user"], s.secrets["password"] = "bob", "second" })
+		v.Set("user", "bob")
+		v.Set("password", "second")
 		time.Sleep(time.Minute)
 		user.Invalidate() // only one of the two is new
 		torn, err := set.Credential(t.Context(), r)
@@ -138,6 +139,7 @@ func TestTornPair(t *testing.T) {
 
 func TestVaultIdentity(t *testing.T) {
 	s := newScene(t)
+	s.NewVault("v")
 	const id = "https://v.vault.azure.net/secrets/password"
 	if _, err := s.ids.KeyVaultSecret(id, armID("nobody")); !errors.Is(err, azure.ErrNotAssigned) {
 		t.Errorf("an identity that is not assigned: %v", err)
@@ -150,7 +152,52 @@ func TestVaultIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.set(func() { s.gone[u.ResourceID()] = true })
+	s.behind[u].Detach()
 	_, _, err = k.Read(t.Context())
 	denied(t, err, "Key Vault")
+}
+
+// A disabled secret is refused; the version that came before is not used in its
+// place, nor is the value that was read.
+func TestVaultDisabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		v := s.NewVault("v")
+		k := vaultSecret(s, v, "password", "one")
+		read(t, k, "one")
+		v.Set("password", "second")
+		v.Disable("password")
+		time.Sleep(6 * time.Minute)
+		_, _, err := k.Read(t.Context())
+		denied(t, err, "Key Vault", "must be enabled")
+		v.Set("password", "third!!")
+		time.Sleep(6 * time.Second)
+		read(t, k, "third!!")
+		v.Delete("password")
+		time.Sleep(6 * time.Minute)
+		_, _, err = k.Read(t.Context())
+		denied(t, err, "Key Vault", "does not exist")
+	})
+}
+
+// An ACR token and a service principal are contents of a credential set.
+func TestCredentialSetsOfARegistry(t *testing.T) {
+	s := newScene(t)
+	s.registry.AddToken("pull-token", "its-password", "team-a/api")
+	app := s.NewServicePrincipal("")
+	s.registry.Grant(app.PrincipalID, "team-b/api")
+	v := s.NewVault("v")
+	set := func(name, user, password string) *auth.CredentialSet {
+		return &auth.CredentialSet{Name: name, LoginServer: dev,
+			Username: vaultSecret(s, v, name+"-user", user), Password: vaultSecret(s, v, name+"-password", password)}
+	}
+	token, principal := set("token", "pull-token", "its-password"), set("principal", app.ClientID, app.Secret())
+	if err := s.pull("rule-a", "team-a/api", token); err != nil {
+		t.Error(err)
+	}
+	if err := s.pull("rule-b", "team-b/api", principal); err != nil {
+		t.Error(err)
+	}
+	denied(t, s.pull("rule-a", "team-b/api", token), "credential set")
+	s.want("no exchange for passwords", azuretest.Exchange, 0)
 }

@@ -102,16 +102,24 @@ func Start() (*Registry, error) {
 	return r, nil
 }
 
+// NewHandler makes a registry that listens nowhere: it answers what is given to
+// its ServeHTTP, and has no Host.
+func NewHandler() *Registry { return newRegistry() }
+
 func newRegistry() *Registry {
-	return &Registry{repos: map[string]*repo{}, sent: map[digest.Digest]int64{}, tokens: map[string]bool{}, address: "127.0.0.1:0"}
+	return &Registry{repos: map[string]*repo{}, sent: map[digest.Digest]int64{}, tokens: map[string]bool{}}
 }
 
 func (r *Registry) listen() error {
-	l, err := net.Listen("tcp", r.address)
+	address := r.Host()
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("upstreamtest: %w", err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(r.serve), TLSConfig: r.tls, ErrorLog: log.New(io.Discard, "", 0)}
+	s := &http.Server{Handler: r, TLSConfig: r.tls, ErrorLog: log.New(io.Discard, "", 0)}
 	r.mu.Lock()
 	r.address, r.server, r.halted = l.Addr().String(), s, make(chan struct{})
 	r.mu.Unlock()
@@ -125,7 +133,7 @@ func (r *Registry) listen() error {
 	return nil
 }
 
-// Host is the registry's host and port.
+// Host is the registry's host and port; "" if it never listened.
 func (r *Registry) Host() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

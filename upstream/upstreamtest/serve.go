@@ -17,7 +17,8 @@ import (
 
 const chunk = 128 << 10
 
-func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
+// ServeHTTP is the registry without its listener.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	q := Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone()}
 	q.Kind, q.Repository, q.Reference = parse(req.URL.Path)
 	r.mu.Lock()

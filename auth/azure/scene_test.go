@@ -1,0 +1,121 @@
+package azure_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/auth/azuretest"
+	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+)
+
+const dev = "dev.azurecr.io"
+
+// scene is a registry with two repositories, and identities, asked through the
+// real upstream client, in memory.
+type scene struct {
+	*azuretest.Azure
+	t        *testing.T
+	registry *azuretest.Registry
+	ids      *azure.Identities
+	up       *upstream.Client
+	behind   map[*azure.UserAssigned]*azuretest.Identity
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{Azure: azuretest.New(t), t: t, behind: map[*azure.UserAssigned]*azuretest.Identity{}}
+	s.registry = s.NewRegistry("dev")
+	for _, repository := range []string{"team-a/api", "team-b/api"} {
+		s.registry.Content.AddImage(repository, "v1", upstreamtest.Layers(1, 100))
+	}
+	ids, err := azure.NewIdentities(s.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ids, s.up = ids, &upstream.Client{Transport: s.Direct().Transport}
+	return s
+}
+
+func (s *scene) options() azure.Options {
+	return azure.Options{TenantID: s.TenantID(), Client: s.Direct(), ManagedIdentity: s.Direct(),
+		Retry: policy.RetryOptions{MaxRetries: -1}, Timeout: 10 * time.Second}
+}
+
+// identity assigns an identity that may pull from repositories.
+func (s *scene) identity(repositories ...string) *azure.UserAssigned {
+	s.t.Helper()
+	return s.assign(s.NewIdentity("promote"), repositories...)
+}
+
+func (s *scene) assign(id *azuretest.Identity, repositories ...string) *azure.UserAssigned {
+	s.t.Helper()
+	if err := s.ids.Assign(id.ResourceID); err != nil {
+		s.t.Fatal(err)
+	}
+	u, err := s.ids.UserAssigned(id.ResourceID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.behind[u] = id
+	if len(repositories) > 0 {
+		s.registry.Grant(id.PrincipalID, repositories...)
+	}
+	return u
+}
+
+func (s *scene) pull(rule, repository string, a auth.Authenticator) error {
+	r, err := s.up.Open(upstream.Source{Rule: rule, Host: dev, Repository: repository}, a)
+	if err != nil {
+		return err
+	}
+	_, _, err = r.Manifest(s.t.Context(), "v1")
+	return err
+}
+
+// want compares numbers of calls: an endpoint, a number, and so on.
+func (s *scene) want(what string, counts ...any) {
+	s.t.Helper()
+	for i := 0; i < len(counts); i += 2 {
+		if got := s.Count(counts[i].(azuretest.Endpoint)); got != counts[i+1] {
+			s.t.Errorf("%s: %d calls of %s, want %d", what, got, counts[i], counts[i+1])
+		}
+	}
+}
+
+// wantNoSecret looks for every secret in play in what somebody may read.
+func (s *scene) wantNoSecret(what, text string) {
+	s.t.Helper()
+	for _, secret := range s.Secrets() {
+		if strings.Contains(text, secret.Text) {
+			s.t.Errorf("%s: a %s is in %q", what, secret.What, text)
+		}
+	}
+}
+
+// status is an answer that is none, in the words of a registry's firewall.
+func status(code int, header ...string) azuretest.Fault {
+	return azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(`{"errors":[{"code":"DENIED","message":"client with IP '203.0.113.7' is not allowed access."}]}`))
+	}}
+}
+
+// body is an answer with 200 that cannot be used.
+func body(text string) azuretest.Fault {
+	return azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }}
+}
+
+// credential asks an authenticator as the rule "r" would.
+func (s *scene) credential(a auth.Authenticator) (auth.Credential, error) {
+	return a.Credential(context.WithoutCancel(s.t.Context()), auth.Request{Rule: "r", Host: dev, Repository: "team-a/api"})
+}
