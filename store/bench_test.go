@@ -146,7 +146,7 @@ func BenchmarkSmall(b *testing.B) {
 		d := openDir(b, b.TempDir())
 		run(b, func(i uint64) {
 			_, data := payload(i, 2048)
-			if err := d.PutRecord(context.Background(), "jobs", store.Record{Key: fmt.Sprint(i), Data: data}); err != nil {
+			if err := d.PutRecord(context.Background(), "jobs", fmt.Sprint(i), data); err != nil {
 				b.Error(err)
 			}
 		})

@@ -153,7 +153,8 @@ func story(ctx context.Context, d *Dir, s things, done func(what string)) error 
 		}
 	}
 	for _, do := range []func() error{
-		step("record", func() error { return d.PutRecord(ctx, "jobs", Record{Key: "job", Data: []byte("one")}) }),
+		step("record", func() error { return d.PutRecord(ctx, "jobs", "job", []byte("one")) }),
+		step("record synced", func() error { return d.SyncRecords(ctx, "jobs") }),
 		step("small", func() error { return create("a/b", s.small) }),
 		step("big", func() error { return spoolIt(ctx, d, s.big, s.data[s.big.Digest]) }),
 		step("manifest", func() error { return create("a/b", s.manifest) }),
@@ -244,6 +245,7 @@ func consistent(t *testing.T, d *Dir, s things, finished []string, powerLoss boo
 	implies(has("tag moved") && !has("record gone"), "word of the moved tag", tag.Digest == s.index.Digest, "the moved tag")
 	implies(has("tag gone"), "word of its end", tag.Digest == "", "the end of the tag")
 	implies(has("index gone"), "word of its end", !seen["a/b index"], "the end of the index")
+	implies(has("record synced") && !has("adopted"), "a sync of the record", len(recordsOf(t, d)) == 1, "the record")
 	if !powerLoss {
 		implies(has("small"), "word of the small blob", seen["a/b small"], "the small blob")
 		implies(has("big"), "word of the big blob", seen["a/b big"], "the big blob")
@@ -264,14 +266,14 @@ func consistent(t *testing.T, d *Dir, s things, finished []string, powerLoss boo
 }
 
 func recordsOf(t *testing.T, d *Dir) (keys []string) {
-	for r, err := range d.Records(t.Context(), "jobs") {
+	for key, err := range d.RecordKeys(t.Context(), "jobs") {
 		if errors.Is(err, errPower) {
 			break
 		}
 		if err != nil {
 			t.Error(err)
 		}
-		keys = append(keys, r.Key)
+		keys = append(keys, key)
 	}
 	return keys
 }

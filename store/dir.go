@@ -205,4 +205,4 @@ func fullError(err error) error {
 	return err
 }
 
-var _ = []any{Store(&Dir{}), Spooler(&Dir{}), Records(&Dir{}), Deleter(&Dir{}), Lister(&Dir{})}
+var _ = []any{Store(&Dir{}), Spooler(&Dir{}), Records(&Dir{}), RecordSyncer(&Dir{}), Deleter(&Dir{}), Lister(&Dir{})}

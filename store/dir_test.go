@@ -77,7 +77,7 @@ func TestDirOutlivesTheProcess(t *testing.T) {
 	for _, err := range []error{
 		create(t, d, "a/b", blob, data), create(t, d, "a/b", manifest, text),
 		d.SetTag(t.Context(), "a/b", "Latest", Tag{Descriptor: manifest.Descriptor, Source: manifest.Source, Asked: at}),
-		d.PutRecord(t.Context(), "jobs", Record{Key: "J1", Data: []byte("one")}),
+		d.PutRecord(t.Context(), "jobs", "J1", []byte("one")),
 		d.Close(),
 	} {
 		if err != nil {
@@ -137,7 +137,7 @@ func TestNoNameDependsOnCase(t *testing.T) {
 		if err := d.SetTag(t.Context(), "a", name, Tag{Descriptor: blob.Descriptor}); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.PutRecord(t.Context(), name, Record{Key: name}); err != nil {
+		if err := d.PutRecord(t.Context(), name, name, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -199,7 +199,7 @@ func TestFullDisk(t *testing.T) {
 		if err := create(t, d, "a", here, data); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.PutRecord(t.Context(), "jobs", Record{Key: "a", Data: data}); err != nil {
+		if err := d.PutRecord(t.Context(), "jobs", "a", data); err != nil {
 			t.Fatal(err)
 		}
 		big, bigData := content1("big", 100<<10)
@@ -229,7 +229,7 @@ func TestFullDisk(t *testing.T) {
 		if err := d.SetTag(t.Context(), "a", "v1", Tag{Descriptor: here.Descriptor}); !errors.Is(err, ErrFull) {
 			t.Errorf("SetTag: %v", err)
 		}
-		if err := d.PutRecord(t.Context(), "jobs", Record{Key: "b"}); !errors.Is(err, ErrFull) {
+		if err := d.PutRecord(t.Context(), "jobs", "b", nil); !errors.Is(err, ErrFull) {
 			t.Errorf("PutRecord: %v", err)
 		}
 		wantBlob(t, d, "a", here.Digest, data)

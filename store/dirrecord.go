@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
+	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
@@ -23,8 +25,10 @@ const logSlack = 1 << 20
 // write, and some file systems take long to find room for a new file where many
 // were deleted lately, which is what happens to jobs all day.
 type recordLog struct {
-	disk *durable.Disk
-	path string
+	disk  *durable.Disk
+	dirty *durable.Folders
+	path  string
+	syncs ask.Group[struct{}, error]
 
 	mu    sync.Mutex
 	file  *os.File
@@ -49,7 +53,7 @@ func (d *Dir) log(kind string, create bool) (*recordLog, error) {
 	if l := d.logs[kind]; l != nil {
 		return l, nil
 	}
-	l := &recordLog{disk: &d.disk, path: d.path("records", escape(kind)+".log")}
+	l := &recordLog{disk: &d.disk, dirty: &d.dirty, path: d.path("records", escape(kind)+".log")}
 	if err := l.open(create); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -65,6 +69,7 @@ func (l *recordLog) open(create bool) error {
 	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) && create {
 		f, err = l.disk.CreateFile(l.path)
+		l.dirty.Dirty(filepath.Dir(l.path))
 	}
 	if err != nil {
 		return err
@@ -92,8 +97,8 @@ func (s span) sizeOrZero() int64 {
 
 // put appends an entry with one write, so that the end of the process cannot
 // leave one that is half there and followed by another.
-func (l *recordLog) put(r Record) error {
-	entry, s := sealEntry(r)
+func (l *recordLog) put(key string, data []byte) error {
+	entry, s := sealEntry(key, data)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.disk.Writing(l.file); err != nil {
@@ -105,8 +110,8 @@ func (l *recordLog) put(r Record) error {
 	}
 	l.end += s.size()
 	l.live += s.size()
-	old, again := l.index[r.Key]
-	l.index[r.Key] = s
+	old, again := l.index[key]
+	l.index[key] = s
 	if again {
 		if err := l.drop(old); err != nil {
 			return err
@@ -183,6 +188,7 @@ func (l *recordLog) compact() error {
 		_ = l.disk.Remove(temp.Name())
 		return err
 	}
+	l.dirty.Dirty(filepath.Dir(l.path))
 	l.file.Close()
 	l.file, l.index, l.end, l.live = temp, index, at, at
 	return nil
@@ -204,7 +210,7 @@ func (l *recordLog) get(key string) ([]byte, error) {
 	defer l.mu.Unlock()
 	s, ok := l.index[key]
 	if !ok {
-		return nil, fs.ErrNotExist
+		return nil, ErrNotFound
 	}
 	data := make([]byte, s.data)
 	_, err := l.file.ReadAt(data, s.at+int64(s.head))
@@ -219,16 +225,62 @@ func (l *recordLog) close() error {
 	return errors.Join(err, l.file.Close())
 }
 
+// sync returns when all that was written before is on disk. Calls at the same
+// time share the work.
+func (l *recordLog) sync(ctx context.Context) error {
+	err, ended := l.syncs.Do(ctx, struct{}{}, func() error {
+		for {
+			l.mu.Lock()
+			f := l.file
+			l.mu.Unlock()
+			err := l.disk.Sync(f)
+			l.mu.Lock()
+			replaced := l.file != f // by a compaction, which had synced
+			l.mu.Unlock()
+			if !replaced {
+				return errors.Join(err, l.syncName())
+			}
+		}
+	})
+	return errors.Join(err, ended)
+}
+
+// syncName brings the name of the file to the disk.
+func (l *recordLog) syncName() error {
+	folder := filepath.Dir(l.path)
+	mark, ok := l.dirty.Pending(folder)
+	if !ok {
+		return nil
+	}
+	return l.dirty.Sync(map[string]durable.Mark{folder: mark})
+}
+
 // PutRecord implements [Records].
-func (d *Dir) PutRecord(ctx context.Context, kind string, r Record) error {
-	if err := checkRecord(ctx, kind, r.Key); err != nil {
+func (d *Dir) PutRecord(ctx context.Context, kind, key string, data []byte) error {
+	if err := checkRecord(ctx, kind, key); err != nil {
 		return err
 	}
 	l, err := d.log(kind, true)
 	if err == nil {
-		err = l.put(r)
+		err = l.put(key, data)
 	}
-	return recordError("put", kind, r.Key, err)
+	return recordError("put", kind, key, err)
+}
+
+// Record implements [Records].
+func (d *Dir) Record(ctx context.Context, kind, key string) ([]byte, error) {
+	if err := checkRecord(ctx, kind, key); err != nil {
+		return nil, err
+	}
+	l, err := d.log(kind, false)
+	if l == nil && err == nil {
+		err = ErrNotFound
+	}
+	var data []byte
+	if err == nil {
+		data, err = l.get(key)
+	}
+	return data, recordError("read", kind, key, err)
 }
 
 // DeleteRecord implements [Records].
@@ -243,6 +295,18 @@ func (d *Dir) DeleteRecord(ctx context.Context, kind, key string) error {
 	return recordError("delete", kind, key, err)
 }
 
+// SyncRecords implements [RecordSyncer].
+func (d *Dir) SyncRecords(ctx context.Context, kind string) error {
+	if err := checkRecord(ctx, kind, "key"); err != nil {
+		return err
+	}
+	l, err := d.log(kind, false)
+	if l != nil && err == nil {
+		err = l.sync(ctx)
+	}
+	return recordError("sync", kind, "*", err)
+}
+
 func recordError(what, kind, key string, err error) error {
 	if err == nil {
 		return nil
@@ -250,17 +314,16 @@ func recordError(what, kind, key string, err error) error {
 	return fmt.Errorf("store: %s record %s/%s: %w", what, kind, key, fullError(err))
 }
 
-// Records implements [Records]. What is put or deleted meanwhile may be there
-// or not.
-func (d *Dir) Records(ctx context.Context, kind string) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
+// RecordKeys implements [Records], in the order of the keys.
+func (d *Dir) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
 		err := checkRecord(ctx, kind, "key")
 		var l *recordLog
 		if err == nil {
 			l, err = d.log(kind, false)
 		}
 		if err != nil {
-			yield(Record{}, recordError("list", kind, "*", err))
+			yield("", recordError("list", kind, "*", err))
 			return
 		}
 		if l == nil {
@@ -268,14 +331,10 @@ func (d *Dir) Records(ctx context.Context, kind string) iter.Seq2[Record, error]
 		}
 		for _, key := range l.keys() {
 			if err := ctx.Err(); err != nil {
-				yield(Record{}, err)
+				yield("", err)
 				return
 			}
-			data, err := l.get(key)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if !yield(Record{Key: key, Data: data}, recordError("read", kind, key, err)) {
+			if !yield(key, nil) {
 				return
 			}
 		}

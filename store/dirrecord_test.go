@@ -11,11 +11,15 @@ import (
 func recordMap(t *testing.T, s Records) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
-	for r, err := range s.Records(t.Context(), "jobs") {
+	for key, err := range s.RecordKeys(t.Context(), "jobs") {
 		if err != nil {
 			t.Error(err)
 		}
-		all[r.Key] = string(r.Data)
+		data, err := s.Record(t.Context(), "jobs", key)
+		if err != nil {
+			t.Error(err)
+		}
+		all[key] = string(data)
 	}
 	return all
 }
@@ -29,7 +33,7 @@ func wantRecords(t *testing.T, s Records, want map[string]string) {
 
 func putRecord(t *testing.T, s Records, key, data string) {
 	t.Helper()
-	if err := s.PutRecord(t.Context(), "jobs", Record{Key: key, Data: []byte(data)}); err != nil {
+	if err := s.PutRecord(t.Context(), "jobs", key, []byte(data)); err != nil {
 		t.Fatal(err)
 	}
 }

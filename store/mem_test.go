@@ -31,7 +31,7 @@ func TestMemIsBounded(t *testing.T) {
 		}
 	}
 	wantBlob(t, m, "a", here.Digest, data)
-	if err := m.PutRecord(t.Context(), "jobs", Record{Key: "a", Data: make([]byte, 6000)}); !errors.Is(err, ErrFull) {
+	if err := m.PutRecord(t.Context(), "jobs", "a", make([]byte, 6000)); !errors.Is(err, ErrFull) {
 		t.Errorf("PutRecord: %v", err)
 	}
 	var full error

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -155,14 +156,14 @@ func (m *Mem) Referrers(ctx context.Context, repo string, d digest.Digest) iter.
 }
 
 // PutRecord implements [Records].
-func (m *Mem) PutRecord(ctx context.Context, kind string, r Record) error {
-	if err := checkRecord(ctx, kind, r.Key); err != nil {
+func (m *Mem) PutRecord(ctx context.Context, kind, key string, data []byte) error {
+	if err := checkRecord(ctx, kind, key); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old, again := m.records[kind][r.Key]
-	need := int64(len(r.Data) - len(old))
+	old, again := m.records[kind][key]
+	need := int64(len(data) - len(old))
 	if !again {
 		need += memEntry
 	}
@@ -175,8 +176,22 @@ func (m *Mem) PutRecord(ctx context.Context, kind string, r Record) error {
 	if m.records[kind] == nil {
 		m.records[kind] = make(map[string][]byte)
 	}
-	m.records[kind][r.Key] = bytes.Clone(r.Data)
+	m.records[kind][key] = bytes.Clone(data)
 	return nil
+}
+
+// Record implements [Records].
+func (m *Mem) Record(ctx context.Context, kind, key string) ([]byte, error) {
+	if err := checkRecord(ctx, kind, key); err != nil {
+		return nil, err
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	data, ok := m.records[kind][key]
+	if !ok {
+		return nil, ErrNotFound
+	}
+	return bytes.Clone(data), nil
 }
 
 // DeleteRecord implements [Records].
@@ -196,25 +211,22 @@ func (m *Mem) DeleteRecord(ctx context.Context, kind, key string) error {
 	return nil
 }
 
-// Records implements [Records], as of the first step.
-func (m *Mem) Records(ctx context.Context, kind string) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
+// RecordKeys implements [Records], as of the first step.
+func (m *Mem) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
 		if err := checkRecord(ctx, kind, "key"); err != nil {
-			yield(Record{}, err)
+			yield("", err)
 			return
 		}
 		m.mu.RLock()
-		var all []Record
-		for key, data := range m.records[kind] {
-			all = append(all, Record{Key: key, Data: bytes.Clone(data)})
-		}
+		keys := slices.Collect(maps.Keys(m.records[kind]))
 		m.mu.RUnlock()
-		for _, r := range all {
+		for _, key := range keys {
 			if err := ctx.Err(); err != nil {
-				yield(Record{}, err)
+				yield("", err)
 				return
 			}
-			if !yield(r, nil) {
+			if !yield(key, nil) {
 				return
 			}
 		}

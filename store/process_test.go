@@ -64,7 +64,7 @@ func helper(dir string) {
 		fail(err)
 		fail(w.Commit(ctx))
 		fmt.Println("blob", 10*i+5, 500)
-		fail(d.PutRecord(ctx, "jobs", store.Record{Key: fmt.Sprint(i % 5), Data: []byte(fmt.Sprint(i))}))
+		fail(d.PutRecord(ctx, "jobs", fmt.Sprint(i%5), []byte(fmt.Sprint(i))))
 		fmt.Println("record", i%5, i)
 	}
 }
@@ -139,11 +139,15 @@ func TestKill(t *testing.T) {
 			}
 			r.Close()
 		}
-		for r, err := range d.Records(t.Context(), "jobs") {
-			if got, _ := strconv.Atoi(string(r.Data)); err != nil || got < records[r.Key] {
-				t.Errorf("record %s: %s, %v; %d was finished", r.Key, r.Data, err, records[r.Key])
+		for key, err := range d.RecordKeys(t.Context(), "jobs") {
+			if err != nil {
+				t.Fatal(err)
 			}
-			delete(records, r.Key)
+			data, err := d.Record(t.Context(), "jobs", key)
+			if got, _ := strconv.Atoi(string(data)); err != nil || got < records[key] {
+				t.Errorf("record %s: %s, %v; %d was finished", key, data, err, records[key])
+			}
+			delete(records, key)
 		}
 		if len(records) > 0 {
 			t.Errorf("records are missing: %v", records)

@@ -34,15 +34,15 @@ func entrySum(key, length string, data []byte) string {
 }
 
 // sealEntry returns the bytes of an entry and its parts.
-func sealEntry(r Record) ([]byte, span) {
-	length := strconv.Itoa(len(r.Data))
-	b := make([]byte, 0, maxHead+len(r.Data)+1)
+func sealEntry(key string, data []byte) ([]byte, span) {
+	length := strconv.Itoa(len(data))
+	b := make([]byte, 0, maxHead+len(data)+1)
 	b = append(append(b, entryLive...), ' ')
-	b = append(append(b, r.Key...), ' ')
+	b = append(append(b, key...), ' ')
 	b = append(append(b, length...), ' ')
-	b = append(append(b, entrySum(r.Key, length, r.Data)...), '\n')
-	s := span{head: len(b), data: len(r.Data)}
-	b = append(append(b, r.Data...), '\n')
+	b = append(append(b, entrySum(key, length, data)...), '\n')
+	s := span{head: len(b), data: len(data)}
+	b = append(append(b, data...), '\n')
 	return b, s
 }
 

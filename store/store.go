@@ -191,24 +191,30 @@ type Checkpointer interface {
 	Keep() error
 }
 
-// Record is a small durable record.
-type Record struct {
-	Key  string
-	Data []byte
-}
-
 // Records is an optional ability of a [Store]: small records that outlive the
 // process. Keys are at most 128 characters of [A-Za-z0-9._-] and do not begin
 // with a dot; so are kinds.
 type Records interface {
 	// PutRecord writes a record as a whole. Writes of one key keep their order.
-	// It survives the process; a power loss may lose the last writes.
-	PutRecord(ctx context.Context, kind string, r Record) error
+	// It survives the process; a power loss may lose the last writes, see
+	// [RecordSyncer].
+	PutRecord(ctx context.Context, kind, key string, data []byte) error
+	// Record returns a record, which is the caller's then, or [ErrNotFound]. One
+	// that cannot be read counts as missing.
+	Record(ctx context.Context, kind, key string) ([]byte, error)
 	// DeleteRecord deletes a record; one that is not there is no error.
 	DeleteRecord(ctx context.Context, kind, key string) error
-	// Records yields the records of a kind in no order. One that cannot be read
-	// counts as missing.
-	Records(ctx context.Context, kind string) iter.Seq2[Record, error]
+	// RecordKeys yields the keys of a kind in no order. What is put or deleted
+	// meanwhile may be there or not.
+	RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error]
+}
+
+// RecordSyncer is an optional ability of a [Records]: its records can be made to
+// survive a loss of power too.
+type RecordSyncer interface {
+	// SyncRecords returns when all that was put and deleted of a kind before the
+	// call is on disk. Calls at the same time share the work.
+	SyncRecords(ctx context.Context, kind string) error
 }
 
 // Deleter is an optional ability of a [Store]. What is not there is no error.

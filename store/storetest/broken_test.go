@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 
@@ -20,9 +21,11 @@ type broken struct {
 	tag          func(repo, tag string) (store.Tag, error)
 	setTag       func(repo, tag string, t store.Tag) error
 	spool        func(repo string, want store.Info) (store.Spool, error)
-	put          func(kind string, r store.Record) error
+	put          func(kind, key string, data []byte) error
+	record       func(kind, key string) ([]byte, error)
 	deleteRecord func(kind, key string) error
-	records      func(kind string) iter.Seq2[store.Record, error]
+	recordKeys   func(kind string) iter.Seq2[string, error]
+	syncRecords  func(kind string) error
 	delete       func(repo string, d digest.Digest) error
 	deleteTag    func(repo, tag string) error
 	repositories func(last string) iter.Seq2[string, error]
@@ -84,11 +87,29 @@ func (b *broken) Spool(ctx context.Context, repo string, want store.Info) (store
 	return b.Mem.Spool(ctx, repo, want)
 }
 
-func (b *broken) PutRecord(ctx context.Context, kind string, r store.Record) error {
+func (b *broken) PutRecord(ctx context.Context, kind, key string, data []byte) error {
 	if b.put != nil {
-		return b.put(kind, r)
+		return b.put(kind, key, data)
 	}
-	return b.Mem.PutRecord(ctx, kind, r)
+	return b.Mem.PutRecord(ctx, kind, key, data)
+}
+
+func (b *broken) Record(ctx context.Context, kind, key string) ([]byte, error) {
+	if b.record != nil {
+		return b.record(kind, key)
+	}
+	return b.Mem.Record(ctx, kind, key)
+}
+
+func (b *broken) SyncRecords(_ context.Context, kind string) error {
+	if b.syncRecords != nil {
+		return b.syncRecords(kind)
+	}
+	_, err := b.Mem.Record(bg(), kind, "key")
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func (b *broken) DeleteRecord(ctx context.Context, kind, key string) error {
@@ -98,11 +119,11 @@ func (b *broken) DeleteRecord(ctx context.Context, kind, key string) error {
 	return b.Mem.DeleteRecord(ctx, kind, key)
 }
 
-func (b *broken) Records(ctx context.Context, kind string) iter.Seq2[store.Record, error] {
-	if b.records != nil {
-		return b.records(kind)
+func (b *broken) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error] {
+	if b.recordKeys != nil {
+		return b.recordKeys(kind)
 	}
-	return b.Mem.Records(ctx, kind)
+	return b.Mem.RecordKeys(ctx, kind)
 }
 
 func (b *broken) Delete(ctx context.Context, repo string, d digest.Digest) error {

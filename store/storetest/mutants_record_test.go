@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -16,62 +17,82 @@ import (
 func recordMutants() []mutant {
 	return []mutant{
 		{"strips the end of a record", func(b *broken) {
-			b.put = func(kind string, r store.Record) error {
-				r.Data = bytes.TrimSuffix(r.Data, []byte("\n"))
-				return b.Mem.PutRecord(bg(), kind, r)
+			b.put = func(kind, key string, data []byte) error {
+				return b.Mem.PutRecord(bg(), kind, key, bytes.TrimSuffix(data, []byte("\n")))
 			}
 		}},
+		{"hands out its own bytes", func(b *broken) {
+			kept := new(sync.Map)
+			b.record = func(kind, key string) ([]byte, error) {
+				if data, ok := kept.Load(kind + key); ok {
+					return data.([]byte), nil
+				}
+				data, err := b.Mem.Record(bg(), kind, key)
+				if err == nil && key == "a" {
+					kept.Store(kind+key, data)
+				}
+				return data, err
+			}
+		}},
+		{"an empty record for one that is not there", func(b *broken) {
+			b.record = func(kind, key string) ([]byte, error) {
+				data, err := b.Mem.Record(bg(), kind, key)
+				if errors.Is(err, store.ErrNotFound) {
+					err = nil
+				}
+				return data, err
+			}
+		}},
+		{"a sync drops what was written meanwhile", func(b *broken) {
+			b.syncRecords = func(kind string) error { return b.Mem.DeleteRecord(bg(), kind, "key1") }
+		}},
 		{"one kind for all", func(b *broken) {
-			b.put = func(_ string, r store.Record) error { return b.Mem.PutRecord(bg(), "all", r) }
+			b.put = func(_, key string, data []byte) error { return b.Mem.PutRecord(bg(), "all", key, data) }
+			b.record = func(_, key string) ([]byte, error) { return b.Mem.Record(bg(), "all", key) }
 			b.deleteRecord = func(_, key string) error { return b.Mem.DeleteRecord(bg(), "all", key) }
-			b.records = func(string) iter.Seq2[store.Record, error] { return b.Mem.Records(bg(), "all") }
+			b.recordKeys = func(string) iter.Seq2[string, error] { return b.Mem.RecordKeys(bg(), "all") }
 		}},
 		{"minds a missing record", func(b *broken) {
 			b.deleteRecord = func(kind, key string) error {
-				for r := range b.Mem.Records(bg(), kind) {
-					if r.Key == key {
-						return b.Mem.DeleteRecord(bg(), kind, key)
-					}
+				if _, err := b.Mem.Record(bg(), kind, key); err != nil {
+					return err
 				}
-				return store.ErrNotFound
+				return b.Mem.DeleteRecord(bg(), kind, key)
 			}
 		}},
 		{"a record that is deleted comes back", func(b *broken) {
 			last := new(sync.Map)
-			b.put = func(kind string, r store.Record) error {
-				last.Store(kind+"/"+r.Key, r)
-				return b.Mem.PutRecord(bg(), kind, r)
+			b.put = func(kind, key string, data []byte) error {
+				last.Store(kind+"/"+key, bytes.Clone(data))
+				return b.Mem.PutRecord(bg(), kind, key, data)
 			}
 			b.deleteRecord = func(kind, key string) error {
 				if err := b.Mem.DeleteRecord(bg(), kind, key); err != nil {
 					return err
 				}
 				// A deferred save that was not waited for.
-				if r, ok := last.Load(kind + "/" + key); ok {
-					return b.Mem.PutRecord(bg(), kind, r.(store.Record))
+				if data, ok := last.Load(kind + "/" + key); ok {
+					return b.Mem.PutRecord(bg(), kind, key, data.([]byte))
 				}
 				return nil
 			}
 		}},
 		{"writes over a record in place", func(b *broken) {
 			var mu sync.Mutex
-			b.put = func(kind string, r store.Record) error {
+			b.put = func(kind, key string, data []byte) error {
 				mu.Lock()
 				defer mu.Unlock()
-				for old := range b.Mem.Records(bg(), kind) {
-					if old.Key == r.Key && len(old.Data) > len(r.Data) {
-						r.Data = append(bytes.Clone(r.Data), old.Data[len(r.Data):]...)
-					}
+				if old, _ := b.Mem.Record(bg(), kind, key); len(old) > len(data) {
+					data = append(bytes.Clone(data), old[len(data):]...)
 				}
-				return b.Mem.PutRecord(bg(), kind, r)
+				return b.Mem.PutRecord(bg(), kind, key, data)
 			}
 		}},
 		{"bends bad keys", func(b *broken) {
-			b.put = func(kind string, r store.Record) error {
+			b.put = func(kind, key string, data []byte) error {
 				bend := func(s string) string { return fmt.Sprintf("%.60x", s+".") }
-				if b.Mem.PutRecord(bg(), kind, r) != nil {
-					r.Key = bend(r.Key)
-					return b.Mem.PutRecord(bg(), bend(kind), r)
+				if b.Mem.PutRecord(bg(), kind, key, data) != nil {
+					return b.Mem.PutRecord(bg(), bend(kind), bend(key), data)
 				}
 				return nil
 			}

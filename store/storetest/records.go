@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -15,24 +16,28 @@ func recordChecks() []Check {
 		{"records/delete", "A deleted record is gone; to delete what is not there is no error.", law(recordDelete)},
 		{"records/order", "The last write of a key stays, a deletion included, whatever other keys do at the same time.", law(recordOrder)},
 		{"records/whole", "Whoever reads a record while it is written sees one write as a whole.", law(recordWhole)},
+		{"records/sync", "Records can be synced while others write, and are still there.", law(recordSync)},
 		{"records/names", "Keys and kinds that do not follow the rules are refused.", law(recordNames)},
 	}
 }
 
 func (k *kit) records(kind string) map[string]string {
 	all := make(map[string]string)
-	for r, err := range need[store.Records](k).Records(k.ctx, kind) {
-		ok(err, "Records of %s", kind)
-		if _, twice := all[r.Key]; twice {
-			failf("the record %s was yielded twice", r.Key)
+	r := need[store.Records](k)
+	for key, err := range r.RecordKeys(k.ctx, kind) {
+		ok(err, "RecordKeys of %s", kind)
+		if _, twice := all[key]; twice {
+			failf("the record %s was yielded twice", key)
 		}
-		all[r.Key] = string(r.Data)
+		data, err := r.Record(k.ctx, kind, key)
+		ok(err, "Record %s/%s", kind, key)
+		all[key] = string(data)
 	}
 	return all
 }
 
 func (k *kit) putRecord(kind, key, data string) {
-	ok(need[store.Records](k).PutRecord(k.ctx, kind, store.Record{Key: key, Data: []byte(data)}), "PutRecord %s/%s", kind, key)
+	ok(need[store.Records](k).PutRecord(k.ctx, kind, key, []byte(data)), "PutRecord %s/%s", kind, key)
 }
 
 func (k *kit) wantRecords(kind string, want map[string]string) {
@@ -54,13 +59,17 @@ func recordRoundTrip(k *kit) {
 	}
 	k.wantRecords("jobs", want)
 	mine := []byte("mine")
-	ok(need[store.Records](k).PutRecord(k.ctx, "jobs", store.Record{Key: "a", Data: mine}), "PutRecord")
+	ok(need[store.Records](k).PutRecord(k.ctx, "jobs", "a", mine), "PutRecord")
 	copy(mine, "your")
 	want["a"] = "mine"
 	k.wantRecords("jobs", want)
-	for range need[store.Records](k).Records(k.ctx, "jobs") {
+	for range need[store.Records](k).RecordKeys(k.ctx, "jobs") {
 		break // must be allowed
 	}
+	got, err := need[store.Records](k).Record(k.ctx, "jobs", "a")
+	ok(err, "Record")
+	copy(got, "your")
+	k.wantRecords("jobs", want)
 }
 
 func recordsApart(k *kit) {
@@ -83,6 +92,28 @@ func recordDelete(k *kit) {
 	ok(r.DeleteRecord(k.ctx, "jobs", "a"), "DeleteRecord again")
 	k.wantRecords("jobs", map[string]string{"b": "2"})
 	k.wantRecords("outbox", map[string]string{"a": "3"})
+	_, err := r.Record(k.ctx, "jobs", "a")
+	is(err, store.ErrNotFound, "Record of what was deleted")
+	_, err = r.Record(k.ctx, "nothing", "a")
+	is(err, store.ErrNotFound, "Record of a kind that has none")
+}
+
+func recordSync(k *kit) {
+	s := need[store.RecordSyncer](k)
+	ok(s.SyncRecords(k.ctx, "jobs"), "SyncRecords of a kind that has none")
+	k.together(8, func(i int) {
+		key := fmt.Sprint("key", i)
+		for j := range 5 {
+			k.putRecord("jobs", key, fmt.Sprint(j))
+			k.unblocked("SyncRecords", func() { ok(s.SyncRecords(k.ctx, "jobs"), "SyncRecords") })
+		}
+	})
+	if s.SyncRecords(k.ctx, "../jobs") == nil {
+		failf("the kind ../jobs was accepted")
+	}
+	if n := len(k.records("jobs")); n != 8 {
+		failf("%d records after the syncs, want 8", n)
+	}
 }
 
 func recordOrder(k *kit) {
@@ -124,10 +155,13 @@ func recordWhole(k *kit) {
 func recordNames(k *kit) {
 	r := need[store.Records](k)
 	for _, bad := range []string{"", ".", "..", ".a", "a/b", "../a", "a b", "a~", strings.Repeat("a", 129)} {
-		if r.PutRecord(k.ctx, "jobs", store.Record{Key: bad}) == nil {
+		if r.PutRecord(k.ctx, "jobs", bad, nil) == nil {
 			failf("the key %q was accepted", bad)
 		}
-		if r.PutRecord(k.ctx, bad, store.Record{Key: "a"}) == nil {
+		if _, err := r.Record(k.ctx, "jobs", bad); err == nil || errors.Is(err, store.ErrNotFound) {
+			failf("the key %q was looked up: %v", bad, err)
+		}
+		if r.PutRecord(k.ctx, bad, "a", nil) == nil {
 			failf("the kind %q was accepted", bad)
 		}
 	}
