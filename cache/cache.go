@@ -32,8 +32,14 @@ type Cache struct {
 	// Copier decides where copies run. If nil, they run here, Limits.Jobs at
 	// once.
 	Copier Copier
-	// Events is told of every completed copy. If nil, nobody is.
+	// Events is told of every completed copy, and of manifests that
+	// [Cache.Delete] deletes. Until it has taken an event over, the copy is not
+	// finished: a [webhook.Outbox] is quick and forgets nothing. If nil, nobody
+	// is told.
 	Events webhook.Sink
+	// Parked is told of a copy that failed too often and is not tried again by
+	// itself, on the copy's goroutine. If nil, only the log is.
+	Parked func(CopyState)
 	// Authorize is asked once for every HTTP request that is answered here, with
 	// the canonical repository; what goes to Next is for Next to check. A [*Challenge] answers 401, any other error 403; its text
 	// stays in the log. If nil, everyone may pull. The Go methods do not ask.
@@ -79,12 +85,16 @@ type Limits struct {
 	Downloads, DownloadsPerHost int
 	// Jobs is how many manifests are copied at once (8).
 	Jobs int
-	// Queue is how many copies may be known at once, running, waiting or
-	// queued (10,000). More are dropped, with a line in the log: the next pull
-	// asks for them again.
+	// Queue is how many copies may be known at once, running, waiting, queued or
+	// parked (10,000). Of what is too much the parked go first; then new ones are
+	// dropped, with a line in the log: the next pull asks for them again.
 	Queue int
+	// Attempts is how often a copy may fail by itself before it is parked (20).
+	// What its upstream does not have is asked for three times at most. Trouble
+	// with the upstream's host, the credential or a full store does not count.
+	Attempts int
 	// ManifestMemory is how many bytes of manifests are kept in memory
-	// (64 MiB).
+	// (64 MiB), and how many those of unfinished copies may have besides.
 	ManifestMemory int64
 	// Orphan is how many bytes a download may still fetch when neither a
 	// client nor a copy waits for it (1 GiB). Negative: none.

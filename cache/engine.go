@@ -30,6 +30,7 @@ type engine struct {
 
 	ctx    context.Context // ends with Shutdown
 	cancel context.CancelCauseFunc
+	ending sync.Mutex // held while something is begun, and while Shutdown begins
 	wg     sync.WaitGroup
 
 	flights   flight.Group
@@ -66,7 +67,7 @@ func (c *Cache) engine() *engine {
 	c.once.Do(func() {
 		e := newEngine(c)
 		c.e = e
-		e.wg.Go(e.recover)
+		e.spawn(e.recover)
 	})
 	return c.e
 }
@@ -107,6 +108,18 @@ func newEngine(c *Cache) *engine {
 	return e
 }
 
+// spawn runs f on a goroutine that Shutdown waits for, and reports false if it
+// has begun.
+func (e *engine) spawn(f func()) bool {
+	e.ending.Lock()
+	defer e.ending.Unlock()
+	if e.ctx.Err() != nil {
+		return false
+	}
+	e.wg.Go(f)
+	return true
+}
+
 // defaults fills the zero fields.
 func (l Limits) defaults() Limits {
 	def := func(v *int, d int) {
@@ -123,6 +136,7 @@ func (l Limits) defaults() Limits {
 	def(&l.DownloadsPerHost, 32)
 	def(&l.Jobs, 8)
 	def(&l.Queue, 10000)
+	def(&l.Attempts, 20)
 	if l.ManifestMemory <= 0 {
 		l.ManifestMemory = 64 << 20
 	}
@@ -149,7 +163,9 @@ func (c *Cache) Start(context.Context) error {
 // download are cut: shut the HTTP server down first.
 func (c *Cache) Shutdown(ctx context.Context) error {
 	e := c.engine()
+	e.ending.Lock()
 	e.cancel(errShutdown)
+	e.ending.Unlock()
 	err := e.flights.Close(ctx)
 	done := make(chan struct{})
 	go func() { e.wg.Wait(); e.jobs.close(); close(done) }()

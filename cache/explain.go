@@ -2,26 +2,12 @@ package cache
 
 import (
 	"context"
+	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/upstream"
 )
-
-// progress counts the bytes of a copy that are here.
-func (e *engine) progress(s *CopyState, blobs []ocispec.Descriptor) {
-	p := place{repo: s.Repository}
-	for _, d := range blobs {
-		s.Total += d.Size
-		if front, _, ok := e.flights.Peek(flight.Key{Source: s.Source, Digest: d.Digest}); ok {
-			s.Done += front
-		} else if e.linked(e.ctx, p, d.Digest) {
-			s.Done += d.Size
-		}
-	}
-}
 
 // Explanation says what a pull would do now, and why.
 type Explanation struct {
@@ -32,8 +18,13 @@ type Explanation struct {
 	Digest     digest.Digest   // of the complete copy, or what was asked for
 	// Fresh says that the tag is served without a question.
 	Fresh bool
-	// Copy is the state of the copy that is under way; empty: none.
+	// Copy is the state of the copy that is under way, as in [CopyState]; empty:
+	// none.
 	Copy string
+	// CopyError is why that copy failed last, and CopyNext when it is tried again;
+	// empty and zero: it did not fail.
+	CopyError string
+	CopyNext  time.Time
 	// Trouble is why the upstream is not asked just now; nil: it is.
 	Trouble error
 	// Text is all that in a sentence.
@@ -65,17 +56,9 @@ func (c *Cache) Explain(ctx context.Context, repository, reference string) (Expl
 		}
 	}
 	e.jobs.mu.Lock()
-	for k, t := range e.jobs.entries {
-		if k.repo != p.repo {
-			continue
-		}
-		if k.digest == d {
-			x.Copy = string(t.state)
-		}
-		for _, s := range t.job.Tags {
-			if s.Tag == reference {
-				x.Copy = string(t.state)
-			}
+	for _, t := range e.jobs.repos[p.repo] {
+		if t.about(reference) || t.job.Digest == x.Digest && !x.Stored {
+			x.Copy, x.CopyError, x.CopyNext = string(t.state), t.job.Error, t.job.Next
 		}
 	}
 	e.jobs.mu.Unlock()
@@ -102,8 +85,26 @@ func (x Explanation) sentence() string {
 	default:
 		text += "; nothing complete is stored, so a pull streams from the source"
 	}
-	if x.Copy != "" {
-		text += "; a copy is " + x.Copy
+	if x.Copy == "" {
+		return text
+	}
+	text += "; a copy " + copyWords[jobState(x.Copy)]
+	if x.CopyError != "" {
+		text += "; it failed last with: " + x.CopyError
+	}
+	if !x.CopyNext.IsZero() && jobState(x.Copy) == jobPaused {
+		text += "; it is tried again at " + x.CopyNext.UTC().Format(time.RFC3339)
 	}
 	return text
+}
+
+// copyWords say what a state means. They never change.
+var copyWords = map[jobState]string{
+	jobQueued:    "is queued",
+	jobRunning:   "is running",
+	jobSubmitted: "was given to the Copier",
+	jobWaiting:   "of the index waits for a platform to be pulled or copied",
+	jobWatching:  "begins when a client asks for one of its layers",
+	jobPaused:    "failed and is tried again",
+	jobParked:    "failed too often and is parked until somebody pulls it, or Retry",
 }

@@ -1,110 +1,41 @@
 package cache
 
 import (
-	"context"
 	"crypto/rand"
-	"errors"
-	mathrand "math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/oci"
-	"github.com/pullthrough/pullthrough/store"
-	"github.com/pullthrough/pullthrough/upstream"
 )
-
-// Copier decides where copies run.
-type Copier interface {
-	// Submit takes a job over: sooner or later somebody must call [Cache.Copy]
-	// with it, here or in another process with the same Store. An error makes
-	// the cache submit it again later. Jobs are deduplicated before they come
-	// here; it must be safe for concurrent use.
-	Submit(ctx context.Context, job Job) error
-}
-
-// Job is the copy of one manifest. It is plain data.
-type Job struct {
-	ID         string          `json:"id"`
-	Repository string          `json:"repository"`
-	Source     upstream.Source `json:"source"`
-	Digest     digest.Digest   `json:"digest"`
-	MediaType  string          `json:"mediaType"`
-	Manifest   []byte          `json:"manifest"`
-	// Tags move when the manifest is complete.
-	Tags []TagSighting `json:"tags,omitempty"`
-	// Watch says that the copy waits until a client asks for a layer that only
-	// this manifest still lacks: it is part of an index, and some clients fetch
-	// the manifests of all platforms and the layers of one.
-	Watch bool `json:"watch,omitempty"`
-	// Incomplete says that the manifest was not complete when the job began, so
-	// that its own event is due when it is.
-	Incomplete bool      `json:"incomplete,omitempty"`
-	Attempts   int       `json:"attempts,omitempty"`
-	Created    time.Time `json:"created"`
-}
-
-// TagSighting is a tag seen to stand for a manifest.
-type TagSighting struct {
-	Tag   string    `json:"tag"`
-	Asked time.Time `json:"asked"` // when the upstream was asked
-}
-
-const (
-	retryFirst   = time.Second
-	retryLongest = 10 * time.Minute
-	retryFull    = 5 * time.Minute // it does not download again and again
-	maxAttempts  = 20
-	maxMissing   = 3
-)
-
-// jobState is where a job is.
-type jobState string
-
-const (
-	jobQueued   jobState = "queued"
-	jobRunning  jobState = "running"
-	jobWaiting  jobState = "waiting"  // an index, for a child
-	jobWatching jobState = "watching" // a child, for a layer to be asked for
-	jobPaused   jobState = "paused"   // it failed and is tried again
-)
-
-// jobEntry is a job and what becomes of it. jobs.mu guards it.
-type jobEntry struct {
-	job     Job
-	parsed  *oci.Manifest
-	man     *manifest
-	state   jobState
-	unasked map[digest.Digest]bool
-	last    error
-	done    chan struct{} // closed when it is removed or has failed once
-	timer   *time.Timer
-}
 
 // jobs is the copies that are known.
 type jobs struct {
 	e       *engine
-	watched atomic.Int64 // so that a warm blob costs no lock
+	watched atomic.Int64  // so that a warm blob costs no lock
+	loaded  chan struct{} // closed when the records of a former process are read
 
 	mu      sync.Mutex
 	entries map[content]*jobEntry
 	repos   map[string]map[content]*jobEntry // the same by repository
+	former  map[content]Job                  // of a former process, not taken up yet
+	bytes   int64                            // of the manifests
 	queue   []*jobEntry
 	running int
-	dirty   map[content]bool
-	writing bool
+	records records
 	dropped bool // said once
+	full    bool // said once
 }
 
 func (j *jobs) init(e *engine) {
 	j.e = e
+	j.loaded = make(chan struct{})
 	j.entries = map[content]*jobEntry{}
 	j.repos = map[string]map[content]*jobEntry{}
-	j.dirty = map[content]bool{}
+	j.former = map[content]Job{}
+	j.records.init(e)
 }
 
 func (j *jobs) close() {
@@ -118,17 +49,15 @@ func (j *jobs) close() {
 }
 
 // submit asks for the copy of a manifest that was just served, with the tags
-// that were seen to stand for it.
+// that were seen to stand for it. When it returns, a crash does not lose it.
 func (e *engine) submit(p place, man *manifest) {
 	tags := e.sightings.take(p, man.desc.Digest)
 	_, child := e.children.Get(content{p.repo, man.desc.Digest})
 	if len(tags) == 0 && e.complete(e.ctx, p, man.desc.Digest) != nil {
 		return
 	}
-	e.jobs.add(p, man, Job{
-		Repository: p.repo, Source: p.match.Source, Digest: man.desc.Digest, MediaType: man.desc.MediaType,
-		Manifest: man.body, Tags: tags, Watch: child && len(tags) == 0,
-	})
+	_, saved := e.jobs.add(p, man, Job{Tags: tags, Platforms: p.platforms(), Watch: child && len(tags) == 0})
+	saved.wait()
 }
 
 // sighted sees to tags that were seen to stand for a manifest that is complete
@@ -139,12 +68,19 @@ func (e *engine) sighted(p place, man *manifest) {
 	}
 }
 
-// add makes a job, or gives its tags to the one that is there.
-func (j *jobs) add(p place, man *manifest, job Job) *jobEntry {
+// add makes the job of a manifest, or gives its tags to the one that is there;
+// nil if there are too many. What the job says of the manifest is filled in.
+func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
+	j.awaitRecords()
 	e := j.e
+	k := content{p.repo, man.desc.Digest}
+	job.Repository, job.Source = p.repo, p.match.Source
+	job.Digest, job.MediaType, job.Manifest = man.desc.Digest, man.desc.MediaType, man.body
 	job.Incomplete = e.complete(e.ctx, p, job.Digest) == nil
 	parsed := e.learn(p, man)
-	k := content{job.Repository, job.Digest}
+	if !parsed.Index {
+		job.Platforms = nil
+	}
 	var unasked map[digest.Digest]bool
 	if job.Watch {
 		unasked = e.lacking(p, parsed)
@@ -152,77 +88,132 @@ func (j *jobs) add(p place, man *manifest, job Job) *jobEntry {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	t := j.entries[k]
-	if t != nil && t.job.Source != job.Source {
-		j.remove(k, t, errGone)
-		t = nil
+	if t := j.known(k, job); t != nil {
+		j.merge(t, job)
+		return t, j.save(k)
 	}
-	if t != nil {
-		t.job.Tags = mergeTags(t.job.Tags, job.Tags)
-		if t.state == jobWatching && !job.Watch {
-			j.start(t)
-		}
-		j.save(k)
-		return t
+	if !j.room(k, job) {
+		return nil, saved{}
 	}
-	if len(j.entries) >= e.limits.Queue {
-		if !j.dropped {
-			e.log.Error("too many copies are known; new ones are dropped until the next pull", "limit", e.limits.Queue)
-		}
-		j.dropped = true
-		e.stats.jobsDropped.Add(1)
-		return nil
-	}
-	j.dropped = false
 	if job.ID == "" {
 		job.ID, job.Created = rand.Text(), time.Now().UTC()
 	}
-	t = &jobEntry{job: job, man: man, parsed: parsed, unasked: unasked, done: make(chan struct{})}
+	j.inherit(k, &job)
+	t := &jobEntry{job: job, man: man, parsed: parsed, unasked: unasked, done: make(chan struct{})}
+	j.insert(k, t)
+	j.begin(k, t)
+	return t, j.save(k)
+}
+
+// known returns the entry of a manifest; one of another source is given up.
+// j.mu is held.
+func (j *jobs) known(k content, job Job) *jobEntry {
+	t := j.entries[k]
+	if t != nil && t.job.Source != job.Source {
+		j.remove(k, t, errGone)
+		return nil
+	}
+	return t
+}
+
+// inherit makes a job the one that a former process had of the same manifest, so
+// that its events keep their ids. j.mu is held.
+func (j *jobs) inherit(k content, job *Job) {
+	old, ok := j.former[k]
+	if !ok {
+		return
+	}
+	delete(j.former, k)
+	if old.Source != job.Source {
+		return
+	}
+	old.Tags = mergeTags(old.Tags, job.Tags)
+	old.Platforms = oci.MergePlatforms(old.Platforms, job.Platforms)
+	old.Watch = old.Watch && job.Watch
+	old.Incomplete = old.Incomplete || job.Incomplete
+	*job = old
+}
+
+// merge gives what a further pull brings to a job that is there. j.mu is held.
+func (j *jobs) merge(t *jobEntry, job Job) {
+	t.job.Tags = mergeTags(t.job.Tags, job.Tags)
+	t.job.Platforms = oci.MergePlatforms(t.job.Platforms, job.Platforms)
+	switch t.state {
+	case jobWatching:
+		if !job.Watch {
+			j.start(t)
+		}
+	case jobParked: // somebody wants it: one more try
+		if time.Since(t.job.Next) > 0 {
+			j.start(t)
+		}
+	case jobWaiting:
+		if len(job.Platforms) > 0 {
+			j.start(t) // there may be more to wait for
+		}
+	}
+}
+
+// room reports whether a job may be added. j.mu is held.
+func (j *jobs) room(k content, job Job) bool {
+	l := j.e.limits
+	fits := func() bool {
+		return len(j.entries) < l.Queue && (j.bytes == 0 || j.bytes+int64(len(job.Manifest)) <= l.ManifestMemory)
+	}
+	for !fits() {
+		oldest := j.oldestParked()
+		if oldest == nil {
+			break
+		}
+		j.e.log.Error("a parked copy makes room for others and is given up", "repository", oldest.job.Repository, "digest", oldest.job.Digest.String())
+		j.remove(oldest.key(), oldest, errTooMany)
+	}
+	if fits() {
+		j.dropped = false
+		return true
+	}
+	if !j.dropped {
+		j.e.log.Error("too many copies are known; new ones are dropped until the next pull", "copies", len(j.entries), "bytes", j.bytes)
+	}
+	j.dropped = true
+	j.e.stats.jobsDropped.Add(1)
+	return false
+}
+
+func (j *jobs) oldestParked() *jobEntry {
+	var oldest *jobEntry
+	for _, t := range j.entries {
+		if t.state == jobParked && (oldest == nil || t.job.Created.Before(oldest.job.Created)) {
+			oldest = t
+		}
+	}
+	return oldest
+}
+
+func (j *jobs) insert(k content, t *jobEntry) {
 	j.entries[k] = t
+	j.bytes += int64(len(t.job.Manifest))
 	if j.repos[k.repo] == nil {
 		j.repos[k.repo] = map[content]*jobEntry{}
 	}
 	j.repos[k.repo][k] = t
-	if job.Watch {
+}
+
+// begin puts a new entry where its job says that it is. j.mu is held.
+func (j *jobs) begin(k content, t *jobEntry) {
+	switch left := time.Until(t.job.Next); {
+	case t.job.Parked:
+		t.state = jobParked
+	case t.job.Watch:
 		j.park(k, t, jobWatching)
-	} else {
+	case left > 0: // a former process had it fail
+		j.pause(t, left)
+	default:
 		j.start(t)
 	}
-	j.save(k)
-	return t
 }
 
-// lacking returns the layers of a manifest that are not here.
-func (e *engine) lacking(p place, m *oci.Manifest) map[digest.Digest]bool {
-	lacks := false
-	unasked := map[digest.Digest]bool{}
-	for _, d := range m.Layers {
-		unasked[d.Digest] = true
-		if !e.linked(e.ctx, p, d.Digest) {
-			lacks = true
-		}
-	}
-	if !lacks {
-		return nil
-	}
-	return unasked
-}
-
-func mergeTags(old, add []TagSighting) []TagSighting {
-	tags := slices.Clone(old)
-	for _, a := range add {
-		i := slices.IndexFunc(tags, func(t TagSighting) bool { return t.Tag == a.Tag })
-		switch {
-		case i < 0:
-			tags = append(tags, a)
-		case a.Asked.After(tags[i].Asked):
-			tags[i] = a
-		}
-	}
-	return tags
-}
-
-// park lets a job wait. j.mu is held.
+// park lets a job wait for others. j.mu is held.
 func (j *jobs) park(k content, t *jobEntry, state jobState) {
 	t.state = state
 	if state == jobWatching {
@@ -254,116 +245,28 @@ func (j *jobs) expire(k content, t *jobEntry) {
 	}
 }
 
-// start queues a job. j.mu is held.
-func (j *jobs) start(t *jobEntry) {
-	j.unpark(t)
-	t.job.Watch = false
-	t.state = jobQueued
-	j.queue = append(j.queue, t)
-	j.dispatch()
-}
-
-// dispatch runs what is queued. j.mu is held.
-func (j *jobs) dispatch() {
-	for len(j.queue) > 0 && j.running < j.e.limits.Jobs && j.e.ctx.Err() == nil {
-		t := j.queue[0]
-		j.queue = j.queue[1:]
-		if t.state != jobQueued {
-			continue
-		}
-		t.state = jobRunning
-		j.running++
-		j.e.wg.Go(func() { j.run(t) })
-	}
-}
-
-// run gives a job to the copier.
-func (j *jobs) run(t *jobEntry) {
-	e := j.e
-	j.mu.Lock()
-	job := t.job
-	j.mu.Unlock()
-	if c := e.cfg.Copier; c != nil {
-		err := c.Submit(e.ctx, job)
-		j.mu.Lock()
-		j.running--
-		if err != nil {
-			j.ended(t, err)
-		} else if t.state == jobRunning { // look later whether it was done
-			t.timer = time.AfterFunc(retryLongest, func() { j.retry(t) })
-		}
-		j.dispatch()
-		j.mu.Unlock()
-		return
-	}
-	err := e.copy(e.ctx, job)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.running--
-	j.ended(t, err)
-	j.dispatch()
-}
-
-// ended decides what becomes of a job that ran. j.mu is held.
-func (j *jobs) ended(t *jobEntry, err error) {
-	k := content{t.job.Repository, t.job.Digest}
-	if j.entries[k] != t || t.state != jobRunning {
-		return
-	}
-	e := j.e
-	if e.ctx.Err() != nil {
-		return // the next process takes it up
-	}
-	t.last = err
-	class, upstreams := upstream.ClassOf(err)
-	pause := min(retryLongest, retryFirst<<min(t.job.Attempts, 16))
-	switch {
-	case err == nil:
-		j.remove(k, t, nil)
-		return
-	case errors.Is(err, errWaiting):
-		j.park(k, t, jobWaiting)
-		e.wg.Go(func() { j.childIsThere(k, t) })
-		return
-	case errors.Is(err, errGone), errors.Is(err, errBadJob):
-		e.log.Info("a copy is given up", "repository", k.repo, "digest", k.digest.String(), "err", err)
-		j.remove(k, t, err)
-		return
-	case errors.Is(err, store.ErrFull), flight.Broken(err):
-		pause = retryFull
-	case upstreams && class == upstream.Limited:
-		if u, ok := errors.AsType[*upstream.Error](err); ok {
-			pause = max(pause, u.RetryAfter)
-		}
-	}
-	t.job.Attempts++
-	if t.job.Attempts >= maxAttempts || upstreams && class == upstream.NotFound && t.job.Attempts >= maxMissing {
-		e.log.Error("a copy failed for good", "repository", k.repo, "digest", k.digest.String(), "attempts", t.job.Attempts, "err", err)
-		j.remove(k, t, err)
-		return
-	}
-	e.stats.jobsFailed.Add(1)
-	e.log.Warn("a copy failed and is tried again", "repository", k.repo, "digest", k.digest.String(), "in", pause, "err", err)
+// pause tries a job again later. j.mu is held.
+func (j *jobs) pause(t *jobEntry, left time.Duration) {
 	t.state = jobPaused
-	t.timer = time.AfterFunc(pause+mathrand.N(pause/4), func() { j.retry(t) })
-	j.save(k)
-	t.fail()
-}
-
-// fail tells who waits that it did not work yet. j.mu is held.
-func (t *jobEntry) fail() {
-	close(t.done)
-	t.done = make(chan struct{})
+	t.timer = time.AfterFunc(left, func() { j.retry(t) })
 }
 
 // retry queues a job again.
 func (j *jobs) retry(t *jobEntry) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	k := content{t.job.Repository, t.job.Digest}
-	if j.entries[k] == t && (t.state == jobPaused || t.state == jobRunning) {
+	if j.entries[t.key()] == t && (t.state == jobPaused || t.state == jobSubmitted) {
 		j.start(t)
 	}
+}
+
+// start queues a job. j.mu is held.
+func (j *jobs) start(t *jobEntry) {
+	j.unpark(t)
+	t.job.Watch, t.job.Parked = false, false
+	t.state = jobQueued
+	j.queue = append(j.queue, t)
+	j.dispatch()
 }
 
 // remove forgets a job. j.mu is held.
@@ -372,10 +275,17 @@ func (j *jobs) remove(k content, t *jobEntry, err error) {
 	t.state = ""
 	t.last = err
 	delete(j.entries, k)
+	j.bytes -= int64(len(t.job.Manifest))
 	delete(j.repos[k.repo], k)
 	if len(j.repos[k.repo]) == 0 {
 		delete(j.repos, k.repo)
 	}
 	j.save(k)
 	close(t.done)
+}
+
+// fail tells who waits that it did not work yet. j.mu is held.
+func (t *jobEntry) fail() {
+	close(t.done)
+	t.done = make(chan struct{})
 }

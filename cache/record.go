@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"time"
 
 	"github.com/pullthrough/pullthrough/store"
 )
@@ -12,45 +14,89 @@ import (
 // recordJobs is the kind of the records of jobs.
 const recordJobs = "jobs"
 
-// save writes or deletes the record of a job, off everyone's path and in
-// order: what is written is what is true when it is written. j.mu is held.
-func (j *jobs) save(k content) {
-	if _, ok := store.As[store.Records](j.e.store); !ok || j.e.ctx.Err() != nil {
-		return // after Shutdown the records stay as they are
+// recordWait is how long a request waits for the record of its copy. A disk that
+// is slower is trouble of the store, not of the client.
+const recordWait = time.Second
+
+// records is the writing of records. jobs.mu guards it.
+type records struct {
+	store   store.Records // nil: the store keeps none
+	dirty   map[content]chan struct{}
+	writing bool
+	failing bool // said once
+}
+
+func (r *records) init(e *engine) {
+	r.store, _ = store.As[store.Records](e.store)
+	r.dirty = map[content]chan struct{}{}
+}
+
+// saved ends when a record is written, or cannot be.
+type saved struct{ done <-chan struct{} }
+
+func (s saved) wait() {
+	if s.done == nil {
+		return
 	}
-	j.dirty[k] = true
-	if !j.writing {
-		j.writing = true
-		j.e.wg.Go(j.write)
+	t := time.NewTimer(recordWait)
+	defer t.Stop()
+	select {
+	case <-s.done:
+	case <-t.C:
 	}
 }
 
+// save writes or deletes the record of a job, in order: what is written is what
+// is true when it is written. j.mu is held.
+func (j *jobs) save(k content) saved {
+	r := &j.records
+	if r.store == nil {
+		return saved{}
+	}
+	done, ok := r.dirty[k]
+	if !ok {
+		if !r.writing && !j.e.spawn(j.write) {
+			return saved{} // after Shutdown the records stay as they are
+		}
+		r.writing = true
+		done = make(chan struct{})
+		r.dirty[k] = done
+	}
+	return saved{done}
+}
+
 func (j *jobs) write() {
-	records, _ := store.As[store.Records](j.e.store)
-	ctx := context.WithoutCancel(j.e.ctx)
+	r := &j.records
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.dirty) > 0 {
-		for k := range j.dirty {
-			delete(j.dirty, k)
+	for len(r.dirty) > 0 {
+		for k, done := range r.dirty {
+			delete(r.dirty, k)
 			var data []byte
 			if t := j.entries[k]; t != nil {
-				data, _ = json.Marshal(t.job)
+				data, _ = json.Marshal(t.job) // plain data
 			}
 			j.mu.Unlock()
-			var err error
-			if key := recordKey(k); data != nil {
-				err = records.PutRecord(ctx, recordJobs, store.Record{Key: key, Data: data})
-			} else {
-				err = records.DeleteRecord(ctx, recordJobs, key)
-			}
-			if err != nil {
-				j.e.log.Error("the record of a copy cannot be written; a crash would lose it", "repository", k.repo, "err", err)
-			}
+			err := j.e.writeRecord(k, data)
+			close(done)
 			j.mu.Lock()
+			if err != nil && !r.failing {
+				j.e.log.Error("the records of copies cannot be written; a crash would lose some", "repository", k.repo, "err", err)
+			}
+			r.failing = err != nil
 		}
 	}
-	j.writing = false
+	r.writing = false
+}
+
+// writeRecord writes a record, or deletes it if there is no data.
+func (e *engine) writeRecord(k content, data []byte) error {
+	r := e.jobs.records.store
+	ctx := context.WithoutCancel(e.ctx)
+	if data == nil {
+		return r.DeleteRecord(ctx, recordJobs, recordKey(k))
+	}
+	return r.PutRecord(ctx, recordJobs, recordKey(k), data)
 }
 
 func recordKey(k content) string {
@@ -58,42 +104,99 @@ func recordKey(k content) string {
 	return hex.EncodeToString(h[:16])
 }
 
-// recover takes up the jobs of a former process.
-func (e *engine) recover() {
-	records, ok := store.As[store.Records](e.store)
+// syncRecords brings what was written to the disk, as far as the store can.
+func (e *engine) syncRecords(ctx context.Context) {
+	s, ok := store.As[store.RecordSyncer](e.store)
 	if !ok {
-		e.log.Warn("the store keeps no records: copies that are not finished are lost with the process")
 		return
 	}
-	for r, err := range records.Records(e.ctx, recordJobs) {
+	if err := s.SyncRecords(ctx, recordJobs); err != nil && ctx.Err() == nil {
+		e.log.Warn("the records of copies cannot be synced; a loss of power could lose events", "err", err)
+	}
+}
+
+// awaitRecords waits for what a former process left, so that a job that is made
+// now goes on with it.
+func (j *jobs) awaitRecords() {
+	select {
+	case <-j.loaded:
+		return
+	default:
+	}
+	t := time.NewTimer(recordWait)
+	defer t.Stop()
+	select {
+	case <-j.loaded:
+	case <-j.e.ctx.Done():
+	case <-t.C:
+	}
+}
+
+// recover takes up the jobs of a former process.
+func (e *engine) recover() {
+	e.load()
+	e.jobs.mu.Lock()
+	former := make([]Job, 0, len(e.jobs.former))
+	for _, job := range e.jobs.former {
+		former = append(former, job)
+	}
+	e.jobs.mu.Unlock()
+	for _, job := range former {
+		e.resume(job)
+	}
+	e.finishDeletes()
+}
+
+// load reads the records.
+func (e *engine) load() {
+	defer close(e.jobs.loaded)
+	r := e.jobs.records.store
+	if r == nil {
+		e.log.Warn("the store keeps no records: copies that are not finished, and their events, are lost with the process")
+		return
+	}
+	for key, err := range r.RecordKeys(e.ctx, recordJobs) {
+		var data []byte
+		if err == nil {
+			data, err = r.Record(e.ctx, recordJobs, key)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			e.log.Error("the records of copies cannot be read", "err", err)
 			return
 		}
 		var job Job
-		if json.Unmarshal(r.Data, &job) != nil || job.Digest.Validate() != nil {
-			_ = records.DeleteRecord(e.ctx, recordJobs, r.Key)
+		if json.Unmarshal(data, &job) != nil || job.Digest.Validate() != nil {
+			e.log.Error("the record of a copy cannot be understood and is dropped", "key", key)
+			_ = r.DeleteRecord(e.ctx, recordJobs, key)
 			continue
 		}
-		e.resume(job)
+		e.jobs.mu.Lock()
+		e.jobs.former[content{job.Repository, job.Digest}] = job
+		e.jobs.mu.Unlock()
 	}
 }
 
-// resume takes up one job.
+// resume takes up one job, unless a pull has done so already.
 func (e *engine) resume(job Job) {
+	k := content{job.Repository, job.Digest}
 	p, err := e.again(e.ctx, job.Repository, job.Source)
+	e.jobs.mu.Lock()
+	_, left := e.jobs.former[k]
 	if err != nil {
-		e.log.Info("a copy of a former process is given up", "repository", job.Repository, "err", err)
-		if records, ok := store.As[store.Records](e.store); ok {
-			_ = records.DeleteRecord(e.ctx, recordJobs, recordKey(content{job.Repository, job.Digest}))
-		}
-		return
+		delete(e.jobs.former, k)
 	}
-	incomplete := job.Incomplete
-	t := e.jobs.add(p, jobManifest(p, job), job)
-	if t != nil && incomplete {
-		e.jobs.mu.Lock()
-		t.job.Incomplete = true // its event may not have been sent
-		e.jobs.mu.Unlock()
+	e.jobs.mu.Unlock()
+	switch {
+	case !left:
+	case err == nil:
+		e.jobs.add(p, jobManifest(p, job), Job{Watch: job.Watch})
+	case errors.Is(err, errGone):
+		e.log.Info("a copy of a former process is given up", "repository", job.Repository, "err", err)
+		_ = e.writeRecord(k, nil)
+	default:
+		e.log.Warn("a copy of a former process is left for the next one", "repository", job.Repository, "err", err)
 	}
 }

@@ -2,17 +2,12 @@ package cache
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/internal/route"
-	"github.com/pullthrough/pullthrough/store"
 )
 
 // Resolve returns the descriptor of a tag or digest, as a HEAD would: nothing
@@ -112,145 +107,4 @@ type pipe struct {
 func (p *pipe) Close() error {
 	p.cancel()
 	return p.PipeReader.Close()
-}
-
-// Prefetch copies a manifest and all that it names, every platform of an index
-// included, and waits until it is complete. A failure that is tried again
-// behind it is an error all the same. Errors of the upstream are [*Error].
-func (c *Cache) Prefetch(ctx context.Context, repository, reference string) error {
-	e := c.engine()
-	p, _, err := e.name(ctx, kindManifest, repository, reference)
-	if err != nil {
-		return err
-	}
-	a, err := c.pull(ctx, repository, reference, false)
-	if err != nil {
-		return err
-	}
-	if p.match == nil {
-		return nil // a plain repository holds only what is complete
-	}
-	return e.prefetch(ctx, p, a.man)
-}
-
-func (e *engine) prefetch(ctx context.Context, p place, man *manifest) error {
-	parsed := e.learn(p, man)
-	for _, d := range parsed.Children() {
-		a := e.byDigest(ctx, p, d.Digest, false)
-		if a.err != nil {
-			return p.fail(kindManifest, a.err)
-		}
-		if err := e.prefetch(ctx, p, a.man); err != nil {
-			return err
-		}
-	}
-	for e.complete(ctx, p, man.desc.Digest) == nil {
-		t := e.jobs.add(p, man, Job{Repository: p.repo, Source: p.match.Source, Digest: man.desc.Digest,
-			MediaType: man.desc.MediaType, Manifest: man.body})
-		if t == nil {
-			return fmt.Errorf("cache: too many copies are known")
-		}
-		if err := e.jobs.wait(ctx, t); err != nil {
-			return p.fail(kindManifest, err)
-		}
-	}
-	return e.jobs.settled(ctx, content{p.repo, man.desc.Digest})
-}
-
-// wait waits until a job has ended or failed.
-func (j *jobs) wait(ctx context.Context, t *jobEntry) error {
-	j.mu.Lock()
-	done := t.done
-	j.mu.Unlock()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return t.last
-}
-
-// settled waits for the job of a complete manifest: its tags and events.
-func (j *jobs) settled(ctx context.Context, k content) error {
-	j.mu.Lock()
-	t := j.entries[k]
-	j.mu.Unlock()
-	if t == nil {
-		return nil
-	}
-	return j.wait(ctx, t)
-}
-
-// Delete forgets a tag or the manifest of a digest here; the upstream is not
-// touched. The next pull copies it again. A store that cannot delete is an
-// error that wraps [errors.ErrUnsupported].
-func (c *Cache) Delete(ctx context.Context, repository, reference string) error {
-	e := c.engine()
-	p, d, err := e.name(ctx, kindManifest, repository, reference)
-	if err != nil {
-		return err
-	}
-	s, ok := store.As[store.Deleter](e.store)
-	if !ok {
-		return fmt.Errorf("cache: the store cannot delete: %w", errors.ErrUnsupported)
-	}
-	if d == "" {
-		err = s.DeleteTag(ctx, p.repo, reference)
-		e.tags.Delete(tagKey{p.repo, reference})
-		return err
-	}
-	if l, ok := store.As[store.Lister](e.store); ok { // first the tags, so that none stands for nothing
-		for tag, err := range l.TagNames(ctx, p.repo, "") {
-			if err != nil {
-				return err
-			}
-			if t, err := e.store.Tag(ctx, p.repo, tag); err == nil && t.Digest == d {
-				if err := s.DeleteTag(ctx, p.repo, tag); err != nil {
-					return err
-				}
-				e.tags.Delete(tagKey{p.repo, tag})
-			}
-		}
-	}
-	err = s.Delete(ctx, p.repo, d)
-	e.hot.Delete(content{p.repo, d})
-	return err
-}
-
-// CopyState is a copy that is not finished.
-type CopyState struct {
-	Job
-	// State is queued, running, waiting (an index, for a platform to be
-	// pulled), watching (a platform, for a layer to be asked for) or paused
-	// (it failed and is tried again).
-	State string
-	// Done and Total are bytes of blobs.
-	Done, Total int64
-	// Err is why it failed last; nil: it did not.
-	Err error
-}
-
-// Copies returns the copies that are not finished, the oldest first.
-func (c *Cache) Copies() []CopyState {
-	e := c.engine()
-	e.jobs.mu.Lock()
-	states := make([]CopyState, 0, len(e.jobs.entries))
-	var blobs [][]ocispec.Descriptor
-	for _, t := range e.jobs.entries {
-		states = append(states, CopyState{Job: t.job, State: string(t.state), Err: t.last})
-		blobs = append(blobs, t.parsed.Blobs())
-	}
-	e.jobs.mu.Unlock()
-	for i := range states {
-		e.progress(&states[i], blobs[i])
-	}
-	slices.SortFunc(states, func(a, b CopyState) int {
-		if n := a.Created.Compare(b.Created); n != 0 {
-			return n
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return states
 }

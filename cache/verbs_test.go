@@ -79,7 +79,7 @@ func TestOrasCopiesThroughTheCache(t *testing.T) {
 func TestPrefetchCopiesAllPlatforms(t *testing.T) {
 	s := newStory(t)
 	img := s.up.AddMultiPlatform("team/api", "v1", upstreamtest.Layers(3, 10<<10), "amd64", "arm64")
-	if err := s.cache.Prefetch(t.Context(), "app/api", "v1"); err != nil {
+	if err := s.cache.Prefetch(t.Context(), "app/api", "v1", cache.Prefetch{}); err != nil {
 		t.Fatal(err)
 	}
 	s.settle()
@@ -88,7 +88,7 @@ func TestPrefetchCopiesAllPlatforms(t *testing.T) {
 	for _, c := range img.Children {
 		s.pull("app/api", c.Digest.String(), c)
 	}
-	if err := s.cache.Prefetch(t.Context(), "app/other", "v1"); err == nil {
+	if err := s.cache.Prefetch(t.Context(), "app/other", "v1", cache.Prefetch{}); err == nil {
 		t.Error("a prefetch from an upstream that is down is no error")
 	}
 }

@@ -1,9 +1,11 @@
 package rule
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/internal/route"
 )
 
@@ -111,6 +113,10 @@ func (o *Options) parse(r Rule) (*entry, error) {
 	if okSource {
 		o.checkAuth(f, host, r.Auth)
 	}
+	if err := oci.CheckPlatforms(r.Platforms); err != nil {
+		f.add(CodePlatforms, "platforms", "Cache rule with %v.", err)
+	}
+	r.Platforms = slices.Clone(r.Platforms)
 	if len(f.list) > 0 {
 		return nil, f.err()
 	}

@@ -35,6 +35,7 @@ const (
 	CodeAuthenticator             Code = "AuthenticatorNotForLoginServer"
 	CodeAuthenticationConflict    Code = "ConflictingAuthentication"
 	CodeAuthenticationUnsupported Code = "AuthenticationNotSupportedForSource"
+	CodePlatforms                 Code = "InvalidPlatforms"
 	CodeProperty                  Code = "InvalidProperty"
 	CodeUnresolved                Code = "UnresolvedAuthentication"
 )

@@ -45,6 +45,16 @@ type Rule struct {
 	// RequireAccess forbids to serve a stored tag while the upstream refuses
 	// access to it (401, 403, 451).
 	RequireAccess bool
+	// Platforms says which images of an index are copied besides those that are
+	// pulled: "all", with what belongs to none, or names such as "linux/arm64" and
+	// "linux/arm/v7" (without a variant: all variants). A tag then moves when
+	// those that its source has are here. If nil or "pulled", only what is pulled
+	// is copied.
+	Platforms []string
+	// Referrers says that signatures, SBOMs and whatever else refers to what is
+	// copied is copied too: by the referrers API, its fallback tag, and the tags
+	// of cosign. If false, they are copied when they are pulled.
+	Referrers bool
 }
 
 // Match is the answer of a [Matcher].

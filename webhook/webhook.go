@@ -1,61 +1,43 @@
-// Package webhook tells others that something was copied.
+// Package webhook tells others that something was copied or deleted.
 //
 // An [Event] has the shape of Azure Container Registry's webhook payload. The
 // cache sends events to a [Sink] when a copy is complete, never when it is
-// merely pulled. A repeated delivery has the same event ID.
+// merely pulled:
+//
+//   - the first platform of an index by tag: the index with its tag, the index
+//     without, and the platform's manifest: 3 events; a further platform: 1 more
+//   - an image without an index by tag: with its tag, and without: 2
+//   - a pull by digest: 1; a tag that moves to something new: the same set again
+//   - a hit, and a blob: none
+//   - [cache.Cache.Delete] of a manifest: a delete event; of a tag: none
+//
+// An [HTTP] posts events to one receiver, as ACR does or as CloudEvents. An
+// [Outbox] in front of receivers delivers at least once: it keeps what is not
+// delivered on disk, and a receiver that is slow or down delays nobody. A repeated
+// delivery has the same event ID; there is no order. [Sinks] and [Filter] compose.
+//
+//	dir, err := store.OpenDir("images")
+//	outbox := &webhook.Outbox{Records: dir, Receivers: []webhook.Receiver{
+//		{Name: "scanner", Sink: &webhook.HTTP{URL: "https://scanner.example.com/hook"}, Scope: "promoted/api:*"},
+//	}}
+//	c := &cache.Cache{Rules: rules, Store: dir, Events: outbox}
+//
+// Package webhooktest has a receiver for tests.
+//
+// [cache.Cache.Delete]: https://pkg.go.dev/github.com/pullthrough/pullthrough/cache#Cache.Delete
 package webhook
 
 import (
 	"context"
-	"strings"
-	"time"
+	"errors"
+	"slices"
 )
-
-// Actions of events.
-const (
-	ActionPush   = "push"
-	ActionDelete = "delete"
-	ActionPing   = "ping"
-)
-
-// Event is what happened, as ACR writes it in JSON.
-type Event struct {
-	// ID is the same on every delivery of one event.
-	ID string `json:"id"`
-	// Timestamp is when it happened.
-	Timestamp time.Time `json:"timestamp"`
-	// Action is one of the Action constants.
-	Action string `json:"action"`
-	// Target is the manifest.
-	Target Target `json:"target"`
-	// Request is what caused it; nil: nothing that is told.
-	Request *Request `json:"request,omitempty"`
-}
-
-// Target is a manifest in a local repository.
-type Target struct {
-	MediaType string `json:"mediaType,omitempty"`
-	// Size and Length are the manifest's size in bytes; ACR sends both.
-	Size       int64  `json:"size,omitempty"`
-	Digest     string `json:"digest,omitempty"`
-	Length     int64  `json:"length,omitempty"`
-	Repository string `json:"repository,omitempty"`
-	// Tag is empty when the manifest itself arrived, set when a tag moved.
-	Tag string `json:"tag,omitempty"`
-}
-
-// Request is the request that caused an event.
-type Request struct {
-	ID        string `json:"id"`
-	Host      string `json:"host,omitempty"`
-	Method    string `json:"method,omitempty"`
-	UserAgent string `json:"useragent,omitempty"`
-}
 
 // Sink takes events. Implementations must be safe for concurrent use.
 type Sink interface {
 	// Send returns when the event is taken over, durably if that is what the
-	// sink is for. An error makes the cache try again later.
+	// sink is for. An error makes the caller try again later, with the same
+	// event ID.
 	Send(ctx context.Context, ev Event) error
 }
 
@@ -65,18 +47,40 @@ type SinkFunc func(ctx context.Context, ev Event) error
 // Send calls f.
 func (f SinkFunc) Send(ctx context.Context, ev Event) error { return f(ctx, ev) }
 
-// Scope selects events as ACR's webhooks do: "repo:tag" one tag, "repo:*" all
-// of a repository, "repo" means "repo:latest", empty everything.
-type Scope string
+// Sinks sends each event to all of them, one after the other. Errors are joined:
+// those that had taken the event get it again.
+type Sinks []Sink
 
-// Matches reports whether the scope selects ev.
-func (s Scope) Matches(ev Event) bool {
-	if s == "" {
-		return true
+// Send implements [Sink].
+func (s Sinks) Send(ctx context.Context, ev Event) error {
+	var all error
+	for _, sink := range s {
+		all = errors.Join(all, sink.Send(ctx, ev))
 	}
-	repo, tag, ok := strings.Cut(string(s), ":")
-	if !ok {
-		tag = "latest"
+	return all
+}
+
+// Filter hands on what it selects and takes the rest over by dropping it.
+type Filter struct {
+	// Sink gets what is selected. If nil, nobody does.
+	Sink Sink
+	// Scope selects by repository and tag. If empty, all.
+	Scope Scope
+	// Actions selects by action. If nil, all.
+	Actions []string
+	// Select selects by anything. If nil, all.
+	Select func(Event) bool
+}
+
+// Selects reports whether an event is handed on.
+func (f Filter) Selects(ev Event) bool {
+	return f.Scope.Matches(ev) && (f.Actions == nil || slices.Contains(f.Actions, ev.Action)) && (f.Select == nil || f.Select(ev))
+}
+
+// Send implements [Sink].
+func (f Filter) Send(ctx context.Context, ev Event) error {
+	if f.Sink == nil || !f.Selects(ev) {
+		return nil
 	}
-	return repo == ev.Target.Repository && (tag == "*" || tag == ev.Target.Tag)
+	return f.Sink.Send(ctx, ev)
 }

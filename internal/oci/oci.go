@@ -4,6 +4,7 @@ package oci
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -139,4 +140,9 @@ func attestation(d ocispec.Descriptor) bool {
 		return true
 	}
 	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
+}
+
+// Names reports whether an index names a manifest.
+func (m *Manifest) Names(d digest.Digest) bool {
+	return slices.ContainsFunc(m.Manifests, func(c ocispec.Descriptor) bool { return c.Digest == d })
 }

@@ -1,0 +1,234 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/webhook"
+)
+
+// moves are the tags that a job has moved, and what was known of them then.
+type moves map[string]time.Time
+
+// all reports whether none of the tags is left to move.
+func (m moves) all(tags []TagSighting) bool {
+	return !slices.ContainsFunc(tags, func(t TagSighting) bool {
+		at, ok := m[t.Tag]
+		return !ok || t.Asked.After(at)
+	})
+}
+
+// finish links a manifest whose content is complete, completes its parents,
+// moves its tags and sends its events.
+func (e *engine) finish(ctx context.Context, p place, job Job, man *manifest) (moves, error) {
+	moved := moves{}
+	tags := e.pledge(ctx, p, job, moved)
+	if err := e.link(ctx, p, man); err != nil {
+		return nil, err
+	}
+	for _, parent := range e.jobs.parents(p, job.Digest) {
+		e.finishParent(ctx, p, parent)
+	}
+	for len(tags) > 0 {
+		for _, t := range tags {
+			moved[t.Tag] = t.Asked
+			if err := e.moveTag(ctx, p, job, man, t); err != nil {
+				return nil, err
+			}
+		}
+		tags = e.pledge(ctx, p, job, moved)
+	}
+	if job.Incomplete {
+		return moved, e.tell(ctx, job, man, "")
+	}
+	return moved, nil
+}
+
+// finishParent finishes an index that waited, if it need not wait for others
+// too.
+func (e *engine) finishParent(ctx context.Context, p place, parent *jobEntry) {
+	j := &e.jobs
+	j.mu.Lock()
+	job := parent.job
+	j.mu.Unlock()
+	var moved moves
+	err := errWaiting
+	if e.indexReady(ctx, p, parent.parsed, job.Platforms) {
+		moved, err = e.copy(ctx, p, job, parent.man)
+	}
+	j.mu.Lock()
+	tell := j.ended(parent, moved, err)
+	j.mu.Unlock()
+	tell()
+}
+
+// move is a tag that is about to move.
+type move struct {
+	TagSighting
+	again bool // a former try may have moved it
+}
+
+// pledge takes the tags that are still to move and writes down which events the
+// job owes before anything shows that it does, so that neither a crash nor a
+// loss of power between a tag and its event loses the event.
+func (e *engine) pledge(ctx context.Context, p place, job Job, moved moves) []move {
+	j := &e.jobs
+	var tags []move
+	owes := job.Incomplete && len(moved) == 0
+	for _, t := range j.tags(job, moved) {
+		m := move{t, t.Due}
+		m.Due = m.Due || e.moving(ctx, p, job, t)
+		owes = owes || m.Due
+		tags = append(tags, m)
+	}
+	if e.cfg.Events == nil || !owes {
+		return tags
+	}
+	j.mu.Lock()
+	k := content{job.Repository, job.Digest}
+	t := j.entries[k]
+	var s saved
+	if t != nil {
+		due := slices.Clone(t.job.Tags)
+		for i := range due {
+			due[i].Due = due[i].Due || slices.ContainsFunc(tags, func(m move) bool { return m.Tag == due[i].Tag && m.Due })
+		}
+		t.job.Tags = due
+		s = j.save(k)
+	}
+	j.mu.Unlock()
+	if t != nil {
+		s.wait()
+		e.syncRecords(ctx)
+	}
+	return tags
+}
+
+// moving reports whether a tag does not stand for the job's manifest yet, or
+// does by this very sighting.
+func (e *engine) moving(ctx context.Context, p place, job Job, t TagSighting) bool {
+	now, err := e.store.Tag(ctx, p.repo, t.Tag)
+	return err != nil || now.Source != p.source || now.Digest != job.Digest || now.Asked.Equal(t.Asked)
+}
+
+// link makes a manifest visible. It is the last thing that makes it complete.
+func (e *engine) link(ctx context.Context, p place, man *manifest) error {
+	d := man.desc.Digest
+	if info, err := e.store.Stat(ctx, p.repo, d); err != nil || !store.IsManifest(info.MediaType) || info.Source != p.source {
+		parsed := e.learn(p, man)
+		info := store.Info{Descriptor: man.desc, Source: p.source, Subject: parsed.Subject}
+		if parsed.Subject != "" {
+			info.ArtifactType, info.Annotations = parsed.ArtifactType, parsed.Annotations
+		}
+		w, err := e.store.Create(ctx, p.repo, info)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		if _, err := w.Write(man.body); err != nil {
+			return err
+		}
+		if err := w.Commit(ctx); err != nil {
+			return err
+		}
+		e.stats.copied.Add(1)
+	}
+	e.remember(p, man)
+	return nil
+}
+
+// moveTag makes a tag stand for a complete manifest, unless it stands for a
+// later answer.
+func (e *engine) moveTag(ctx context.Context, p place, job Job, man *manifest, t move) error {
+	if !t.Due {
+		e.forget(tagKey{p.repo, t.Tag}, t.Asked)
+		return nil // another copy of the same was faster
+	}
+	now, err := e.store.Tag(ctx, p.repo, t.Tag)
+	if err != nil || now.Source != p.source || now.Digest != job.Digest {
+		s := e.stored(ctx, p, t.Tag)
+		if err := e.admit(p, t.Tag, man, s); err != nil {
+			e.log.Info("a tag does not move: not admitted", "repository", p.repo, "tag", t.Tag, "digest", job.Digest.String(), "err", err)
+			return nil
+		}
+	}
+	err = e.store.SetTag(ctx, p.repo, t.Tag, store.Tag{Descriptor: man.desc, Source: p.source, Asked: t.Asked})
+	e.forget(tagKey{p.repo, t.Tag}, t.Asked)
+	if errors.Is(err, store.ErrStale) {
+		if !t.again {
+			return nil
+		}
+		err = nil // it may have moved before, and on since then
+	}
+	if err != nil {
+		return err
+	}
+	return e.tell(ctx, job, man, t.Tag)
+}
+
+// tell sends an event. Its ID is derived from the job, so that it is the same
+// when the job is done again after a crash.
+func (e *engine) tell(ctx context.Context, job Job, man *manifest, tag string) error {
+	if e.cfg.Events == nil {
+		return nil
+	}
+	h := sha256.Sum256([]byte(job.ID + "\x00" + job.Repository + "\x00" + job.Digest.String() + "\x00" + tag))
+	return e.cfg.Events.Send(ctx, webhook.Event{
+		ID:        fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16]),
+		Timestamp: time.Now().UTC(), Action: webhook.ActionPush,
+		Target: webhook.Target{
+			MediaType: man.desc.MediaType, Size: man.desc.Size, Length: man.desc.Size,
+			Digest: job.Digest.String(), Repository: job.Repository, Tag: tag,
+		},
+	})
+}
+
+// manifest returns a manifest that is being copied, nil if it is not.
+func (j *jobs) manifest(p place, d digest.Digest) *manifest {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	t := j.entries[content{p.repo, d}]
+	if t == nil || p.match == nil || t.job.Source != p.match.Source {
+		return nil
+	}
+	return t.man
+}
+
+// parents takes the indexes that wait for the manifest d.
+func (j *jobs) parents(p place, d digest.Digest) []*jobEntry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var parents []*jobEntry
+	for _, t := range j.repos[p.repo] {
+		if t.state == jobWaiting && t.job.Source == p.match.Source && t.parsed.Names(d) {
+			j.unpark(t)
+			t.state = jobRunning
+			parents = append(parents, t)
+		}
+	}
+	return parents
+}
+
+// tags returns the tags of a job that have not moved yet, those included that
+// came while it ran.
+func (j *jobs) tags(job Job, moved moves) (tags []TagSighting) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := job.Tags
+	if t := j.entries[content{job.Repository, job.Digest}]; t != nil {
+		all = mergeTags(all, t.job.Tags)
+	}
+	for _, t := range all {
+		if !moved.all([]TagSighting{t}) {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}

@@ -1,0 +1,355 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+const (
+	retryFirst   = time.Second
+	retryLongest = 10 * time.Minute
+	retryFull    = 10 * time.Second // at first: it does not download again and again
+	maxMissing   = 3                // what the upstream does not have is asked for as often
+	lookFirst    = 100 * time.Millisecond
+	lookLongest  = 15 * time.Second
+)
+
+var (
+	// errWaiting reports an index none of whose images is complete.
+	errWaiting = errors.New("cache: the index waits for one of its images")
+	// errBadJob reports a job that can never be done.
+	errBadJob = errors.New("cache: the job cannot be done")
+	// errTooMany reports a job that had to make room.
+	errTooMany = errors.New("cache: too many copies are known")
+)
+
+// dispatch runs what is queued. j.mu is held.
+func (j *jobs) dispatch() {
+	for len(j.queue) > 0 && j.running < j.e.limits.Jobs && j.e.ctx.Err() == nil {
+		t := j.queue[0]
+		j.queue[0] = nil
+		j.queue = j.queue[1:]
+		if t.state != jobQueued {
+			continue
+		}
+		t.state = jobRunning
+		j.running++
+		if !j.e.spawn(func() { j.run(t) }) {
+			return // the next process takes it up
+		}
+	}
+}
+
+// run does a job, or gives it to the copier.
+func (j *jobs) run(t *jobEntry) {
+	e := j.e
+	j.mu.Lock()
+	job := t.job
+	j.mu.Unlock()
+	p, err := e.again(e.ctx, job.Repository, job.Source)
+	if err == nil {
+		err = e.gate(p)
+	}
+	if err == nil {
+		err = e.ready(e.ctx, p, job, t.man)
+	}
+	var moved moves
+	given := false
+	switch c := e.cfg.Copier; {
+	case err != nil:
+	case c == nil:
+		moved, err = e.copy(e.ctx, p, job, t.man)
+	default:
+		err = c.Submit(e.ctx, job)
+		given = err == nil
+	}
+	tell := func() {}
+	j.mu.Lock()
+	j.running--
+	if given {
+		j.submitted(t)
+	} else {
+		tell = j.ended(t, moved, err)
+	}
+	j.dispatch()
+	j.mu.Unlock()
+	tell()
+}
+
+// submitted notes that a Copier has a job, unless it was quicker than that. j.mu
+// is held.
+func (j *jobs) submitted(t *jobEntry) {
+	if j.entries[t.key()] == t && t.state == jobRunning {
+		t.state, t.given = jobSubmitted, time.Now()
+		j.lookLater(t, lookFirst)
+	}
+}
+
+// gate holds jobs back whose upstream is not to be asked just now.
+func (e *engine) gate(p place) error {
+	if err, due := e.trouble(p); err != nil && !due {
+		return err
+	}
+	return nil
+}
+
+// lookLater looks whether somebody else has done a job. j.mu is held.
+func (j *jobs) lookLater(t *jobEntry, in time.Duration) {
+	t.timer = time.AfterFunc(in, func() { j.e.spawn(func() { j.look(t, in) }) })
+}
+
+// look sees whether a job that a Copier took is done; if it takes too long it is
+// submitted again.
+func (j *jobs) look(t *jobEntry, waited time.Duration) {
+	j.mu.Lock()
+	job := t.job
+	j.mu.Unlock()
+	done := j.e.done(job)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.entries[t.key()] != t || t.state != jobSubmitted:
+	case done:
+		j.remove(t.key(), t, nil)
+		j.wake(t.key())
+	case time.Since(t.given) > retryLongest:
+		j.start(t)
+	default:
+		j.lookLater(t, min(2*waited, lookLongest))
+	}
+}
+
+// done reports whether nothing is left of a job that ran elsewhere.
+func (e *engine) done(job Job) bool {
+	p, err := e.again(e.ctx, job.Repository, job.Source)
+	if err != nil || e.complete(e.ctx, p, job.Digest) == nil {
+		return false
+	}
+	for _, t := range job.Tags {
+		now, err := e.store.Tag(e.ctx, p.repo, t.Tag)
+		if err != nil || now.Source != p.source || now.Asked.Before(t.Asked) && now.Digest != job.Digest {
+			return false
+		}
+		e.forget(tagKey{p.repo, t.Tag}, now.Asked)
+	}
+	return true
+}
+
+// wake starts the indexes that may have waited for a manifest. j.mu is held.
+func (j *jobs) wake(k content) {
+	for _, t := range j.repos[k.repo] {
+		if t.state == jobWaiting && t.parsed.Names(k.digest) {
+			j.start(t)
+		}
+	}
+}
+
+// verdict is what a failure means for a job.
+type verdict struct {
+	drop  bool          // it is hopeless
+	own   bool          // it counts as an attempt
+	full  bool          // the store has no room
+	park  bool          // it is not tried again by itself
+	pause time.Duration // before the next try
+}
+
+// judge decides what a failure means. failures counts those in a row.
+func (l Limits) judge(job Job, failures int, err error) verdict {
+	class, told := upstream.ClassOf(err)
+	later, lacking := errors.AsType[*auth.UnavailableError](err)
+	v := verdict{pause: min(retryLongest, retryFirst<<min(failures, 16))}
+	switch {
+	case errors.Is(err, errGone), errors.Is(err, errBadJob):
+		v.drop = true
+		return v
+	case errors.Is(err, store.ErrFull):
+		v.full = true
+		v.pause = min(retryLongest/2, retryFull<<min(failures, 16))
+	case flight.Broken(err):
+		v.own = true
+		v.pause = max(v.pause, retryFull)
+	case lacking:
+		v.pause = max(v.pause, later.RetryAfter)
+	case told && (class == upstream.Limited || class == upstream.Unreachable), errors.Is(err, flight.ErrBusy):
+	default:
+		v.own = true
+	}
+	if u, ok := errors.AsType[*upstream.Error](err); ok {
+		v.pause = max(v.pause, u.RetryAfter)
+	}
+	if v.own {
+		n := job.Attempts + 1
+		v.park = n >= l.Attempts || told && class == upstream.NotFound && n >= maxMissing
+	}
+	return v
+}
+
+// ended decides what becomes of a job that ran. j.mu is held; the function that
+// it returns is called without it.
+func (j *jobs) ended(t *jobEntry, moved moves, err error) (tell func()) {
+	tell = func() {}
+	k := t.key()
+	if j.entries[k] != t || t.state != jobRunning && t.state != jobSubmitted {
+		return tell
+	}
+	e := j.e
+	switch {
+	case e.ctx.Err() != nil:
+		return tell // the next process takes it up
+	case err == nil && !moved.all(t.job.Tags):
+		j.start(t) // a tag came after its last look
+		return tell
+	case err == nil:
+		j.full = false
+		j.remove(k, t, nil)
+		return tell
+	case errors.Is(err, errWaiting):
+		j.unpark(t)
+		j.park(k, t, jobWaiting)
+		e.spawn(func() { j.childIsThere(k, t) })
+		return tell
+	}
+	return j.failed(k, t, err)
+}
+
+// failed plans what comes after a failure. j.mu is held.
+func (j *jobs) failed(k content, t *jobEntry, err error) (tell func()) {
+	e := j.e
+	v := e.limits.judge(t.job, t.failures, err)
+	log := e.log.With("repository", k.repo, "digest", k.digest.String(), "rule", t.job.Source.Rule)
+	if v.drop {
+		log.Info("a copy is given up", "err", err)
+		j.remove(k, t, err)
+		j.wake(k)
+		return func() {}
+	}
+	j.unpark(t)
+	t.failures++
+	t.last, t.job.Error = err, err.Error()
+	if v.own {
+		t.job.Attempts++
+	}
+	e.stats.jobsFailed.Add(1)
+	tell = func() {}
+	if v.park {
+		t.state, t.job.Parked = jobParked, true
+		t.job.Next = time.Now().Add(retryLongest).UTC()
+		log.Error("a copy failed too often and is parked", "attempts", t.job.Attempts, "err", err)
+		j.wake(k)
+		if e.cfg.Parked != nil {
+			state := t.copyState()
+			tell = func() { e.cfg.Parked(state) }
+		}
+	} else {
+		pause := v.pause + mathrand.N(v.pause/4)
+		t.job.Next = time.Now().Add(pause).UTC()
+		j.pause(t, pause)
+		log.Log(e.ctx, j.level(v), "a copy failed and is tried again", "in", pause.Round(time.Millisecond), "attempts", t.job.Attempts, "err", err)
+	}
+	j.save(k)
+	t.fail()
+	return tell
+}
+
+// level is how loud a failure is: of a full store the first line says it all.
+func (j *jobs) level(v verdict) slog.Level {
+	if !v.full {
+		return slog.LevelWarn
+	}
+	if j.full {
+		return slog.LevelDebug
+	}
+	j.full = true
+	return slog.LevelError
+}
+
+// childIsThere looks whether a child became complete while its index was on its
+// way to wait.
+func (j *jobs) childIsThere(k content, t *jobEntry) {
+	p, err := j.e.again(j.e.ctx, k.repo, t.job.Source)
+	if err != nil {
+		return
+	}
+	j.mu.Lock()
+	job := t.job
+	j.mu.Unlock()
+	if !j.e.indexReady(j.e.ctx, p, t.parsed, job.Platforms) {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.entries[k] == t && t.state == jobWaiting {
+		j.start(t)
+	}
+}
+
+// retryAll is every job that is parked or paused; see [Cache.Retry].
+func (c *Cache) retryAll() (n int) {
+	j := &c.engine().jobs
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, t := range j.entries {
+		if t.again() {
+			j.start(t)
+			j.save(t.key())
+			n++
+		}
+	}
+	return n
+}
+
+// again makes a job that failed as good as new, and reports whether it had.
+func (t *jobEntry) again() bool {
+	if t.state != jobParked && t.state != jobPaused {
+		return false
+	}
+	t.failures, t.job.Attempts, t.job.Next = 0, 0, time.Time{}
+	return true
+}
+
+// Retry tries the copies of a tag or digest again that are parked or paused, or
+// with an empty reference all of the repository, or with an empty repository
+// all. It returns how many there are; it does not wait for them.
+func (c *Cache) Retry(ctx context.Context, repository, reference string) (int, error) {
+	if repository == "" {
+		return c.retryAll(), nil
+	}
+	e := c.engine()
+	p, err := e.locate(ctx, repository)
+	if err != nil {
+		return 0, p.fail(kindManifest, err)
+	}
+	j := &e.jobs
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for k, t := range j.repos[p.repo] {
+		if (reference == "" || t.about(reference)) && t.again() {
+			j.start(t)
+			j.save(k)
+			n++
+		}
+	}
+	return n, nil
+}
+
+// about reports whether a job copies what a tag or digest stands for.
+func (t *jobEntry) about(reference string) bool {
+	if t.job.Digest.String() == reference {
+		return true
+	}
+	for _, s := range t.job.Tags {
+		if s.Tag == reference {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,151 @@
+package cache
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// platforms are those that the rule wants copied of every index.
+func (p place) platforms() []string { return oci.Selected(p.match.Rule.Platforms) }
+
+// childComplete reports whether an index can be served: one of its images is
+// complete, or it has none.
+func (e *engine) childComplete(ctx context.Context, p place, m *oci.Manifest) bool {
+	images := m.Images()
+	for _, d := range images {
+		if e.complete(ctx, p, d.Digest) != nil {
+			return true
+		}
+	}
+	return len(images) == 0
+}
+
+// indexReady reports whether an index waits for nothing any more: one of its
+// images is complete, and so is each of the platforms that is on its way.
+func (e *engine) indexReady(ctx context.Context, p place, m *oci.Manifest, platforms []string) bool {
+	if !e.childComplete(ctx, p, m) {
+		return false
+	}
+	for _, d := range m.Select(platforms) {
+		if e.complete(ctx, p, d.Digest) == nil && e.jobs.coming(content{p.repo, d.Digest}) {
+			return false
+		}
+	}
+	return true
+}
+
+// coming reports whether something is on its way by itself.
+func (j *jobs) coming(k content) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	t := j.entries[k]
+	return t != nil && t.live()
+}
+
+// expand has the platforms of an index copied that are wanted whether somebody
+// pulls them or not.
+func (e *engine) expand(ctx context.Context, p place, m *oci.Manifest, platforms []string) error {
+	for _, d := range m.Select(platforms) {
+		man, err := e.child(ctx, p, d)
+		if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
+			e.log.Info("a platform of an index is not at its source and is left out", "repository", p.repo, "digest", d.Digest.String(), "rule", p.rule())
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if e.complete(ctx, p, d.Digest) == nil {
+			e.jobs.add(p, man, Job{Platforms: platforms})
+		}
+	}
+	return nil
+}
+
+// child returns a manifest that an index names: complete, being copied, or from
+// the upstream.
+func (e *engine) child(ctx context.Context, p place, d ocispec.Descriptor) (*manifest, error) {
+	if man := e.complete(ctx, p, d.Digest); man != nil {
+		return man, nil
+	}
+	if man := e.jobs.manifest(p, d.Digest); man != nil {
+		return man, nil
+	}
+	return e.fetch(p, d.Digest.String())
+}
+
+// referrersMost is how many manifests that refer to one are copied.
+const referrersMost = 1000
+
+// cosignSuffixes are those of the tags under which cosign keeps what belongs to
+// the manifest sha256-HEX.
+var cosignSuffixes = [...]string{".sig", ".att", ".sbom"}
+
+// copyReferrers has what refers to a manifest copied: signatures, SBOMs and the
+// like, by the referrers API or its tag, and those that cosign keeps in tags.
+// An upstream that knows no such thing has none.
+func (e *engine) copyReferrers(ctx context.Context, p place, d digest.Digest) error {
+	found, err := e.listReferrers(ctx, p, d)
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		man, err := e.child(ctx, p, r)
+		if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if e.complete(ctx, p, r.Digest) == nil {
+			e.jobs.add(p, man, Job{Platforms: []string{oci.AllPlatforms}})
+		}
+	}
+	for _, suffix := range cosignSuffixes {
+		if err := e.copyTag(p, d.Algorithm().String()+"-"+d.Encoded()+suffix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listReferrers asks the upstream, page by page.
+func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (found []ocispec.Descriptor, err error) {
+	l, ok := p.up.(upstream.ReferrerLister)
+	if !ok {
+		return nil, nil
+	}
+	ctx = upstream.WithLoop(ctx, e.id)
+	query := url.Values{}
+	for query != nil && len(found) < referrersMost {
+		page, err := l.Referrers(ctx, d, query)
+		e.heard(p, err)
+		if class, ok := upstream.ClassOf(err); ok && (class == upstream.NotFound || class == upstream.Protocol) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		found, query = append(found, page.Manifests...), page.Next
+	}
+	return found[:min(len(found), referrersMost)], nil
+}
+
+// copyTag has a tag copied that may not exist.
+func (e *engine) copyTag(p place, tag string) error {
+	asked := e.stored(e.ctx, p, tag).askNow()
+	man, err := e.fetch(p, tag)
+	if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.jobs.add(p, man, Job{Tags: []TagSighting{{Tag: tag, Asked: asked}}, Platforms: []string{oci.AllPlatforms}})
+	return nil
+}

@@ -1,0 +1,173 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
+)
+
+// Prefetch says what is copied before anybody pulls it. The zero value copies
+// every platform of an index.
+type Prefetch struct {
+	// Platforms are those of an index that are copied: names such as
+	// "linux/arm64"; "pulled": those that are here of what the tag stood for
+	// until now; "all", as for rules. If nil, all.
+	Platforms []string
+	// Progress is told of the bytes of blobs that are here and that there are,
+	// about four times a second and once at the end, on the caller's goroutine.
+	// The total grows while manifests are read. If nil, nobody is.
+	Progress func(done, total int64)
+}
+
+// progressEvery is how often Progress is told.
+const progressEvery = 250 * time.Millisecond
+
+// Prefetch copies a manifest and what it names, and waits until that is complete,
+// its tag has moved and its events are taken over. A failure that is tried again
+// behind it is an error all the same. A manifest of a tag or digest that is
+// complete already costs a question at most. Errors of the upstream are [*Error].
+func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Prefetch) error {
+	e := c.engine()
+	if err := oci.CheckPlatforms(o.Platforms); err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	p, d, err := e.name(ctx, kindManifest, repository, reference)
+	if err != nil {
+		return err
+	}
+	f := &prefetch{e: e, p: p, o: o, blobs: map[content]int64{}}
+	f.platforms = f.o.Platforms
+	if len(f.platforms) == 0 {
+		f.platforms = []string{oci.AllPlatforms}
+	}
+	if f.platforms[0] == oci.PulledPlatforms {
+		if d != "" {
+			return errors.New("cache: a digest stood for nothing before: which of its platforms were pulled is not known")
+		}
+		if f.platforms, err = e.pulled(ctx, p, reference); err != nil {
+			return err
+		}
+	}
+	a, err := c.pull(ctx, repository, reference, false)
+	if err != nil {
+		return err
+	}
+	if p.match == nil {
+		return nil // a plain repository holds only what is complete
+	}
+	if err := f.copy(ctx, a.man); err != nil {
+		return err
+	}
+	f.tell()
+	return nil
+}
+
+// pulled names the platforms that are here of what a tag stands for.
+func (e *engine) pulled(ctx context.Context, p place, tag string) ([]string, error) {
+	s := e.stored(ctx, p, tag)
+	if s.man == nil {
+		return nil, fmt.Errorf("cache: no platform of %s:%s was pulled", p.repo, tag)
+	}
+	parsed := e.learn(p, s.man)
+	if !parsed.Index {
+		return []string{oci.AllPlatforms}, nil
+	}
+	var names []string
+	for _, d := range parsed.Images() {
+		if name := oci.PlatformName(d.Platform); name != "" && e.complete(ctx, p, d.Digest) != nil {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("cache: what was pulled of %s:%s has no platform", p.repo, tag)
+	}
+	return names, nil
+}
+
+// prefetch is one Prefetch at work.
+type prefetch struct {
+	e         *engine
+	p         place
+	o         Prefetch
+	platforms []string
+	blobs     map[content]int64 // sizes
+}
+
+// copy copies a manifest and what is selected of an index.
+func (f *prefetch) copy(ctx context.Context, man *manifest) error {
+	e, p := f.e, f.p
+	parsed := e.learn(p, man)
+	for _, b := range parsed.Blobs() {
+		f.blobs[content{p.repo, b.Digest}] = b.Size
+	}
+	for _, d := range parsed.Select(f.platforms) {
+		child, err := e.child(ctx, p, d)
+		if err != nil {
+			return p.fail(kindManifest, err)
+		}
+		if err := f.copy(ctx, child); err != nil {
+			return err
+		}
+	}
+	if parsed.Index && !e.childComplete(ctx, p, parsed) {
+		return fmt.Errorf("cache: the index %s has no image for %s", man.desc.Digest, strings.Join(f.platforms, ", "))
+	}
+	for e.complete(ctx, p, man.desc.Digest) == nil {
+		t, _ := e.jobs.add(p, man, Job{Platforms: f.platforms})
+		if t == nil {
+			return errTooMany
+		}
+		if err := f.wait(ctx, t); err != nil {
+			return p.fail(kindManifest, err)
+		}
+	}
+	// Its tags and events, if they are still to come.
+	e.jobs.mu.Lock()
+	t := e.jobs.entries[content{p.repo, man.desc.Digest}]
+	e.jobs.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	return f.wait(ctx, t)
+}
+
+// wait waits until a job has ended or failed.
+func (f *prefetch) wait(ctx context.Context, t *jobEntry) error {
+	j := &f.e.jobs
+	j.mu.Lock()
+	done := t.done
+	j.mu.Unlock()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			return t.last
+		case <-tick.C:
+			f.tell()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// tell tells how far it is.
+func (f *prefetch) tell() {
+	if f.o.Progress == nil {
+		return
+	}
+	var done, total int64
+	for k, size := range f.blobs {
+		total += size
+		done += f.e.present(f.p, ocispec.Descriptor{Digest: k.digest, Size: size})
+	}
+	f.o.Progress(done, total)
+}

@@ -1,0 +1,113 @@
+package oci
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// The words for platforms that are not named.
+const (
+	AllPlatforms    = "all"
+	PulledPlatforms = "pulled"
+)
+
+// CheckPlatforms checks a selection of platforms: nothing or "pulled" alone,
+// "all" alone, or names such as linux/arm64 or linux/arm/v7.
+func CheckPlatforms(list []string) error {
+	for _, p := range list {
+		switch {
+		case p == AllPlatforms || p == PulledPlatforms:
+			if len(list) > 1 {
+				return fmt.Errorf("platforms: %q stands alone", p)
+			}
+		case !platform.MatchString(p):
+			return fmt.Errorf("platforms: %q is neither %q, %q nor OS/ARCHITECTURE[/VARIANT]", p, AllPlatforms, PulledPlatforms)
+		}
+	}
+	return nil
+}
+
+// platform is the form of a platform's name. A compiled expression is safe for
+// concurrent use and never changes.
+var platform = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
+
+// Selected is what a selection names; nil: what is pulled.
+func Selected(list []string) []string {
+	if len(list) == 1 && list[0] == PulledPlatforms {
+		return nil
+	}
+	return list
+}
+
+// MergePlatforms selects what either does. What was to wait for nothing but a
+// pull now waits for what the other names.
+func MergePlatforms(a, b []string) []string {
+	a, b = Selected(a), Selected(b)
+	if len(a) == 0 {
+		return b
+	}
+	merged := slices.Clone(a)
+	for _, p := range b {
+		if p == AllPlatforms {
+			return []string{AllPlatforms}
+		}
+		if !slices.Contains(merged, p) && merged[0] != AllPlatforms {
+			merged = append(merged, p)
+		}
+	}
+	return merged
+}
+
+// Select returns the children of an index that a selection names: all of them,
+// or those of its platforms with their attestations.
+func (m *Manifest) Select(list []string) []ocispec.Descriptor {
+	list = Selected(list)
+	if len(list) == 0 {
+		return nil
+	}
+	if list[0] == AllPlatforms {
+		return m.Manifests
+	}
+	var chosen []ocispec.Descriptor
+	of := map[digest.Digest]bool{}
+	for _, d := range m.Images() {
+		if slices.ContainsFunc(list, func(p string) bool { return matches(p, d.Platform) }) {
+			chosen = append(chosen, d)
+			of[d.Digest] = true
+		}
+	}
+	for _, d := range m.Manifests {
+		if attestation(d) && of[digest.Digest(d.Annotations["vnd.docker.reference.digest"])] {
+			chosen = append(chosen, d)
+		}
+	}
+	return chosen
+}
+
+// matches reports whether a name selects a platform. Without a variant it selects
+// all variants.
+func matches(name string, p *ocispec.Platform) bool {
+	if p == nil {
+		return false
+	}
+	os, rest, _ := strings.Cut(name, "/")
+	architecture, variant, exact := strings.Cut(rest, "/")
+	return p.OS == os && p.Architecture == architecture && (!exact || p.Variant == variant)
+}
+
+// PlatformName writes a platform as OS/ARCHITECTURE[/VARIANT]; "" for none.
+func PlatformName(p *ocispec.Platform) string {
+	if p == nil || p.OS == "" || p.Architecture == "" {
+		return ""
+	}
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
+	}
+	return name
+}

@@ -1,0 +1,106 @@
+package webhook
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Actions of events.
+const (
+	ActionPush   = "push"
+	ActionDelete = "delete"
+	ActionPing   = "ping"
+)
+
+// Event is what happened, as ACR writes it in JSON.
+type Event struct {
+	// ID is the same on every delivery of one event.
+	ID string `json:"id"`
+	// Timestamp is when it happened.
+	Timestamp time.Time `json:"timestamp"`
+	// Action is one of the Action constants.
+	Action string `json:"action"`
+	// Target is the manifest; a ping has none.
+	Target Target `json:"target,omitzero"`
+	// Request is what caused it; nil: nothing that is told.
+	Request *Request `json:"request,omitempty"`
+}
+
+// Target is a manifest in a local repository.
+type Target struct {
+	MediaType string `json:"mediaType,omitempty"`
+	// Size and Length are the manifest's size in bytes; ACR sends both.
+	Size       int64  `json:"size,omitempty"`
+	Digest     string `json:"digest,omitempty"`
+	Length     int64  `json:"length,omitempty"`
+	Repository string `json:"repository,omitempty"`
+	// Tag is empty when the manifest itself arrived, set when a tag moved.
+	Tag string `json:"tag,omitempty"`
+}
+
+// Request is the request that caused an event.
+type Request struct {
+	ID        string `json:"id"`
+	Host      string `json:"host,omitempty"`
+	Method    string `json:"method,omitempty"`
+	UserAgent string `json:"useragent,omitempty"`
+}
+
+// NewID returns an id for an event of one's own: a random UUID, as ACR's are.
+func NewID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// Ping is an event that says nothing but that the receiver can be reached.
+func Ping() Event {
+	return Event{ID: NewID(), Timestamp: time.Now().UTC(), Action: ActionPing}
+}
+
+// Subject names what an event is about: repository:tag, or repository@digest if
+// there is no tag; empty for a ping.
+func (e Event) Subject() string {
+	switch {
+	case e.Target.Tag != "":
+		return e.Target.Repository + ":" + e.Target.Tag
+	case e.Target.Digest != "":
+		return e.Target.Repository + "@" + e.Target.Digest
+	}
+	return e.Target.Repository
+}
+
+// Scope selects events as ACR's webhooks do: "repo:tag" one tag, "repo:*" all
+// of a repository, "repo" means "repo:latest", empty everything. A ping has no
+// scope and always matches.
+type Scope string
+
+// Matches reports whether the scope selects ev.
+func (s Scope) Matches(ev Event) bool {
+	if s == "" || ev.Action == ActionPing {
+		return true
+	}
+	repo, tag, ok := strings.Cut(string(s), ":")
+	if !ok {
+		tag = "latest"
+	}
+	return repo == ev.Target.Repository && (tag == "*" || tag == ev.Target.Tag)
+}
+
+// Check reports what is wrong with a scope; nil: nothing. A wildcard stands for
+// all tags of one repository, and for nothing else.
+func (s Scope) Check() error {
+	repo, tag, tagged := strings.Cut(string(s), ":")
+	switch {
+	case s == "":
+		return nil
+	case repo == "" || strings.ContainsAny(repo, "*@ ") || strings.HasPrefix(repo, "/") || strings.HasSuffix(repo, "/") || strings.ToLower(repo) != repo:
+		return fmt.Errorf("webhook: scope %q names no repository: REPOSITORY, REPOSITORY:TAG or REPOSITORY:* is expected", string(s))
+	case tagged && (tag == "" || tag != "*" && strings.ContainsAny(tag, "*:/@ ")):
+		return fmt.Errorf("webhook: scope %q names no tag after the colon: a tag or * is expected", string(s))
+	}
+	return nil
+}

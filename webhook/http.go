@@ -1,0 +1,210 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Encoding is how an event is written into a request.
+type Encoding int
+
+// The encodings.
+const (
+	// ACR is the event's JSON with Content-Type application/json.
+	ACR Encoding = iota
+	// CloudEventsStructured is a CloudEvents 1.0 event in JSON whose data is the
+	// event, as Event Grid sends for a registry.
+	CloudEventsStructured
+	// CloudEventsBinary is the event's JSON with the attributes of CloudEvents 1.0
+	// in headers.
+	CloudEventsBinary
+)
+
+const (
+	defaultTimeout = 30 * time.Second
+	maxRedirects   = 5
+	maxContent     = 4 << 10 // of an answer, for the log of deliveries
+)
+
+// HTTP posts events to one receiver. An answer with a 2xx status takes the event
+// over. Fields must not change after first use; it is safe for concurrent use.
+// It prints as the receiver's host: its URL, headers and secrets may be secret.
+type HTTP struct {
+	// URL is where events are posted. A password in it is sent as Basic
+	// credentials.
+	URL string
+	// Header is added to every request; it may replace Content-Type. If nil,
+	// nothing is.
+	Header http.Header
+	// Encoding is how events are written. If zero, as ACR does.
+	Encoding Encoding
+	// Source is the source attribute of CloudEvents, such as
+	// /subscriptions/.../registries/NAME. If empty, /pullthrough.
+	Source string
+	// Secrets sign requests as Standard Webhooks 1.0 does (webhook-id,
+	// webhook-timestamp, webhook-signature): "whsec_" and base64 of 24 to 64
+	// bytes. While a secret is replaced, name both. If nil, nothing is signed; ACR
+	// has no signatures.
+	Secrets []string
+	// Timeout bounds a request. If zero, 30 seconds.
+	Timeout time.Duration
+	// Transport does the requests. If nil, [http.DefaultTransport].
+	Transport http.RoundTripper
+}
+
+// StatusError reports a receiver that answered something else than 2xx.
+type StatusError struct {
+	Host       string
+	StatusCode int
+	// RetryAfter is how long the receiver wants to be left alone; 0: not told.
+	RetryAfter time.Duration
+}
+
+// Error tells host and status.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("webhook: %s answered %d %s", e.Host, e.StatusCode, http.StatusText(e.StatusCode))
+}
+
+// ErrConfig reports an [HTTP] whose URL or secret cannot be used.
+var ErrConfig = errors.New("webhook: not usable")
+
+// Check reports what is wrong with the fields, with an error that wraps
+// [ErrConfig] and shows no secret.
+func (h *HTTP) Check() error {
+	if _, err := h.target(); err != nil {
+		return err
+	}
+	_, err := h.keys()
+	return err
+}
+
+func (h *HTTP) target() (*url.URL, error) {
+	u, err := url.Parse(h.URL)
+	switch {
+	case err != nil || u.Host == "":
+		return nil, fmt.Errorf("%w: the URL of a receiver is not valid", ErrConfig) // the text may hold a secret
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("%w: the URL of a receiver at %s is neither http nor https", ErrConfig, u.Host)
+	}
+	return u, nil
+}
+
+// Send implements [Sink].
+func (h *HTTP) Send(ctx context.Context, ev Event) error { return h.Deliver(ctx, ev).Err }
+
+// Deliver implements [Deliverer].
+func (h *HTTP) Deliver(ctx context.Context, ev Event) Delivery {
+	d := Delivery{Event: ev, Time: time.Now().UTC()}
+	d.Err = h.deliver(ctx, ev, &d)
+	d.Duration = time.Since(d.Time)
+	return d
+}
+
+func (h *HTTP) deliver(ctx context.Context, ev Event, d *Delivery) error {
+	timeout := h.Timeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, body, err := h.request(ctx, ev, d.Time)
+	if err != nil {
+		return err
+	}
+	d.Request = h.told(req, body)
+	resp, err := h.client().Do(req)
+	if err != nil {
+		return fmt.Errorf("webhook: %s: %w", req.URL.Host, plain(err))
+	}
+	defer resp.Body.Close()
+	d.Response = h.answered(resp)
+	if resp.StatusCode/100 == 2 {
+		return nil
+	}
+	return &StatusError{Host: req.URL.Host, StatusCode: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), d.Time)}
+}
+
+// plain takes the URL out of an error of net/http: its path or query may be
+// secret.
+func plain(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
+// request writes an event.
+func (h *HTTP) request(ctx context.Context, ev Event, now time.Time) (*http.Request, []byte, error) {
+	u, err := h.target()
+	if err != nil {
+		return nil, nil, err
+	}
+	body, header, err := h.Encoding.encode(ev, h.Source)
+	if err != nil {
+		return nil, nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: the URL of a receiver at %s", ErrConfig, u.Host)
+	}
+	req.Header = header
+	req.Header.Set("User-Agent", "pullthrough-webhook/1")
+	for k, v := range h.Header {
+		req.Header[http.CanonicalHeaderKey(k)] = v
+	}
+	if err := h.sign(req.Header, ev.ID, now, body); err != nil {
+		return nil, nil, err
+	}
+	return req, body, nil
+}
+
+// client follows redirects within the receiver's host only, so that neither the
+// event nor a secret header goes elsewhere.
+func (h *HTTP) client() *http.Client {
+	return &http.Client{Transport: h.Transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		first := via[0].URL
+		switch {
+		case req.URL.Host != first.Host || req.URL.Scheme != first.Scheme:
+			return errors.New("it redirects to another host, which is not followed")
+		case req.Method != http.MethodPost:
+			return errors.New("its redirect does not keep the method; 307 and 308 do")
+		case len(via) > maxRedirects:
+			return errors.New("too many redirects")
+		}
+		return nil
+	}}
+}
+
+// answered notes an answer, and reads it so that the connection can be kept.
+func (h *HTTP) answered(resp *http.Response) *Response {
+	content, _ := io.ReadAll(io.LimitReader(resp.Body, maxContent))
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
+	header := resp.Header.Clone()
+	mask(header, "Set-Cookie")
+	for name, values := range header {
+		for i := range values {
+			header[name][i] = h.scrub(values[i])
+		}
+	}
+	return &Response{StatusCode: resp.StatusCode, ReasonPhrase: http.StatusText(resp.StatusCode), Version: resp.Proto, Header: header, Content: h.scrub(string(content))}
+}
+
+// retryAfter reads a Retry-After header (RFC 9110, 10.2.3); 0: none that can be
+// used.
+func retryAfter(text string, now time.Time) time.Duration {
+	const most = 24 * time.Hour
+	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return min(most, time.Duration(seconds)*time.Second)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, min(most, at.Sub(now)))
+	}
+	return 0
+}
