@@ -17,13 +17,19 @@ import (
 // moves are the tags that a job has moved, and what was known of them then.
 type moves map[string]time.Time
 
-// all reports whether none of the tags is left to move.
-func (m moves) all(tags []TagSighting) bool {
-	return !slices.ContainsFunc(tags, func(t TagSighting) bool {
-		at, ok := m[t.Tag]
-		return !ok || t.Asked.After(at)
-	})
+// left are the tags that are still to move.
+func (m moves) left(tags []TagSighting) (left []TagSighting) {
+	for _, t := range tags {
+		if at, ok := m[t.Tag]; !ok || t.Asked.After(at) {
+			t.Due = t.Due && !ok // what was told is not due any more
+			left = append(left, t)
+		}
+	}
+	return left
 }
+
+// all reports whether none of the tags is left to move.
+func (m moves) all(tags []TagSighting) bool { return len(m.left(tags)) == 0 }
 
 // finish links a manifest whose content is complete, completes its parents,
 // moves its tags and sends its events.
@@ -83,7 +89,10 @@ func (e *engine) pledge(ctx context.Context, p place, job Job, moved moves) []mo
 	var tags []move
 	owes := job.Incomplete && len(moved) == 0
 	for _, t := range j.tags(job, moved) {
-		m := move{t, t.Due}
+		m := move{TagSighting: t, again: t.Due}
+		if _, told := moved[t.Tag]; told { // it was seen again while it moved
+			m.Due, m.again = false, false
+		}
 		m.Due = m.Due || e.moving(ctx, p, job, t)
 		owes = owes || m.Due
 		tags = append(tags, m)
@@ -218,17 +227,12 @@ func (j *jobs) parents(p place, d digest.Digest) []*jobEntry {
 
 // tags returns the tags of a job that have not moved yet, those included that
 // came while it ran.
-func (j *jobs) tags(job Job, moved moves) (tags []TagSighting) {
+func (j *jobs) tags(job Job, moved moves) []TagSighting {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	all := job.Tags
 	if t := j.entries[content{job.Repository, job.Digest}]; t != nil {
 		all = mergeTags(all, t.job.Tags)
 	}
-	for _, t := range all {
-		if !moved.all([]TagSighting{t}) {
-			tags = append(tags, t)
-		}
-	}
-	return tags
+	return moved.left(all)
 }

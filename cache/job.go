@@ -18,7 +18,8 @@ type Copier interface {
 	// the cache submit it again later, and so does a job whose manifest is not
 	// in the Store ten minutes after. Jobs are deduplicated before they come
 	// here, and an index comes when the images that it waits for are complete;
-	// Submit must be safe for concurrent use.
+	// Submit must be safe for concurrent use. A process that only runs jobs needs
+	// a Store without [store.Records]: it would take the jobs up by itself.
 	Submit(ctx context.Context, job Job) error
 }
 

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"time"
@@ -27,6 +28,8 @@ var (
 	errWaiting = errors.New("cache: the index waits for one of its images")
 	// errBadJob reports a job that can never be done.
 	errBadJob = errors.New("cache: the job cannot be done")
+	// errNotTaken reports a job that its Copier does not take.
+	errNotTaken = errors.New("cache: the copier takes nothing")
 	// errTooMany reports a job that had to make room.
 	errTooMany = errors.New("cache: too many copies are known")
 )
@@ -68,7 +71,9 @@ func (j *jobs) run(t *jobEntry) {
 	case c == nil:
 		moved, err = e.copy(e.ctx, p, job, t.man)
 	default:
-		err = c.Submit(e.ctx, job)
+		if err = c.Submit(e.ctx, job); err != nil {
+			err = fmt.Errorf("%w: %w", errNotTaken, err)
+		}
 		given = err == nil
 	}
 	tell := func() {}
@@ -178,7 +183,8 @@ func (l Limits) judge(job Job, failures int, err error) verdict {
 		v.pause = max(v.pause, retryFull)
 	case lacking:
 		v.pause = max(v.pause, later.RetryAfter)
-	case told && (class == upstream.Limited || class == upstream.Unreachable), errors.Is(err, flight.ErrBusy):
+	case told && (class == upstream.Limited || class == upstream.Unreachable),
+		errors.Is(err, flight.ErrBusy), errors.Is(err, errNotTaken):
 	default:
 		v.own = true
 	}
@@ -204,8 +210,10 @@ func (j *jobs) ended(t *jobEntry, moved moves, err error) (tell func()) {
 	switch {
 	case e.ctx.Err() != nil:
 		return tell // the next process takes it up
-	case err == nil && !moved.all(t.job.Tags):
-		j.start(t) // a tag came after its last look
+	case err == nil && !moved.all(t.job.Tags): // a tag came after its last look
+		t.job.Tags, t.job.Incomplete = moved.left(t.job.Tags), false
+		j.start(t)
+		j.save(k)
 		return tell
 	case err == nil:
 		j.full = false
