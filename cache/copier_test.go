@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
@@ -252,6 +254,36 @@ func TestEventOfADeletion(t *testing.T) {
 		c.pass(0)
 		if err := c.cache.Delete(c.Context(), "app/api", "v1"); err != nil || len(c.events) != 3 {
 			c.Errorf("a tag alone is no event: %v, %d events", err, len(c.events))
+		}
+	})
+}
+
+// stubborn is a store that deletes nothing.
+type stubborn struct{ *store.Mem }
+
+func (stubborn) Delete(context.Context, string, digest.Digest) error { return errStubborn }
+
+var errStubborn = errors.New("the store deletes nothing")
+
+// What was not deleted has no event, now or later.
+func TestNoEventOfAFailedDeletion(t *testing.T) {
+	inBubble(t, func(c *clock) {
+		img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+		c.stop()
+		c.store = stubborn{&store.Mem{}}
+		c.start()
+		c.manifest("v1")
+		c.pass(0)
+		if err := c.cache.Delete(c.Context(), "app/api", img.Digest.String()); !errors.Is(err, errStubborn) {
+			c.Errorf("%v", err)
+		}
+		c.stop()
+		c.start()
+		c.pass(time.Hour)
+		for _, ev := range c.events {
+			if ev.Action != "push" {
+				c.Errorf("%+v", ev)
+			}
 		}
 	})
 }

@@ -115,6 +115,7 @@ func (e *engine) ensure(ctx context.Context, p place, d ocispec.Descriptor) erro
 	key := flight.Key{Source: p.match.Source, Digest: d.Digest}
 	if _, _, flying := e.flights.Peek(key); !flying {
 		if done, err := e.adopt(ctx, p, d.Digest, d.Size); done {
+			e.heard(p, err)
 			return err
 		}
 	}
@@ -124,6 +125,7 @@ func (e *engine) ensure(ctx context.Context, p place, d ocispec.Descriptor) erro
 	}
 	defer h.Close()
 	if err := h.Wait(ctx); err != nil && !errors.Is(err, flight.ErrStored) {
+		e.heard(p, err)
 		return err
 	}
 	return nil

@@ -90,9 +90,6 @@ func (e *engine) pledge(ctx context.Context, p place, job Job, moved moves) []mo
 	owes := job.Incomplete && len(moved) == 0
 	for _, t := range j.tags(job, moved) {
 		m := move{TagSighting: t, again: t.Due}
-		if _, told := moved[t.Tag]; told { // it was seen again while it moved
-			m.Due, m.again = false, false
-		}
 		m.Due = m.Due || e.moving(ctx, p, job, t)
 		owes = owes || m.Due
 		tags = append(tags, m)

@@ -170,4 +170,3 @@ func TestRetryOfAFullStore(t *testing.T) {
 		}
 	})
 }
-

@@ -2,29 +2,40 @@ package cache_test
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
-const childFolder = "PULLTHROUGH_TEST_CHILD_FOLDER"
+// The environment of a cache in a process of its own.
+const (
+	childFolder   = "PULLTHROUGH_TEST_CHILD_FOLDER"
+	childUpstream = "PULLTHROUGH_TEST_CHILD_UPSTREAM"
+	childHook     = "PULLTHROUGH_TEST_CHILD_HOOK" // where events go; empty: nowhere
+)
 
 // TestMain runs the tests, or a cache in a process of its own that can be
 // killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childFolder); dir != "" {
-		if err := child(dir, os.Getenv("PULLTHROUGH_TEST_CHILD_UPSTREAM")); err != nil {
+		if err := child(dir, os.Getenv(childUpstream), os.Getenv(childHook)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -33,11 +44,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func child(folder, host string) error {
+// child serves until SIGTERM, or until its parent is gone.
+func child(folder, host, hook string) (err error) {
 	dir, err := store.OpenDir(folder)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
 	rules, err := rule.NewSet(rule.Rule{Name: "team", Source: host + "/team/*", Target: "app/*"})
 	if err != nil {
 		return err
@@ -46,20 +59,60 @@ func child(folder, host string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(l.Addr())
 	c := &cache.Cache{Rules: rules, Store: dir, Upstream: &upstream.Client{Hosts: map[string]upstream.Host{host: {PlainHTTP: true}}}}
+	outbox := &webhook.Outbox{Records: dir, FirstPause: 10 * time.Millisecond}
+	if hook != "" {
+		outbox.Receivers = []webhook.Receiver{{Name: "parent", Sink: &webhook.HTTP{URL: hook}}}
+		c.Events = outbox
+	}
+	if err := errors.Join(outbox.Start(context.Background()), c.Start(context.Background())); err != nil {
+		return err
+	}
 	go func() { // ends with its parent
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	return http.Serve(l, c)
+	server := &http.Server{Handler: c, ReadHeaderTimeout: time.Minute}
+	term, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go func() {
+		fmt.Println(l.Addr())
+		_ = server.Serve(l)
+	}()
+	<-term.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return errors.Join(server.Shutdown(ctx), c.Shutdown(ctx), outbox.Shutdown(ctx))
+}
+
+// process is a cache in a process of its own.
+type process struct {
+	url string
+	cmd *exec.Cmd
+	in  io.Closer
+}
+
+// kill ends it at once.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	_ = p.in.Close()
+}
+
+// end ends it as an operator would.
+func (p *process) end() error {
+	defer p.in.Close()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return p.cmd.Wait()
 }
 
 // start runs a cache in a process of its own.
-func start(t *testing.T, dir string, up *upstreamtest.Registry) (url string, kill func()) {
+func start(t *testing.T, dir string, up *upstreamtest.Registry, hook string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childFolder+"="+dir, "PULLTHROUGH_TEST_CHILD_UPSTREAM="+up.Host())
+	cmd.Env = append(os.Environ(), childFolder+"="+dir, childUpstream+"="+up.Host(), childHook+"="+hook)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -72,13 +125,14 @@ func start(t *testing.T, dir string, up *upstreamtest.Registry) (url string, kil
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill = func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = in.Close() }
-	t.Cleanup(kill)
+	p := &process{cmd: cmd, in: in}
+	t.Cleanup(p.kill)
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "http://" + strings.TrimSpace(line), kill
+	p.url = "http://" + strings.TrimSpace(line)
+	return p
 }
 
 func TestKilledAtHalf(t *testing.T) {
@@ -87,19 +141,19 @@ func TestKilledAtHalf(t *testing.T) {
 	up.Pace(32 * mib)
 	layer := up.AddBlob("team/api", upstreamtest.Bytes(3, size))
 	dir := t.TempDir()
-	url, kill := start(t, dir, up)
+	p := start(t, dir, up, "")
 	path := "/v2/app/api/blobs/" + layer.String()
-	resp, err := http.Get(url + path)
+	resp, err := http.Get(p.url + path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.CopyN(io.Discard, resp.Body, size/2); err != nil {
 		t.Fatal(err)
 	}
-	kill()
+	p.kill()
 	_ = resp.Body.Close()
-	url, _ = start(t, dir, up)
-	resp, err = http.Get(url + path)
+	p = start(t, dir, up, "")
+	resp, err = http.Get(p.url + path)
 	if err != nil {
 		t.Fatal(err)
 	}
