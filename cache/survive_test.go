@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,12 +65,19 @@ func newSurvivor(t *testing.T, r *rand.Rand) *survivor {
 	return s
 }
 
-// event takes events over, slowly at times.
+// event takes events over, and answers slowly, so that a process is killed that
+// does not know yet.
 func (s *survivor) event(w http.ResponseWriter, r *http.Request) {
 	var ev webhook.Event
 	if err := json.NewDecoder(r.Body).Decode(&ev); err != nil {
 		return // the process was killed in the middle
 	}
+	defer func() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	about := ev.Action + " " + ev.Subject()
@@ -88,6 +96,10 @@ func pulled(img upstreamtest.Image) (index, platform upstreamtest.Image) {
 		return img, img.Children[0]
 	}
 	return img, img
+}
+
+func blobsOf(img upstreamtest.Image) []ocispec.Descriptor {
+	return slices.Concat(img.Layers, []ocispec.Descriptor{img.Config})
 }
 
 // missing are the events that did not come yet.
@@ -114,7 +126,7 @@ func (s *survivor) pull(ctx context.Context, url string, i int) error {
 		path   string
 		digest digest.Digest
 	}{{fmt.Sprint("manifests/v", i), index.Digest}, {"manifests/" + platform.Digest.String(), platform.Digest}}
-	for _, d := range append(platform.Layers, platform.Config) {
+	for _, d := range blobsOf(platform) {
 		want = append(want, struct {
 			path   string
 			digest digest.Digest
@@ -183,7 +195,7 @@ func (s *survivor) wholeTags() {
 			continue
 		}
 		index, platform := pulled(img)
-		need := append([]ocispec.Descriptor{index.Descriptor, platform.Descriptor, platform.Config}, platform.Layers...)
+		need := append([]ocispec.Descriptor{index.Descriptor, platform.Descriptor}, blobsOf(platform)...)
 		for _, d := range need {
 			info, r, err := dir.Open(s.Context(), "app/api", d.Digest)
 			if err != nil {
@@ -228,7 +240,7 @@ func (s *survivor) size() (n int64) {
 	seen := map[digest.Digest]bool{}
 	for _, img := range s.images {
 		_, platform := pulled(img)
-		for _, d := range append(platform.Layers, platform.Config) {
+		for _, d := range blobsOf(platform) {
 			if !seen[d.Digest] {
 				seen[d.Digest] = true
 				n += d.Size

@@ -30,7 +30,8 @@ type Delivery struct {
 	Err error `json:"-"`
 	// Error is the text of Err, for JSON.
 	Error string `json:"error,omitempty"`
-	// Next is when it is tried again; zero: it is not.
+	// Next is when it is tried again, unless the receiver answers earlier; zero:
+	// it is not.
 	Next time.Time `json:"next,omitzero"`
 }
 
@@ -40,7 +41,7 @@ type SentRequest struct {
 	URI     string      `json:"requestUri"` // scheme and host: the rest may be secret
 	Version string      `json:"version"`
 	Header  http.Header `json:"headers"`
-	Content string      `json:"content"`
+	Content string      `json:"content"` // the first 4 KiB
 }
 
 // Response is an answer of a [Delivery], in ACR's words.
@@ -48,7 +49,7 @@ type Response struct {
 	StatusCode   int         `json:"statusCode"`
 	ReasonPhrase string      `json:"reasonPhrase"`
 	Version      string      `json:"version"`
-	Header       http.Header `json:"headers"`
+	Header       http.Header `json:"headers"` // 8 KiB at most
 	Content      string      `json:"content"` // the first 4 KiB
 }
 
@@ -62,6 +63,7 @@ func deliver(ctx context.Context, s Sink, ev Event) Delivery {
 		d.Err = s.Send(ctx, ev)
 		d.Duration = time.Since(d.Time)
 	}
+	d.Event = ev // what is kept on disk must not depend on a foreign sink
 	if d.Err != nil {
 		d.Error = d.Err.Error()
 	}

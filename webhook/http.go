@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -30,7 +31,12 @@ const (
 const (
 	defaultTimeout = 30 * time.Second
 	maxRedirects   = 5
-	maxContent     = 4 << 10 // of an answer, for the log of deliveries
+)
+
+// What the log of deliveries keeps of a request or an answer.
+const (
+	maxContent = 4 << 10
+	maxHeader  = 8 << 10
 )
 
 // HTTP posts events to one receiver. An answer with a 2xx status takes the event
@@ -40,8 +46,8 @@ type HTTP struct {
 	// URL is where events are posted. A password in it is sent as Basic
 	// credentials.
 	URL string
-	// Header is added to every request; it may replace Content-Type. If nil,
-	// nothing is.
+	// Header is added to every request; it may replace Content-Type, User-Agent
+	// and Host. If nil, nothing is.
 	Header http.Header
 	// Encoding is how events are written. If zero, as ACR does.
 	Encoding Encoding
@@ -81,6 +87,17 @@ func (h *HTTP) Check() error {
 	if _, err := h.target(); err != nil {
 		return err
 	}
+	if _, _, err := h.Encoding.encode(Event{}, h.Source); err != nil {
+		return err
+	}
+	for name, values := range h.Header {
+		if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c) }) {
+			return fmt.Errorf("%w: %q is no name of a header", ErrConfig, name)
+		}
+		if slices.ContainsFunc(values, func(v string) bool { return strings.ContainsAny(v, "\r\n\x00") }) {
+			return fmt.Errorf("%w: the header %s has a line break in its value", ErrConfig, name)
+		}
+	}
 	_, err := h.keys()
 	return err
 }
@@ -104,6 +121,9 @@ func (h *HTTP) Deliver(ctx context.Context, ev Event) Delivery {
 	d := Delivery{Event: ev, Time: time.Now().UTC()}
 	d.Err = h.deliver(ctx, ev, &d)
 	d.Duration = time.Since(d.Time)
+	if d.Err != nil {
+		d.Error = d.Err.Error()
+	}
 	return d
 }
 
@@ -119,25 +139,19 @@ func (h *HTTP) deliver(ctx context.Context, ev Event, d *Delivery) error {
 		return err
 	}
 	d.Request = h.told(req, body)
+	secret := h.private(req)
 	resp, err := h.client().Do(req)
-	if err != nil {
-		return fmt.Errorf("webhook: %s: %w", req.URL.Host, plain(err))
+	if resp != nil { // of a redirect that is not followed too
+		defer resp.Body.Close()
+		d.Response = answered(resp, secret)
 	}
-	defer resp.Body.Close()
-	d.Response = h.answered(resp)
+	if err != nil {
+		return failed(req.URL.Host, err, secret)
+	}
 	if resp.StatusCode/100 == 2 {
 		return nil
 	}
 	return &StatusError{Host: req.URL.Host, StatusCode: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), d.Time)}
-}
-
-// plain takes the URL out of an error of net/http: its path or query may be
-// secret.
-func plain(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
 }
 
 // request writes an event.
@@ -146,6 +160,8 @@ func (h *HTTP) request(ctx context.Context, ev Event, now time.Time) (*http.Requ
 	if err != nil {
 		return nil, nil, err
 	}
+	user := u.User
+	u.User = nil // a header, so that a redirect keeps it
 	body, header, err := h.Encoding.encode(ev, h.Source)
 	if err != nil {
 		return nil, nil, err
@@ -158,6 +174,13 @@ func (h *HTTP) request(ctx context.Context, ev Event, now time.Time) (*http.Requ
 	req.Header.Set("User-Agent", "pullthrough-webhook/1")
 	for k, v := range h.Header {
 		req.Header[http.CanonicalHeaderKey(k)] = v
+	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	if user != nil && req.Header.Get("Authorization") == "" {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
 	}
 	if err := h.sign(req.Header, ev.ID, now, body); err != nil {
 		return nil, nil, err
@@ -182,26 +205,12 @@ func (h *HTTP) client() *http.Client {
 	}}
 }
 
-// answered notes an answer, and reads it so that the connection can be kept.
-func (h *HTTP) answered(resp *http.Response) *Response {
-	content, _ := io.ReadAll(io.LimitReader(resp.Body, maxContent))
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
-	header := resp.Header.Clone()
-	mask(header, "Set-Cookie")
-	for name, values := range header {
-		for i := range values {
-			header[name][i] = h.scrub(values[i])
-		}
-	}
-	return &Response{StatusCode: resp.StatusCode, ReasonPhrase: http.StatusText(resp.StatusCode), Version: resp.Proto, Header: header, Content: h.scrub(string(content))}
-}
-
 // retryAfter reads a Retry-After header (RFC 9110, 10.2.3); 0: none that can be
 // used.
 func retryAfter(text string, now time.Time) time.Duration {
 	const most = 24 * time.Hour
-	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
-		return min(most, time.Duration(seconds)*time.Second)
+	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil {
+		return time.Duration(min(seconds, uint64(most/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(0, min(most, at.Sub(now)))

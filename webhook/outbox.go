@@ -13,9 +13,12 @@ import (
 // Receiver is one receiver of an [Outbox].
 type Receiver struct {
 	// Name is unique in the outbox and names what is queued for the receiver, also
-	// after a restart. It may be shown.
+	// after a restart; what waits for a name that is gone then is dropped. It may
+	// be shown.
 	Name string
-	// Sink gets the events.
+	// Sink gets the events. It must return when its context ends. A [StatusError]
+	// tells more than another error: how long the receiver wants to be left alone,
+	// and whether it refuses this event only.
 	Sink Sink
 	// Scope and Actions select events, as in [Filter]. If empty and nil, all.
 	Scope   Scope
@@ -40,11 +43,12 @@ type syncer interface {
 // Send returns when the event is on disk; delivering is another matter: each
 // receiver has a queue of its own, so that one that is slow, hangs or is down
 // delays no other and no copy. What fails is tried again with growing pauses and
-// the same event ID. A receiver that is in trouble is left alone as a whole and
-// gets the rest when it answers again.
+// the same event ID. One event that fails does not hold back the others; when
+// different ones fail in a row, the receiver is in trouble: it is left alone as a
+// whole, with growing pauses too, and gets the rest when it answers again.
 //
 // A queue is bounded: the oldest event of a receiver makes room for a new one,
-// which is logged and counted. Events are kept on disk; what waits costs some 200
+// which is logged and counted. Events are kept on disk; what waits costs some 400
 // bytes of memory each, and only what is tried is rewritten.
 //
 // Fields must not change after first use. An Outbox is safe for concurrent use,
@@ -63,25 +67,27 @@ type Outbox struct {
 	// AtOnce is how many deliveries to one receiver are under way at once. If
 	// zero, 4. While a receiver is in trouble it is one.
 	AtOnce int
-	// FirstPause is the pause after a first failure, LongestPause the longest;
-	// each is twice the one before, with some chance in it. If zero, 1 second and
-	// 15 minutes.
+	// FirstPause is the pause after a first failure; each is twice the one before,
+	// up to LongestPause, and up to a quarter longer by chance. If zero, 1 second
+	// and 15 minutes.
 	FirstPause, LongestPause time.Duration
-	// GiveUp is how old an event is when it is given up. If zero, 24 hours.
+	// GiveUp is the age from which a try that fails is the last one of an event,
+	// if it is not among its first three. If zero, 24 hours.
 	GiveUp time.Duration
-	// Timeout bounds one try, whatever the sink does. If zero, 1 minute.
+	// Timeout is when the context of a try ends. If zero, 1 minute.
 	Timeout time.Duration
 	// Recent is how many deliveries of each receiver are remembered. If zero, 100.
 	Recent int
-	// GaveUp is told of an event that is given up or had to make room; the
-	// Delivery is its last, as far as known. If nil, only the log is.
+	// GaveUp is told of an event that is given up, with its last try, or that had
+	// to make room: then Err is [ErrQueueFull]. It is called with no lock held, in
+	// the second case before Send returns. If nil, only the log is told.
 	GaveUp func(Delivery)
 	// Logger gets what goes wrong. If nil, nothing is logged.
 	Logger *slog.Logger
 
-	once sync.Once
-	box  *outbox
-	err  error
+	mu     sync.Mutex // held while records are loaded
+	box    *outbox
+	closed bool
 }
 
 // Errors of an [Outbox].
@@ -93,6 +99,8 @@ var (
 	// ErrNoEvent reports an event that is neither queued nor among the recent
 	// deliveries.
 	ErrNoEvent = errors.New("webhook: no such event")
+	// ErrQueueFull reports an event that was dropped to make room for another.
+	ErrQueueFull = errors.New("webhook: the queue of the receiver is full")
 )
 
 // outbox is an Outbox at work.
@@ -116,25 +124,36 @@ type limits struct {
 	firstPause, longestPause, giveUp, timeout time.Duration
 }
 
-// start resolves the fields at first use, and loads what a former process left.
+// start resolves the fields at first use, loads what a former process left and
+// begins to deliver it. What went wrong is tried again at the next use.
 func (o *Outbox) start() (*outbox, error) {
-	o.once.Do(func() {
-		b := &outbox{cfg: o, kind: o.Kind, log: o.Logger}
-		if b.kind == "" {
-			b.kind = "outbox"
-		}
-		if b.log == nil {
-			b.log = slog.New(slog.DiscardHandler)
-		}
-		b.limits = limits{
-			queue: or(o.Queue, 10000), atOnce: or(o.AtOnce, 4), recent: or(o.Recent, 100),
-			firstPause: or(o.FirstPause, time.Second), longestPause: or(o.LongestPause, 15*time.Minute),
-			giveUp: or(o.GiveUp, 24*time.Hour), timeout: or(o.Timeout, time.Minute),
-		}
-		b.ctx, b.cancel = context.WithCancel(context.Background())
-		o.box, o.err = b, b.open()
-	})
-	return o.box, o.err
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.box != nil {
+		return o.box, nil
+	}
+	b := &outbox{cfg: o, kind: o.Kind, log: o.Logger, closed: o.closed}
+	if b.kind == "" {
+		b.kind = "outbox"
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	b.limits = limits{
+		queue: or(o.Queue, 10000), atOnce: or(o.AtOnce, 4), recent: or(o.Recent, 100),
+		firstPause: or(o.FirstPause, time.Second), longestPause: or(o.LongestPause, 15*time.Minute),
+		giveUp: or(o.GiveUp, 24*time.Hour), timeout: or(o.Timeout, time.Minute),
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	if err := b.open(); err != nil {
+		b.cancel()
+		return nil, err
+	}
+	o.box = b
+	for _, q := range b.queues {
+		q.kick()
+	}
+	return b, nil
 }
 
 func or[T int | time.Duration](v, otherwise T) T {
@@ -151,7 +170,11 @@ func (b *outbox) open() error {
 		if r.Name == "" || r.Sink == nil || byName[r.Name] != nil {
 			return fmt.Errorf("%w: receiver %q needs a sink and a name of its own", ErrConfig, r.Name)
 		}
-		if err := r.Scope.Check(); err != nil {
+		err := r.Scope.Check()
+		if c, ok := r.Sink.(interface{ Check() error }); ok && err == nil {
+			err = c.Check()
+		}
+		if err != nil {
 			return fmt.Errorf("%w: receiver %q: %w", ErrConfig, r.Name, err)
 		}
 		q := newQueue(b, r)
@@ -167,22 +190,26 @@ func (b *outbox) open() error {
 // Start loads what a former process left and begins to deliver it. The first use
 // does the same. An error wraps [ErrConfig], or is that of Records.
 func (o *Outbox) Start(context.Context) error {
-	b, err := o.start()
-	if err != nil {
-		return err
-	}
-	for _, q := range b.queues {
-		q.kick()
-	}
-	return nil
+	_, err := o.start()
+	return err
 }
 
 // Send implements [Sink]. It returns when the event is on disk for every receiver
-// that is to get it, and does not wait for any of them.
+// that is to get it, and does not wait for any of them. An event that is queued
+// is not queued twice; one without an ID gets one.
+//
+// After Shutdown events are still kept, for the next Outbox on these Records;
+// without Records the error is [ErrClosed].
 func (o *Outbox) Send(ctx context.Context, ev Event) error {
 	b, err := o.start()
 	if err != nil {
 		return err
+	}
+	if b.cfg.Records == nil && b.isClosed() {
+		return ErrClosed
+	}
+	if ev.ID == "" {
+		ev.ID = NewID()
 	}
 	var took []*queue
 	for _, q := range b.queues {
@@ -190,18 +217,28 @@ func (o *Outbox) Send(ctx context.Context, ev Event) error {
 		if !f.Selects(ev) {
 			continue
 		}
-		if err := q.take(ctx, ev); err != nil {
-			return fmt.Errorf("webhook: %s: the event cannot be kept: %w", q.r.Name, err)
+		if err = q.take(ctx, ev); err != nil {
+			break
 		}
 		took = append(took, q)
 	}
-	if s, ok := b.cfg.Records.(syncer); ok && len(took) > 0 {
-		if err := s.SyncRecords(ctx, b.kind); err != nil {
-			return fmt.Errorf("webhook: the event cannot be kept: %w", err)
-		}
+	if err == nil && len(took) > 0 {
+		err = b.sync(ctx)
 	}
-	for _, q := range took {
+	for _, q := range took { // also if it is sent again because another one failed
 		q.kick()
+	}
+	return err
+}
+
+// sync brings what was taken to the disk.
+func (b *outbox) sync(ctx context.Context) error {
+	s, ok := b.cfg.Records.(syncer)
+	if !ok {
+		return nil
+	}
+	if err := s.SyncRecords(ctx, b.kind); err != nil {
+		return fmt.Errorf("webhook: the event cannot be kept: %w", err)
 	}
 	return nil
 }
@@ -217,24 +254,37 @@ func (b *outbox) spawn(f func()) bool {
 	return true
 }
 
+func (b *outbox) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
 // Shutdown begins no more deliveries and waits for those under way, which are cut
-// when ctx ends. What is not delivered stays in Records.
+// when ctx ends; then the error is that of ctx. What is not delivered stays in
+// Records.
 func (o *Outbox) Shutdown(ctx context.Context) error {
-	b, err := o.start()
-	if err != nil {
+	o.mu.Lock()
+	o.closed = true
+	b := o.box
+	o.mu.Unlock()
+	if b == nil {
 		return nil // it never worked
 	}
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	defer b.cancel()
 	stop := context.AfterFunc(ctx, b.cancel)
-	defer stop()
 	b.wg.Wait()
+	cut := !stop()
+	b.cancel()
 	for _, q := range b.queues {
 		q.stop()
 	}
-	return context.Cause(ctx)
+	if cut {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // queue finds a receiver's queue.

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -25,8 +27,12 @@ func recordKey(receiver, event string) string {
 	return hex.EncodeToString(h[:16])
 }
 
-// write keeps an event.
+// write keeps an event, in memory if there are no Records.
 func (q *queue) write(ctx context.Context, it *item, ev Event, failed string) error {
+	if q.b.cfg.Records == nil {
+		it.event = &ev
+		return nil
+	}
 	data, err := json.Marshal(queued{q.r.Name, ev, it.created.UTC(), it.attempts, it.next.UTC(), failed})
 	if err != nil {
 		return err
@@ -36,9 +42,6 @@ func (q *queue) write(ctx context.Context, it *item, ev Event, failed string) er
 
 // rewrite keeps what a try has changed. The item is with its delivery.
 func (q *queue) rewrite(it *item, d Delivery) error {
-	if it.event != nil {
-		return nil
-	}
 	return q.write(context.WithoutCancel(q.b.ctx), it, d.Event, d.Error)
 }
 
@@ -72,11 +75,10 @@ func (b *outbox) load(byName map[string]*queue) error {
 	gone := map[string]int{}
 	for key, err := range b.cfg.Records.RecordKeys(b.ctx, b.kind) {
 		if err != nil {
-			return err
+			return fmt.Errorf("webhook: the queued events cannot be listed: %w", err)
 		}
-		data, err := b.cfg.Records.Record(b.ctx, b.kind, key)
-		var r queued
-		if err != nil || json.Unmarshal(data, &r) != nil || recordKey(r.Receiver, r.Event.ID) != key {
+		r, err := b.readRecord(key)
+		if err != nil {
 			b.log.Error("the record of an event cannot be read", "kind", b.kind, "key", key, "err", err)
 			continue
 		}
@@ -97,11 +99,26 @@ func (b *outbox) load(byName map[string]*queue) error {
 	return nil
 }
 
+func (b *outbox) readRecord(key string) (r queued, err error) {
+	data, err := b.cfg.Records.Record(b.ctx, b.kind, key)
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err == nil && recordKey(r.Receiver, r.Event.ID) != key {
+		err = errors.New("it is that of another one")
+	}
+	return r, err
+}
+
 // restore queues an event of a former process.
 func (q *queue) restore(key string, r queued) {
 	it := &item{key: key, id: r.Event.ID, created: r.Created, next: r.Next, attempts: r.Attempts, waits: true}
-	if now := time.Now(); it.created.After(now) || it.next.After(now.Add(2*q.b.limits.longestPause)) {
-		it.created, it.next = now, now // the clock went back
+	now := time.Now()
+	if it.created.After(now) { // the clock went back
+		it.created = now
+	}
+	if it.next.After(now.Add(2 * q.b.limits.longestPause)) { // the same, or it was shut out for long: ask again
+		it.next = now
 	}
 	q.items[key] = it
 	q.due = append(q.due, it)

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -14,7 +15,8 @@ type ReceiverState struct {
 	// was taken over, zero if there is none.
 	Queued int       `json:"queued"`
 	Oldest time.Time `json:"oldest,omitzero"`
-	// Failures of the receiver in a row, and until when it is left alone for them.
+	// Failures of the receiver in a row, and until when it is left alone for them,
+	// zero if it is not.
 	Failures int       `json:"failures"`
 	Paused   time.Time `json:"paused,omitzero"`
 	// Delivered, GaveUp and Dropped count events since the Outbox was made: taken
@@ -42,8 +44,8 @@ func (q *queue) state() ReceiverState {
 	defer q.mu.Unlock()
 	s := q.counts
 	s.Name, s.Queued, s.Failures = q.r.Name, len(q.items), q.failures
-	if q.paused.After(time.Now()) {
-		s.Paused = q.paused.UTC()
+	if rests := q.rests(); rests.After(time.Now()) {
+		s.Paused = rests.UTC()
 	}
 	for _, it := range q.items {
 		if s.Oldest.IsZero() || it.created.Before(s.Oldest) {
@@ -90,12 +92,16 @@ func (o *Outbox) find(receiver string) (*queue, error) {
 }
 
 // Resend delivers an event again, with the same ID: one that is among the recent
-// deliveries, or one that waits, which is due at once then. Errors are
-// [ErrNoReceiver], [ErrNoEvent] and those of Send.
+// deliveries, or one that waits. It is the next one then, and its receiver is not
+// left alone any longer. Errors are [ErrNoReceiver], [ErrNoEvent], [ErrClosed] and
+// those of Send.
 func (o *Outbox) Resend(ctx context.Context, receiver, eventID string) error {
 	q, err := o.find(receiver)
 	if err != nil {
 		return err
+	}
+	if q.b.isClosed() {
+		return ErrClosed
 	}
 	if q.hurry(eventID) {
 		return nil
@@ -104,20 +110,20 @@ func (o *Outbox) Resend(ctx context.Context, receiver, eventID string) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range deliveries {
-		if d.Event.ID != eventID {
-			continue
-		}
-		if err := q.take(ctx, d.Event); err != nil {
-			return fmt.Errorf("webhook: %s: the event cannot be kept: %w", receiver, err)
-		}
-		q.kick()
-		return nil
+	i := slices.IndexFunc(deliveries, func(d Delivery) bool { return d.Event.ID == eventID })
+	if i < 0 {
+		return fmt.Errorf("%w: %s for %s", ErrNoEvent, eventID, receiver)
 	}
-	return fmt.Errorf("%w: %s for %s", ErrNoEvent, eventID, receiver)
+	if err := q.take(ctx, deliveries[i].Event); err != nil {
+		return err
+	}
+	err = q.b.sync(ctx)
+	q.hurry(eventID)
+	return err
 }
 
-// hurry makes an event due that waits, and its receiver too.
+// hurry makes an event that waits the next one, and its receiver due. One that is
+// on its way is left alone.
 func (q *queue) hurry(eventID string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -125,9 +131,9 @@ func (q *queue) hurry(eventID string) bool {
 	if it == nil {
 		return false
 	}
-	q.paused = time.Time{}
+	q.paused, q.asked = time.Time{}, time.Time{}
 	if it.index >= 0 {
-		it.next = time.Now()
+		it.next = time.Time{}
 		heap.Fix(&q.due, it.index)
 	}
 	q.dispatch()
@@ -135,7 +141,8 @@ func (q *queue) hurry(eventID string) bool {
 }
 
 // Ping sends a ping to a receiver at once, past its queue, and returns what came
-// of it. The error is [ErrNoReceiver]; that of the delivery is in the Delivery.
+// of it. A receiver that takes it is not left alone any longer. The error is
+// [ErrNoReceiver] or [ErrClosed]; that of the delivery is in the Delivery.
 func (o *Outbox) Ping(ctx context.Context, receiver string) (Delivery, error) {
 	q, err := o.find(receiver)
 	if err != nil {
@@ -143,10 +150,20 @@ func (o *Outbox) Ping(ctx context.Context, receiver string) (Delivery, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.b.limits.timeout)
 	defer cancel()
-	d := deliver(ctx, q.r.Sink, Ping())
-	d.Receiver = receiver
+	defer context.AfterFunc(q.b.ctx, cancel)()
+	done := make(chan Delivery, 1)
+	if !q.b.spawn(func() { done <- deliver(ctx, q.r.Sink, Ping()) }) {
+		return Delivery{}, ErrClosed
+	}
+	d := <-done
+	d.Receiver, d.Attempt = receiver, 1
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.remember(d)
+	if d.Err == nil {
+		q.asked = time.Time{}
+		q.answers()
+		q.dispatch()
+	}
 	return d, nil
 }

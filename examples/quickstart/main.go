@@ -67,46 +67,42 @@ func run(ctx context.Context, out io.Writer, once bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 
-	events := make(chan webhook.Event, 16)
-	c, err := newCache(up, dir, events)
+	r := &receiver{events: make(chan webhook.Event, 16)}
+	if err := r.start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.end()) }()
+	outbox := r.outbox(dir)
+	c, err := newCache(up, dir, outbox)
 	if err != nil {
 		return err
 	}
-	address, end, err := serve(c)
+	address, end, err := serve(c, outbox)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
 
-	s := newStory(out, up, c, address, events)
+	s := newStory(out, up, c, address, r)
 	if err := s.tell(ctx); err != nil || once {
 		return err
 	}
 	return s.serveOn(ctx)
 }
 
-// newCache makes a cache with one rule in front of the upstream. Its events go
-// into the channel.
-func newCache(up *upstreamtest.Registry, dir *store.Dir, events chan<- webhook.Event) (*cache.Cache, error) {
+// newCache makes a cache with one rule in front of the upstream.
+func newCache(up *upstreamtest.Registry, dir *store.Dir, events webhook.Sink) (*cache.Cache, error) {
 	rules, err := rule.NewSet(rule.Rule{Name: "demo", Source: up.Host() + "/team/*", Target: "mirror/*"})
 	if err != nil {
 		return nil, err
 	}
-	send := func(ctx context.Context, ev webhook.Event) error {
-		select {
-		case events <- ev:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Events: webhook.SinkFunc(send)}, nil
+	return &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Events: events}, nil
 }
 
 // serve serves the cache on a free port of loopback. The function that it
-// returns ends the server first and the cache after it, so that clients get what
-// they wait for.
-func serve(c *cache.Cache) (address string, end func() error, err error) {
+// returns ends the server first, the cache after it and the outbox last, so that
+// clients get what they wait for, and receivers the events.
+func serve(c *cache.Cache, outbox *webhook.Outbox) (address string, end func() error, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -117,7 +113,7 @@ func serve(c *cache.Cache) (address string, end func() error, err error) {
 	end = func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		err := errors.Join(server.Shutdown(ctx), c.Shutdown(ctx))
+		err := errors.Join(server.Shutdown(ctx), c.Shutdown(ctx), outbox.Shutdown(ctx))
 		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 			err = errors.Join(err, e)
 		}

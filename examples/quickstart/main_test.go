@@ -92,7 +92,7 @@ func TestServesOnUntilInterrupted(t *testing.T) {
 	case err := <-done:
 		t.Fatalf("ended with %v after\n%s", err, out)
 	}
-	url := regexp.MustCompile(`http://\S+`).FindString(out.String())
+	url := regexp.MustCompile(`http://\S+/v2/\S+`).FindString(out.String())
 	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)

@@ -29,13 +29,14 @@ type story struct {
 	cache   *cache.Cache
 	address string
 	events  <-chan webhook.Event
+	hook    string
 	client  *client
 
 	early int64 // what the upstream had sent at a pull's first byte
 }
 
-func newStory(out io.Writer, up *upstreamtest.Registry, c *cache.Cache, address string, events <-chan webhook.Event) *story {
-	s := &story{out: out, begun: time.Now(), up: up, cache: c, address: address, events: events}
+func newStory(out io.Writer, up *upstreamtest.Registry, c *cache.Cache, address string, r *receiver) *story {
+	s := &story{out: out, begun: time.Now(), up: up, cache: c, address: address, events: r.events, hook: r.url}
 	s.client = &client{
 		http: &http.Client{Transport: &http.Transport{}}, base: "http://" + address + "/v2/",
 		told:    s.answered,
@@ -56,6 +57,7 @@ func (s *story) tell(ctx context.Context) error {
 	s.line("upstream", "%s/%s:%s for amd64 and arm64, on a line of %s/s", s.up.Host(), source, tag, size(pace))
 	s.line("cache", "%s, empty", s.address)
 	s.line("rule", "mirror/* stands for %s/team/*", s.up.Host())
+	s.line("webhook", "%s is told when a copy is complete", s.hook)
 	chapters := []func(context.Context, image) error{s.firstPull, s.secondPull, s.tagMoved, s.upstreamDown}
 	for i, chapter := range chapters {
 		if err := chapter(ctx, first); err != nil {
