@@ -1,211 +1,169 @@
 package main
 
 import (
-	"crypto/tls"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net"
+	"bytes"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
+	"github.com/pullthrough/pullthrough/auth/azuretest"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-const (
-	devRegistry = "devregistry.azurecr.io"
-	// identityHeader is what the managed-identity endpoint wants to see.
-	identityHeader = "secret-identity-header"
-)
+// TestManagedIdentity pulls by a rule with an identity, twice. Blobs come from
+// the data endpoint; nobody is asked twice, and nobody else.
+func TestManagedIdentity(t *testing.T) {
+	s := newScene(t)
+	id := s.az.NewIdentity("promote")
+	s.dev.Grant(id.PrincipalID, "team-a/api")
+	img := s.dev.Content.AddImage("team-a/api", "1.4.0", upstreamtest.Layers(2, 1000))
+	s.start(s.file([]*azuretest.Identity{id}, "rules:", s.rule("promoted", "identity: "+id.ResourceID)))
+	s.wantImage("promoted", "1.4.0", img)
+	s.wantImage("promoted", "1.4.0", img)
 
-// cloud is as much of Azure as a process can be shown: a managed-identity
-// endpoint of App Service, and a CONNECT proxy behind which the registry has
-// its production name. It is modelled on public descriptions.
-type cloud struct {
-	t       *testing.T
-	content *upstreamtest.Registry
-	env     []string
-
-	mu      sync.Mutex
-	asked   []string // CONNECT targets and managed-identity requests
-	missing bool     // the machine has no identity
+	links := 0
+	for _, c := range s.az.Calls() {
+		switch {
+		case c.Endpoint == azuretest.V2 && c.Method == http.MethodGet && strings.Contains(c.URL.Path, "/blobs/") && c.Status == http.StatusTemporaryRedirect:
+			links++
+		case c.Endpoint == azuretest.Data && (c.Host != s.dev.DataServer() || c.Status != http.StatusOK):
+			t.Errorf("the data endpoint was asked %s: %d", c.URL.Path, c.Status)
+		}
+	}
+	for _, one := range []struct {
+		what      string
+		got, want int
+	}{
+		{"requests to the managed-identity endpoint", s.az.Count(azuretest.AppService), 1},
+		{"requests to that of a virtual machine", s.az.Count(azuretest.IMDS), 0},
+		{"exchanges", s.az.Count(azuretest.Exchange), 1},
+		{"registry tokens", s.az.Count(azuretest.Token), 1},
+		{"links to blobs", links, 3},
+		{"requests to the data endpoint", s.az.Count(azuretest.Data), 3},
+	} {
+		if one.got != one.want {
+			t.Errorf("%s: %d, want %d", one.what, one.got, one.want)
+		}
+	}
 }
 
-func newCloud(t *testing.T) *cloud {
-	c := &cloud{t: t, content: upstreamtest.NewRegistry(t)}
-	registry := httptest.NewUnstartedServer(http.HandlerFunc(c.registry))
-	dir := t.TempDir()
-	ca, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "key.pem")
-	writeCertificate(t, ca, key, devRegistry)
-	pair, err := tls.LoadX509KeyPair(ca, key)
-	if err != nil {
+// TestMissingIdentity: an identity that is assigned here, and that the machine
+// does not have.
+func TestMissingIdentity(t *testing.T) {
+	s := newScene(t)
+	id := s.az.NewIdentity("promote")
+	s.dev.Grant(id.PrincipalID)
+	s.dev.Content.AddImage("team-a/api", "1.4.0", upstreamtest.Layers(1, 1000))
+	id.Detach()
+	s.start(s.file([]*azuretest.Identity{id}, "rules:", s.rule("promoted", "identity: "+id.ResourceID)))
+	s.want("promoted/team-a/api/manifests/1.4.0", http.StatusForbidden, `"DENIED"`,
+		"the specified identity '"+strings.ToLower(id.ResourceID)+"' does not exist or is not associated with this registry")
+	if s.az.Count(azuretest.AppService) == 0 {
+		t.Error("the managed-identity endpoint was not asked")
+	}
+	for _, c := range s.az.Calls() {
+		if c.Endpoint != azuretest.AppService {
+			t.Errorf("without a credential, %s%s was asked", c.Host, c.URL.Path)
+		}
+	}
+}
+
+// TestTwoIdentities: two rules for one registry, each with an identity that may
+// pull one repository. Neither gets the other's, not even what is here already,
+// whichever way the registry refuses.
+func TestTwoIdentities(t *testing.T) {
+	for name, refuse := range map[string]bool{"no token": true, "a token for nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.dev.SetRefuseTokens(refuse)
+			a, b := s.az.NewIdentity("team-a"), s.az.NewIdentity("team-b")
+			s.dev.Grant(a.PrincipalID, "team-a/api")
+			s.dev.Grant(b.PrincipalID, "team-b/api")
+			imgA := s.dev.Content.AddImage("team-a/api", "v1", upstreamtest.Layers(1, 1000))
+			imgB := s.dev.Content.AddImage("team-b/api", "v1", upstreamtest.Layers(1, 2000))
+			s.start(s.file([]*azuretest.Identity{a, b}, "rules:", s.rule("a", "identity: "+a.ResourceID), s.rule("b", "identity: "+b.ResourceID)))
+			s.wantImage("a", "v1", imgA)
+			s.wantImage("b", "v1", imgB)
+			for _, not := range []struct {
+				target string
+				id     *azuretest.Identity
+				img    upstreamtest.Image
+			}{{"a", a, imgB}, {"b", b, imgA}} {
+				base := not.target + "/" + not.img.Repository
+				for _, path := range []string{"/manifests/v1", "/manifests/" + not.img.Descriptor.Digest.String(), "/blobs/" + not.img.Layers[0].Digest.String()} {
+					s.want(base+path, http.StatusForbidden, `"DENIED"`, "identity '"+strings.ToLower(not.id.ResourceID)+"'", "repository '"+not.img.Repository+"'",
+						"Container Registry Repository Reader", "Container Registry Repository Catalog Lister", "AcrPull")
+				}
+			}
+		})
+	}
+}
+
+// vaultSet is a credential set whose user and password lie in a vault, and more.
+func (s *scene) vaultSet(name string, v *azuretest.Vault, more string) string {
+	return "  - {name: " + name + ", loginServer: " + s.dev.LoginServer() + ", username: {keyVault: " + v.SecretID("user") +
+		"}, password: {keyVault: " + v.SecretID("password") + "}" + more + "}"
+}
+
+// TestKeyVault: ACR tokens whose names and passwords lie in two vaults. One is
+// read by the machine's own identity, one by a user-assigned one, each of which
+// may read that vault alone and pull nothing. A third may not be read.
+func TestKeyVault(t *testing.T) {
+	s := newScene(t)
+	own, id := s.az.SystemAssigned(), s.az.NewIdentity("vault-reader")
+	vaults := map[string]*azuretest.Vault{}
+	for _, name := range []string{"own", "assigned", "closed"} {
+		v := s.az.NewVault(name + "-vault")
+		user, password := "acr-token-"+name+"-reader", "password-of-"+name
+		v.Set("user", user)
+		v.Set("password", password)
+		s.dev.AddToken(user, password, name+"/api")
+		vaults[name] = v
+	}
+	vaults["own"].Grant(own.PrincipalID)
+	vaults["assigned"].Grant(id.PrincipalID)
+	first := s.dev.Content.AddImage("own/api", "v1", upstreamtest.Layers(1, 1000))
+	second := s.dev.Content.AddImage("assigned/api", "v1", upstreamtest.Layers(1, 2000))
+	s.dev.Content.AddImage("closed/api", "v1", upstreamtest.Layers(1, 3000))
+	s.start(s.file([]*azuretest.Identity{id},
+		"rules:", s.rule("x", "credentials: own"), s.rule("y", "credentials: assigned"), s.rule("z", "credentials: closed"),
+		"credentials:", s.vaultSet("own", vaults["own"], ""), s.vaultSet("assigned", vaults["assigned"], ", identity: "+id.ResourceID), s.vaultSet("closed", vaults["closed"], "")))
+	s.wantImage("x", "v1", first)
+	s.wantImage("y", "v1", second)
+	s.want("x/assigned/api/manifests/v1", http.StatusForbidden, `"DENIED"`, `the user of credential set \"own\"`, "AcrPull")
+	s.want("z/closed/api/manifests/v1", http.StatusForbidden, `"DENIED"`, `the user name of credential set \"closed\" cannot be read`)
+	if log := s.p.log.String(); strings.Count(log, "credentials cannot be read") != 1 || !strings.Contains(log, "Key Vault Secrets User") || !strings.Contains(log, vaults["closed"].SecretID("user")) {
+		t.Error("the log does not warn of the vault that is closed, and of that one alone")
+	}
+	if n := s.az.Count(azuretest.AppService); n != 2 {
+		t.Errorf("the managed-identity endpoint was asked %d times, want once for each identity", n)
+	}
+	if n := s.az.Count(azuretest.Exchange); n != 0 {
+		t.Errorf("%d Entra tokens were shown to the registry, which takes user and password", n)
+	}
+}
+
+// TestFederatedIdentity: the form is accepted, and refused at use in its own
+// words, before anybody is asked.
+func TestFederatedIdentity(t *testing.T) {
+	const tenant, application = "22222222-2222-2222-2222-222222222222", "33333333-3333-3333-3333-33333333abCD"
+	s := newScene(t)
+	s.dev.Content.AddImage("team-a/api", "v1", upstreamtest.Layers(1, 1000))
+	file := s.file(nil, "rules:", s.rule("promoted", "federatedIdentity: {tenant: "+tenant+", clientID: "+application+"}"))
+	path := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	registry.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	registry.EnableHTTP2 = true
-	registry.StartTLS()
-	t.Cleanup(registry.Close)
-	identity := httptest.NewServer(http.HandlerFunc(c.identity))
-	t.Cleanup(identity.Close)
-	proxy := httptest.NewServer(c.connect(registry.Listener.Addr().String()))
-	t.Cleanup(proxy.Close)
-	c.env = []string{
-		"HTTPS_PROXY=" + proxy.URL, "HTTP_PROXY=" + proxy.URL, "NO_PROXY=", "SSL_CERT_FILE=" + ca,
-		"IDENTITY_ENDPOINT=" + identity.URL + "/msi/token", "IDENTITY_HEADER=" + identityHeader,
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), nil, []string{"-check", "-config", path}, &stdout, &stderr); code != exitOK {
+		t.Errorf("-check: exit code %d, said %s", code, &stderr)
 	}
-	return c
-}
-
-func (c *cloud) note(what string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.asked = append(c.asked, what)
-}
-
-func (c *cloud) count(what string) (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, a := range c.asked {
-		if a == what {
-			n++
-		}
+	s.start(file)
+	s.want("promoted/team-a/api/manifests/v1", http.StatusForbidden, `"DENIED"`,
+		`rule \"promoted\" uses a federated identity (tenant \"`+tenant+`\", client \"`+application+`\"), which is not supported yet`)
+	if calls := s.az.Calls(); len(calls) > 0 {
+		t.Errorf("somebody was asked: %s%s", calls[0].Host, calls[0].URL.Path)
 	}
-	return n
-}
-
-// connect is a proxy that reaches the registry and nothing else.
-func (c *cloud) connect(address string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c.note(r.Method + " " + r.Host)
-		if r.Method != http.MethodConnect || r.Host != devRegistry+":443" {
-			http.Error(w, "no such host", http.StatusBadGateway)
-			return
-		}
-		far, err := net.Dial("tcp", address)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		w.WriteHeader(http.StatusOK)
-		near, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			c.t.Error(err)
-			return
-		}
-		go func() { _, _ = io.Copy(far, near); _ = far.Close() }()
-		_, _ = io.Copy(near, far)
-		_ = near.Close()
-	})
-}
-
-func (c *cloud) identity(w http.ResponseWriter, r *http.Request) {
-	c.note("identity")
-	q := r.URL.Query()
-	if r.Header.Get("X-IDENTITY-HEADER") != identityHeader || q.Get("mi_res_id") != strings.ToLower(uami) || q.Get("resource") != "https://containerregistry.azure.net" {
-		c.t.Errorf("the managed-identity endpoint was asked %s with %v", r.URL, r.Header)
-	}
-	c.mu.Lock()
-	missing := c.missing
-	c.mu.Unlock()
-	if missing {
-		w.WriteHeader(http.StatusBadRequest)
-		_, _ = io.WriteString(w, `{"statusCode":400,"message":"No User Assigned or Delegated Managed Identity found"}`)
-		return
-	}
-	_, _ = io.WriteString(w, `{"access_token":"secret-entra-token","expires_on":"4102444800","resource":"https://containerregistry.azure.net","token_type":"Bearer"}`)
-}
-
-// registry exchanges tokens and asks for them; its content is upstreamtest's.
-func (c *cloud) registry(w http.ResponseWriter, r *http.Request) {
-	reply := func(key, value string) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]string{key: value})
-	}
-	_ = r.ParseForm()
-	switch {
-	case r.Host != devRegistry:
-		c.t.Errorf("the registry was asked as %q", r.Host)
-	case r.URL.Path == "/oauth2/exchange" && r.PostForm.Get("access_token") == "secret-entra-token" && r.PostForm.Get("service") == devRegistry:
-		reply("refresh_token", "secret-refresh-token")
-	case r.URL.Path == "/oauth2/token" && r.PostForm.Get("refresh_token") == "secret-refresh-token":
-		reply("access_token", "secret-access-token")
-	case r.Header.Get("Authorization") != "Bearer secret-access-token":
-		w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="https://%s/oauth2/token",service="%s"`, devRegistry, devRegistry))
-		w.WriteHeader(http.StatusUnauthorized)
-	default:
-		to, err := url.Parse(c.content.URL())
-		if err != nil {
-			c.t.Error(err)
-			return
-		}
-		(&httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to) }}).ServeHTTP(w, r)
-	}
-}
-
-func promotion() string {
-	return "listen: 127.0.0.1:0\ntenant: 11111111-2222-3333-4444-555555555555\n" + assigned +
-		"rules:\n  - {name: promote, source: " + devRegistry + "/team-a/*, target: promoted/*, identity: " + uami + "}\n"
-}
-
-// wantNoSecret looks for tokens in all that the process printed and answered.
-func wantNoSecret(t *testing.T, texts ...string) {
-	t.Helper()
-	for _, text := range texts {
-		if strings.Contains(text, "secret-") {
-			t.Errorf("a secret is in %q", text)
-		}
-	}
-}
-
-// TestManagedIdentity runs the program as it runs in App Service, with the real
-// SDK: production names, a proxy of the company, a private authority.
-func TestManagedIdentity(t *testing.T) {
-	c := newCloud(t)
-	img := c.content.AddImage("team-a/api", "1.4.0", upstreamtest.Layers(1, 1000))
-	p := startProxy(t, promotion(), c.env...)
-	for range 2 {
-		status, body := fetch(t, client(), p.url+"/v2/promoted/api/manifests/1.4.0")
-		if status != http.StatusOK {
-			t.Fatalf("%d %s", status, body)
-		}
-		for _, blob := range append(img.Layers, img.Config) {
-			if status, _ := fetch(t, client(), p.url+"/v2/promoted/api/blobs/"+blob.Digest.String()); status != http.StatusOK {
-				t.Errorf("%s: %d", blob.Digest, status)
-			}
-		}
-	}
-	if n := c.count("identity"); n != 1 {
-		t.Errorf("the managed-identity endpoint was asked %d times, want once", n)
-	}
-	if c.count("CONNECT "+devRegistry+":443") == 0 {
-		t.Error("the company's proxy was not used")
-	}
-	c.mu.Lock()
-	for _, a := range c.asked {
-		if a != "identity" && a != "CONNECT "+devRegistry+":443" {
-			t.Errorf("the proxy was asked for %s", a)
-		}
-	}
-	c.mu.Unlock()
-	wantNoSecret(t, p.out.String(), p.log.String())
-}
-
-func TestMissingIdentity(t *testing.T) {
-	c := newCloud(t)
-	c.missing = true
-	p := startProxy(t, promotion(), c.env...)
-	status, body := fetch(t, client(), p.url+"/v2/promoted/api/manifests/1.4.0")
-	if status != http.StatusForbidden || !strings.Contains(string(body), "does not exist or is not associated with this registry") || !strings.Contains(string(body), strings.ToLower(uami)) {
-		t.Errorf("%d %s", status, body)
-	}
-	if c.count("CONNECT "+devRegistry+":443") != 0 {
-		t.Error("the registry was asked without a credential")
-	}
-	wantNoSecret(t, p.out.String(), p.log.String(), string(body))
 }

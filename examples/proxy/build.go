@@ -2,27 +2,26 @@ package main
 
 import (
 	"crypto/tls"
-	"maps"
 	"os"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // settings is a file that is right, in the library's terms.
 type settings struct {
-	listen, admin string // admin is empty: none
-	certificates  []tls.Certificate
+	config        *config // what it was made of
+	listen, admin string  // admin is empty: none
+	certificate   *tls.Certificate
 	storeKind     string // dir or mem
 	storePath     string
-	freshness     time.Duration
 	rules         *rule.Set
 	client        *upstream.Client
-	credentials   []*auth.CredentialSet
+	sources       azure.Sources
+	credentials   map[string]*auth.CredentialSet
 	ruleCount     int
 	identityCount int
 	example       string // a name that the first rule covers; empty: no rule
@@ -31,18 +30,19 @@ type settings struct {
 // build reads a file and says everything that is wrong in it at once.
 func build(file string) (*settings, error) {
 	c, found := load(file)
-	s := &settings{freshness: c.freshness, listen: c.listen.text, admin: c.admin.text}
+	s := &settings{config: c, listen: c.listen.text, admin: c.admin.text}
 	if !c.listen.given() {
 		s.listen = "127.0.0.1:5000"
 	}
 	s.loadCertificate(c, found)
 	s.readStore(c, found)
 	s.client = newClient(c.upstreams, found)
-	p := proofs{identities: newIdentities(c, found), sources: newSources(c, found)}
+	s.sources = newSources(c, found)
+	p := proofs{identities: newIdentities(c, found), sources: s.sources}
 	p.sets = newCredentials(c.credentials, p.identities, found)
-	s.credentials = slices.Collect(maps.Values(p.sets))
+	s.credentials = p.sets
 	s.identityCount = len(p.identities.List())
-	s.rules = newRules(c.rules, p, found)
+	s.rules = newRules(c, p, found)
 	s.ruleCount = len(c.rules)
 	if s.ruleCount > 0 {
 		s.example = example(c.rules[0].source.text, c.rules[0].target.text)
@@ -63,7 +63,7 @@ func (s *settings) loadCertificate(c *config, found *mistakes) {
 		found.add(c.tls.place, "%v", err)
 		return
 	}
-	s.certificates = []tls.Certificate{pair}
+	s.certificate = &pair
 }
 
 // readStore takes dir:PATH or mem: apart; the latter also without its colon,

@@ -37,10 +37,20 @@ type tlsConfig struct {
 type ruleConfig struct {
 	place
 	name, source, target  word
-	credentials, identity word
+	credentials, identity word // at most one of these two and federated
+	federated             federatedConfig
 	freshness, maxStale   time.Duration
 	requireAccess         bool
 }
+
+// federatedConfig is ACR's announced form for a source in another tenant.
+type federatedConfig struct {
+	place
+	tenant, clientID word
+}
+
+// given reports whether the key is in the file.
+func (f federatedConfig) given() bool { return f.line != 0 }
 
 // credentialConfig is one element of credentials.
 type credentialConfig struct {

@@ -14,10 +14,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
 )
 
-// TestMistakes has one row for each thing that can be wrong in a file. The
-// wanted text is "LINE: KEY: " and a part of what is said.
+// TestMistakes has one row for each thing that can be wrong in a file; those of
+// Azure are in [TestAzureMistakes]. The wanted text is "LINE: KEY: " and a part of what is said.
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, file, want string }{
 		{"unknown key", "listen: 127.0.0.1:0\nlisten2: x\n", "2: listen2: unknown key; known here: admin, cloud, credentials"},
@@ -41,22 +43,6 @@ func TestMistakes(t *testing.T) {
 		{"freshness of a rule", rules("    freshness: soon\n"), `5: rules[0].freshness: "soon" is not a duration`},
 		{"staleness of a rule", rules("    maxStale: 1 day\n"), `5: rules[0].maxStale: "1 day" is not a duration`},
 		{"flag", rules("    requireAccess: maybe\n"), "5: rules[0].requireAccess: wants true or false"},
-		{"identity that is not assigned", acrRule("devregistry.azurecr.io", "identity: "+uami), "5: rules[0].identity: the specified identity '" + strings.ToLower(uami) + "' does not exist or is not associated with this registry"},
-		{"malformed identity", acrRule("devregistry.azurecr.io", "identity: /subscriptions/x"), "5: rules[0].identity: invalid user-assigned managed identity resource ID"},
-		{"malformed assigned identity", "identities: [x]\n", "1: identities[0]: invalid user-assigned managed identity resource ID"},
-		{"identity twice", "identities:\n  - " + uami + "\n  - " + strings.ToUpper(uami) + "\n", "3: identities[1]: is given in line 2 already"},
-		{"identity and credentials", acrRule("devregistry.azurecr.io", "identity: "+uami+"\n    credentials: hub") + assigned + secretsFor("devregistry.azurecr.io", "{value: a}"), "5: rules[0].identity: excludes credentials"},
-		{"identity for another registry", acrRule("quay.io", "identity: "+uami) + assigned, `5: rules[0].identity: `},
-		{"identity for a data endpoint", acrRule("devregistry.eastus.data.azurecr.io", "identity: "+uami) + assigned, `use "devregistry.azurecr.io"`},
-		{"identity of another cloud", "cloud: AzureChinaCloud\n" + acrRule("devregistry.azurecr.io", "identity: "+uami) + assigned, "6: rules[0].identity: "},
-		{"tenant", "tenant: contoso\n", "1: tenant: tenant \"contoso\" is no GUID"},
-		{"cloud", "cloud: AWS\n", "1: cloud: \"AWS\" is no cloud"},
-		{"tenant of a source", "upstreams:\n  - host: a.azurecr.io\n    azure: {tenant: contoso}\n", "3: upstreams[0].azure.tenant: "},
-		{"network of a source", "upstreams:\n  - host: a.azurecr.io\n    azure: {network: vpn}\n", "3: upstreams[0].azure.network: "},
-		{"identity across tenants", acrRule("devregistry.azurecr.io", "identity: "+uami) + assigned + "upstreams:\n  - host: devregistry.azurecr.io\n    azure: {tenant: 22222222-2222-2222-2222-222222222222}\n", "5: rules[0].identity: "},
-		{"private source across tenants", acrRule("devregistry.azurecr.io", "credentials: hub") + secretsFor("devregistry.azurecr.io", "{value: a}") + "upstreams:\n  - host: devregistry.azurecr.io\n    azure: {tenant: 22222222-2222-2222-2222-222222222222, network: privateLink}\n", "5: rules[0].credentials: "},
-		{"identity that reads nothing", secrets("{value: a}") + "    identity: " + uami + "\n" + assigned, "6: credentials[0].identity: reads nothing"},
-		{"identity of credentials", secrets("{keyVault: 'https://v.vault.azure.net/secrets/user'}") + "    identity: " + uami + "\n", "6: credentials[0].identity: the specified identity"},
 		{"webhooks", "webhooks: [{url: x}]\n", "1: webhooks: not supported yet"},
 		{"not a list", "rules: {name: x}\n", "1: rules: wants a list, not keys with values"},
 		{"rule without target", "rules:\n  - name: docker-hub\n    source: docker.io/*\n", "2: rules[0]: target is missing"},
@@ -68,8 +54,6 @@ func TestMistakes(t *testing.T) {
 		{"no password", "credentials:\n  - {name: hub, loginServer: docker.io, username: {value: a}}\n", "2: credentials[0]: password is missing"},
 		{"two sources of a secret", secrets("{value: a, env: B}"), "4: credentials[0].username: wants exactly one of value, env, file and keyVault"},
 		{"no source of a secret", secrets("{}"), "4: credentials[0].username: wants exactly one"},
-		{"key vault", secrets("{keyVault: 'https://x/y'}"), "4: credentials[0].username.keyVault: "},
-		{"key vault of another cloud", secrets("{keyVault: 'https://v.vault.azure.cn/secrets/user'}"), "the host is not VAULT.vault.azure.net"},
 		{"login server", secretsFor("docker.io/library", "{value: a}"), ": credentials[0].loginServer: "},
 		{"no host", "upstreams:\n  - plainHTTP: true\n", "2: upstreams[0]: host is missing"},
 		{"host twice", "upstreams:\n  - host: a.example.com\n  - host: A.example.com\n", "3: upstreams[1].host: "},
@@ -79,32 +63,26 @@ func TestMistakes(t *testing.T) {
 		{"certificate", "tls:\n  cert: nowhere.pem\n  key: nowhere.pem\n", "1: tls: "},
 		{"half a certificate", "tls:\n  cert: a.pem\n", "1: tls: key is missing"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Chdir(t.TempDir()) // files are named as seen from here
-			said := mistakesOf(t, test.file)
-			if !strings.HasPrefix(said, "proxy.yaml:") || !strings.Contains(said, test.want) {
-				t.Errorf("got:\n%s\nwant %q in it", said, test.want)
-			}
-			if lines := strings.Count(said, "\n") + 1; lines != 1 {
-				t.Errorf("%d mistakes were found, want 1:\n%s", lines, said)
-			}
-		})
+		t.Run(test.name, func(t *testing.T) { wantMistake(t, test.file, test.want) })
+	}
+}
+
+// wantMistake fails unless this is the only thing that is wrong in a file.
+func wantMistake(t *testing.T, file, want string) {
+	t.Helper()
+	t.Chdir(t.TempDir()) // files are named as seen from here
+	said := mistakesOf(t, file)
+	if !strings.HasPrefix(said, "proxy.yaml:") || !strings.Contains(said, want) {
+		t.Errorf("got:\n%s\nwant %q in it", said, want)
+	}
+	if lines := strings.Count(said, "\n") + 1; lines != 1 {
+		t.Errorf("%d mistakes were found, want 1:\n%s", lines, said)
 	}
 }
 
 // rules is a right rule followed by more of its keys, from line 5 on.
 func rules(more string) string {
 	return "rules:\n  - name: docker-hub\n    source: docker.io/*\n    target: hub/*\n" + more
-}
-
-const (
-	uami     = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/Promote"
-	assigned = "identities: [" + uami + "]\n"
-)
-
-// acrRule is a rule for a host, with how it proves itself in line 5.
-func acrRule(host, proof string) string {
-	return "rules:\n  - name: promote-api\n    source: " + host + "/team-a/api\n    target: promoted/api\n    " + proof + "\n"
 }
 
 // secrets is a credential set with a user name in line 4.
@@ -166,11 +144,8 @@ upstreams:
 	}
 }
 
-// TestWholeFile reads the file with every key.
-func TestWholeFile(t *testing.T) {
-	t.Chdir(t.TempDir())
-	writeCertificate(t, "cert.pem", "key.pem")
-	file := `listen: 127.0.0.1:0
+// wholeFile has every key.
+const wholeFile = `listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 tls: {cert: cert.pem, key: key.pem}
 store: dir:images
@@ -188,6 +163,10 @@ rules:
     requireAccess: true
   - {name: plain, source: "127.0.0.1:5100/team/app", target: team/app}
   - {name: promote, source: devregistry.azurecr.io/team-a/api, target: promoted/api, identity: ` + uami + `}
+  - name: federated
+    source: otherregistry.azurecr.io/app
+    target: app
+    federatedIdentity: {tenant: 22222222-2222-2222-2222-222222222222, clientID: 33333333-3333-3333-3333-333333333333}
 credentials:
   - name: hub
     loginServer: index.docker.io
@@ -204,21 +183,26 @@ upstreams:
   - {host: "127.0.0.1:5100", plainHTTP: true}
   - {host: registry.example.com, ca: cert.pem, realms: [token.example.com]}
 `
+
+// TestWholeFile reads the file with every key.
+func TestWholeFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	writeCertificate(t, "cert.pem", "key.pem")
 	var stdout, stderr bytes.Buffer
-	if err := os.WriteFile("proxy.yaml", []byte(file), 0o600); err != nil {
+	if err := os.WriteFile("proxy.yaml", []byte(wholeFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code := run(t.Context(), []string{"-check", "-config", "proxy.yaml"}, &stdout, &stderr); code != exitOK {
+	if code := run(t.Context(), nil, []string{"-check", "-config", "proxy.yaml"}, &stdout, &stderr); code != exitOK {
 		t.Fatalf("exit code %d, said:\n%s", code, &stderr)
 	}
-	if want := "ok: 3 rules, 2 credential sets, 1 identity, store dir:images, listen 127.0.0.1:0\n"; stdout.String() != want {
+	if want := "ok: 4 rules, 2 credential sets, 1 identity, store dir:images, listen 127.0.0.1:0\n"; stdout.String() != want {
 		t.Errorf("-check says %q, want %q", &stdout, want)
 	}
 	s, err := build("proxy.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.freshness != time.Minute || s.certificates == nil || s.admin != "127.0.0.1:0" {
+	if s.certificate == nil || s.admin != "127.0.0.1:0" {
 		t.Errorf("settings are %+v", s)
 	}
 	m, err := s.rules.Match(t.Context(), "hub/library/alpine")
@@ -227,6 +211,13 @@ upstreams:
 	}
 	if m.Rule.Freshness >= 0 || m.Rule.MaxStale != 24*time.Hour || !m.Rule.RequireAccess || m.Rule.Auth == nil {
 		t.Errorf("the rule is %+v; freshness: 0s must mean: ask every time", m.Rule)
+	}
+	if m, err = s.rules.Match(t.Context(), "team/app"); err != nil || m.Rule.Freshness != time.Minute {
+		t.Errorf("%+v, %v; a rule without freshness must have the general one", m, err)
+	}
+	want := auth.FederatedIdentity{TenantID: "22222222-2222-2222-2222-222222222222", ClientID: "33333333-3333-3333-3333-333333333333"}
+	if m, err = s.rules.Match(t.Context(), "app"); err != nil || m.Rule.Auth != want {
+		t.Errorf("%+v, %v; want %+v", m, err, want)
 	}
 	if _, err := os.Stat("images"); err == nil {
 		t.Error("-check made the store's folder")
@@ -264,6 +255,7 @@ func TestEmptyFile(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(rules("    credentials: hub\n") + secrets("{value: a}")))
 	f.Add([]byte("a: &a [*a]\nrules: *a\n"))
+	f.Add([]byte(federated("{tenant: contoso, clientID: 33333333-3333-3333-3333-333333333333}")))
 	f.Add([]byte("upstreams: [{host: a, realms: [b]}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "f")
@@ -273,7 +265,7 @@ func FuzzLoad(f *testing.F) {
 		c, found := load(path)
 		p := proofs{identities: newIdentities(c, found), sources: newSources(c, found)}
 		p.sets = newCredentials(c.credentials, p.identities, found)
-		newRules(c.rules, p, found)
+		newRules(c, p, found)
 		if err := found.err(); err != nil && !strings.HasPrefix(err.Error(), path+":") {
 			t.Errorf("no place: %v", err)
 		}
@@ -299,7 +291,7 @@ func TestExample(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"-config"}, {"-config", "a", "b"}, {"-what"}} {
 		var stdout, stderr bytes.Buffer
-		if code := run(t.Context(), args, &stdout, &stderr); code != exitUsage || stderr.Len() == 0 {
+		if code := run(t.Context(), nil, args, &stdout, &stderr); code != exitUsage || stderr.Len() == 0 {
 			t.Errorf("proxy %q: exit code %d, said %q", args, code, &stderr)
 		}
 	}
@@ -309,7 +301,7 @@ func TestUsage(t *testing.T) {
 func TestNoFile(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	t.Chdir(t.TempDir())
-	code := run(t.Context(), []string{"-check", "-config", "nowhere.yaml"}, &stdout, &stderr)
+	code := run(t.Context(), nil, []string{"-check", "-config", "nowhere.yaml"}, &stdout, &stderr)
 	if want := "nowhere.yaml: cannot be read: "; code != exitFault || !strings.HasPrefix(stderr.String(), want) {
 		t.Errorf("exit code %d, said %q, want %q", code, &stderr, want)
 	}

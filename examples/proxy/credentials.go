@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
@@ -60,15 +62,17 @@ func newCredentials(list []credentialConfig, ids *azure.Identities, found *mista
 	return sets
 }
 
-// warnTimeout is how long the first look at the secrets may delay the start.
+// warnTimeout is how long a look at the secrets may delay the start, or the
+// next reload.
 const warnTimeout = 5 * time.Second
 
 // warn reads every secret once and logs those that cannot be read. It is no
-// reason not to start: a secret file may come later, and other rules work.
-func warn(ctx context.Context, sets []*auth.CredentialSet, log *slog.Logger) {
+// reason not to go on: a secret file may come later, and other rules work.
+func warn(ctx context.Context, sets map[string]*auth.CredentialSet, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, warnTimeout)
 	defer cancel()
-	for _, set := range sets {
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		set := sets[name]
 		if _, err := set.Credential(ctx, auth.Request{Host: set.LoginServer}); err != nil {
 			log.Warn("credentials cannot be read; pulls that need them will fail", "credentials", set.Name, "error", err)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -41,23 +42,50 @@ func (c *config) readRule(r reader) read {
 	return func(n *yaml.Node, at place) {
 		one := ruleConfig{place: at}
 		r.fields(n, at, map[string]read{
-			"name":          r.word(&one.name),
-			"source":        r.word(&one.source),
-			"target":        r.word(&one.target),
-			"credentials":   r.word(&one.credentials),
-			"freshness":     r.zeroIsNever(&one.freshness),
-			"maxStale":      r.zeroIsNever(&one.maxStale),
-			"requireAccess": r.flag(&one.requireAccess),
-			"identity":      r.word(&one.identity),
+			"name":              r.word(&one.name),
+			"source":            r.word(&one.source),
+			"target":            r.word(&one.target),
+			"credentials":       r.word(&one.credentials),
+			"identity":          r.word(&one.identity),
+			"federatedIdentity": one.federated.read(r),
+			"freshness":         r.zeroIsNever(&one.freshness),
+			"maxStale":          r.zeroIsNever(&one.maxStale),
+			"requireAccess":     r.flag(&one.requireAccess),
 		})
 		r.require(at, "name", one.name)
 		r.require(at, "source", one.source)
 		r.require(at, "target", one.target)
-		if one.identity.given() && one.credentials.given() {
-			r.add(one.identity.place, "excludes credentials: a rule proves itself in one way")
-			one.identity = word{}
-		}
+		one.proveOnce(r)
 		c.rules = append(c.rules, one)
+	}
+}
+
+// proveOnce notes a rule with more than one proof and leaves it one.
+func (rc *ruleConfig) proveOnce(r reader) {
+	if rc.identity.given() && rc.credentials.given() {
+		r.add(rc.identity.place, "excludes credentials: a rule proves itself in one way")
+		rc.identity = word{}
+	}
+	if !rc.federated.given() {
+		return
+	}
+	for key, other := range map[string]word{"credentials": rc.credentials, "identity": rc.identity} {
+		if other.given() { // one at most, after the above
+			r.add(rc.federated.place, "excludes %s: a rule proves itself in one way", key)
+			rc.federated = federatedConfig{}
+		}
+	}
+}
+
+// read returns how a federatedIdentity is read.
+func (f *federatedConfig) read(r reader) read {
+	return func(n *yaml.Node, at place) {
+		f.place = at
+		r.fields(n, at, map[string]read{"tenant": r.guid(&f.tenant), "clientID": r.guid(&f.clientID)})
+		if resolve(n).Kind == yaml.MappingNode {
+			r.require(at, "tenant", f.tenant)
+			r.require(at, "clientID", f.clientID)
+		}
 	}
 }
 
@@ -141,6 +169,18 @@ func (a *azureConfig) read(r reader) read {
 		})
 	}
 }
+
+// guid reads a GUID.
+func (r reader) guid(to *word) read {
+	return func(n *yaml.Node, at place) {
+		r.word(to)(n, at)
+		if ok, _ := regexp.MatchString(guidPattern, to.text); to.text != "" && !ok {
+			r.add(at, "%q is no GUID", to.text)
+		}
+	}
+}
+
+const guidPattern = `^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`
 
 // words reads a list of texts.
 func (r reader) words(to *[]word) read {

@@ -29,7 +29,7 @@ func (s *settings) summary() string {
 // greeting is the one line at the start: where, how much, and what to try.
 func (s *settings) greeting(at net.Addr) string {
 	scheme := "http"
-	if s.certificates != nil {
+	if s.certificate != nil {
 		scheme = "https"
 	}
 	return fmt.Sprintf("listening on %s://%s, %s, store %s:%s; %s",

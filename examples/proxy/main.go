@@ -7,6 +7,13 @@
 // SSL_CERT_FILE hold for upstreams, Microsoft Entra and Key Vault, never for the
 // managed-identity endpoint. SIGTERM and SIGINT end it gently: running
 // responses finish, unfinished downloads are taken up at the next start.
+//
+// SIGHUP reads the file again and puts it in force in one step: rules,
+// credentials, identities, freshness, and the certificate of tls. What did not
+// change keeps its tokens; secrets in a Key Vault are read again, those in files
+// are at every use anyhow. If anything is wrong with the file, or something else
+// in it has changed, the log says what (each mistake with its line; the keys that
+// need a restart), and all stays as it was. SIGHUP never ends the program.
 package main
 
 import (
@@ -33,14 +40,19 @@ func main() {
 	// default.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	// Caught from the start and never given back: it must not end the program,
+	// neither before it serves nor while it drains.
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	os.Exit(run(ctx, again, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the program without its process.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run is the program without its process. At each signal of again the file is
+// read once more.
+func run(ctx context.Context, again <-chan os.Signal, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("proxy", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	file := flags.String("config", "", "the YAML `FILE` to read")
+	file := flags.String("config", "", "the YAML `FILE` to read, and to read again at SIGHUP")
 	check := flags.Bool("check", false, "only say whether the file is right")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -62,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	if err := serve(ctx, s, stdout, log); err != nil {
+	if err := serve(ctx, newLive(*file, s, log), again, stdout); err != nil {
 		log.Error("ended", "error", err)
 		return exitFault
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,6 +47,7 @@ func runTests(m *testing.M) int {
 // process is a proxy that runs.
 type process struct {
 	cmd    *exec.Cmd
+	file   string // its configuration
 	url    string // where it listens
 	out    output // standard output
 	log    output // standard error
@@ -76,7 +78,7 @@ func launch(t *testing.T, file string, env ...string) *process {
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(os.Getenv(binaryVariable), "-config", path), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(os.Getenv(binaryVariable), "-config", path), file: path, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.log
 	if err := p.cmd.Start(); err != nil {
@@ -114,9 +116,27 @@ func (p *process) until(t *testing.T, what string, ready func() bool) {
 // signal sends SIGTERM.
 func (p *process) signal(t *testing.T) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	p.send(t, syscall.SIGTERM)
+}
+
+// send sends any signal.
+func (p *process) send(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// reload replaces the file, sends SIGHUP and waits until the log says these
+// words after what it said before.
+func (p *process) reload(t *testing.T, file, words string) {
+	t.Helper()
+	if err := os.WriteFile(p.file, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := len(p.log.String())
+	p.send(t, syscall.SIGHUP)
+	p.until(t, fmt.Sprintf("%q in the log", words), func() bool { return strings.Contains(p.log.String()[before:], words) })
 }
 
 // wantExit fails unless the process ends by itself with this code.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"strings"
+	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
@@ -21,11 +23,11 @@ func (p proofs) options() rule.Options { return rule.Options{Check: p.sources.Ch
 // with the good ones above it: so every fault has a line, and a rule with a
 // fault does not cause more of them. That is quadratic, but only as long as
 // something is wrong.
-func newRules(list []ruleConfig, p proofs, found *mistakes) *rule.Set {
+func newRules(c *config, p proofs, found *mistakes) *rule.Set {
 	before := found.count()
 	var all []rule.Rule
-	for _, rc := range list {
-		all = append(all, rc.rule(p, found))
+	for _, rc := range c.rules {
+		all = append(all, rc.rule(c.freshness, p, found))
 	}
 	if found.count() == before {
 		if set, err := p.options().NewSet(all...); err == nil {
@@ -33,7 +35,7 @@ func newRules(list []ruleConfig, p proofs, found *mistakes) *rule.Set {
 		}
 	}
 	var above []rule.Rule
-	for i, rc := range list {
+	for i, rc := range c.rules {
 		if !rc.complete() || !rc.judge(p.options(), found, all[i]) {
 			continue
 		}
@@ -78,15 +80,18 @@ func aboutAuth(c rule.Code) bool {
 
 // at returns where a field of the library's rule stands in the file.
 func (rc ruleConfig) at(field string) place {
-	proof := rc.credentials
-	if rc.identity.given() {
-		proof = rc.identity
+	proof := rc.credentials.place
+	switch {
+	case rc.identity.given():
+		proof = rc.identity.place
+	case rc.federated.given():
+		proof = rc.federated.place
 	}
-	key := map[string]word{"name": rc.name, "source": rc.source, "target": rc.target, "auth": proof}[field]
-	if key.given() {
-		return key.place
+	at := map[string]place{"name": rc.name.place, "source": rc.source.place, "target": rc.target.place, "auth": proof}[field]
+	if at.line == 0 {
+		return rc.place
 	}
-	return rc.place
+	return at
 }
 
 // split takes joined errors apart, down to the faults of package rule, which
@@ -106,37 +111,45 @@ func split(err error) []error {
 	return all
 }
 
-// rule returns the library's form and notes credentials that do not fit.
-func (rc ruleConfig) rule(p proofs, found *mistakes) rule.Rule {
-	r := rule.Rule{
+// rule returns the library's form and notes a proof that does not fit. The
+// general freshness becomes that of every rule without its own, so that it may
+// change while the cache serves.
+func (rc ruleConfig) rule(general time.Duration, p proofs, found *mistakes) rule.Rule {
+	return rule.Rule{
 		Name:          rc.name.text,
 		Source:        rc.source.text,
 		Target:        rc.target.text,
-		Freshness:     rc.freshness,
+		Auth:          rc.proof(p, found),
+		Freshness:     cmp.Or(rc.freshness, general),
 		MaxStale:      rc.maxStale,
 		RequireAccess: rc.requireAccess,
 	}
-	// Something that fits everywhere, in place of what does not exist, so that
-	// the set does not also complain of a rule without credentials.
+}
+
+// proof returns how a rule proves itself; nil: not at all. In place of what
+// does not exist, which is noted, it is something that fits everywhere, so that
+// the set does not also complain of a rule without credentials.
+func (rc ruleConfig) proof(p proofs, found *mistakes) auth.Authenticator {
 	standIn := &auth.CredentialSet{LoginServer: host(rc.source.text)}
-	if rc.identity.text != "" {
+	switch {
+	case rc.identity.text != "":
 		u, err := p.identities.UserAssigned(rc.identity.text)
-		if r.Auth = u; err != nil {
+		if err != nil {
 			found.add(rc.identity.place, "%s", plain(err))
-			r.Auth = standIn
+			return standIn
 		}
-		return r
+		return u
+	case rc.federated.given():
+		return auth.FederatedIdentity{TenantID: rc.federated.tenant.text, ClientID: rc.federated.clientID.text}
+	case rc.credentials.text != "":
+		set := p.sets[rc.credentials.text]
+		if set == nil {
+			found.add(rc.credentials.place, "no credentials are called %q", rc.credentials.text)
+			return standIn
+		}
+		return set
 	}
-	if rc.credentials.text == "" {
-		return r
-	}
-	r.Auth = standIn
-	if set := p.sets[rc.credentials.text]; set != nil {
-		r.Auth = set
-	} else {
-		found.add(rc.credentials.place, "no credentials are called %q", rc.credentials.text)
-	}
-	return r
+	return nil
 }
 
 // host returns the canonical host of a source; empty if it has none.

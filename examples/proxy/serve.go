@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
@@ -40,9 +41,10 @@ func (s *settings) openStore() (keeper, error) {
 	return keeper{dir, dir}, nil
 }
 
-// serve runs until ctx ends, then drains. Its one line on out says where it
-// listens and what to try.
-func serve(ctx context.Context, s *settings, out io.Writer, log *slog.Logger) (err error) {
+// serve runs until ctx ends, then drains; at each signal of again it reads the
+// file once more. Its one line on out says where it listens and what to try.
+func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) (err error) {
+	s, log := l.now, l.log
 	kept, err := s.openStore()
 	if err != nil {
 		return err
@@ -51,12 +53,11 @@ func serve(ctx context.Context, s *settings, out io.Writer, log *slog.Logger) (e
 	warn(ctx, s.credentials, log)
 
 	c := &cache.Cache{
-		Rules:     s.rules,
-		Store:     kept.Store,
-		Upstream:  s.client,
-		Freshness: s.freshness,
-		Logger:    log,
-		Observe:   func(o cache.Outcome) { observe(log, o) },
+		Rules:    s.rules,
+		Store:    kept.Store,
+		Upstream: s.client,
+		Logger:   log,
+		Observe:  func(o cache.Outcome) { observe(log, o) },
 	}
 	if err := c.Start(ctx); err != nil {
 		return fmt.Errorf("starting the cache: %w", err)
@@ -64,10 +65,11 @@ func serve(ctx context.Context, s *settings, out io.Writer, log *slog.Logger) (e
 	defer func() { err = errors.Join(err, shutdown(c)) }()
 
 	var group servers
-	if err := group.listen(s, c, log); err != nil {
+	if err := group.listen(l, c); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
+	go l.follow(ctx, again)
 	return group.run(ctx, log)
 }
 
@@ -95,8 +97,13 @@ type running struct {
 
 // listen opens every socket before anything is served, so that an address in
 // use is an error at the start.
-func (g *servers) listen(s *settings, c http.Handler, log *slog.Logger) error {
-	if err := g.add(s.listen, c, s.certificates, log); err != nil {
+func (g *servers) listen(l *live, c http.Handler) error {
+	s, log := l.now, l.log
+	var secure *tls.Config
+	if s.certificate != nil {
+		secure = &tls.Config{GetCertificate: l.getCertificate, MinVersion: tls.VersionTLS12}
+	}
+	if err := g.add(s.listen, c, secure, log); err != nil {
 		return err
 	}
 	g.address = g.running[0].listener.Addr()
@@ -110,8 +117,8 @@ func (g *servers) listen(s *settings, c http.Handler, log *slog.Logger) error {
 	return nil
 }
 
-// add opens one socket.
-func (g *servers) add(address string, h http.Handler, certificates []tls.Certificate, log *slog.Logger) error {
+// add opens one socket; a nil secure means plain HTTP.
+func (g *servers) add(address string, h http.Handler, secure *tls.Config, log *slog.Logger) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		for _, r := range g.running {
@@ -125,9 +132,7 @@ func (g *servers) add(address string, h http.Handler, certificates []tls.Certifi
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	if certificates != nil {
-		server.TLSConfig = &tls.Config{Certificates: certificates, MinVersion: tls.VersionTLS12}
+		TLSConfig:         secure,
 	}
 	g.running = append(g.running, running{server, l})
 	return nil

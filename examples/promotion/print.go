@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/webhook"
+)
+
+// Lines are as long as many terminals are wide. What they say begins behind
+// room for who says it.
+const (
+	width  = 100
+	indent = 12
+)
+
+// printer writes the story for people.
+type printer struct{ out io.Writer }
+
+// title begins a step.
+func (p *printer) title(step int, text string) {
+	_, _ = fmt.Fprintf(p.out, "\n%d. %s\n", step, text)
+}
+
+// line prints who and what, in as many lines as it takes.
+func (p *printer) line(who, format string, args ...any) {
+	line := fmt.Sprintf("   %-*s", indent-3, who)
+	for word := range strings.SplitSeq(short(fmt.Sprintf(format, args...)), " ") {
+		if len(line)+len(word) > width {
+			_, _ = fmt.Fprintln(p.out, strings.TrimRight(line, " "))
+			line = strings.Repeat(" ", indent)
+		}
+		line += word + " "
+	}
+	_, _ = fmt.Fprintln(p.out, strings.TrimRight(line, " "))
+}
+
+// text prints lines as they are.
+func (p *printer) text(lines string) {
+	for line := range strings.Lines(short(lines)) {
+		_, _ = fmt.Fprintln(p.out, strings.Repeat(" ", indent)+strings.TrimRight(line, "\n"))
+	}
+}
+
+// answers prints what a client saw. What is simply there is only counted.
+func (p *printer) answers(of pull) {
+	var hits int
+	var all int64
+	for _, a := range of.answers {
+		all += a.size
+		switch {
+		case a.state == "hit" && a.origin == "":
+			hits++
+		case a.origin == "":
+			p.line("client", "%-9s%9s   %s", a.what, size(a.size), a.state)
+		default:
+			p.line("client", "%-9s%9s   %-42s X-Azure-Origin: %s", a.what, size(a.size), a.state, a.origin)
+		}
+	}
+	p.line("client", "the tag is %s, %s in all; %d of %d answers from the store", brief(of.index), size(all), hits, len(of.answers))
+}
+
+// event prints what a webhook is told.
+func (p *printer) event(ev webhook.Event) {
+	name, kind := ev.Target.Repository, "manifest"
+	if ev.Target.Tag != "" {
+		name += ":" + ev.Target.Tag
+	}
+	if ev.Target.MediaType == ocispec.MediaTypeImageIndex {
+		kind = "index"
+	}
+	p.line("event", "%-6s%-28s %-10s%s", ev.Action, name, kind, brief(ev.Target.Digest))
+}
+
+// short leaves out the middle of resource ids of identities, which are long.
+func short(text string) string {
+	return regexp.MustCompile(`(?i)/subscriptions/[-0-9a-z/.]*/userAssignedIdentities/`).ReplaceAllString(text, ".../userAssignedIdentities/")
+}
+
+// brief is as much of a digest as people compare.
+func brief[T ~string](digest T) string { return string(digest[:min(len(digest), 19)]) }
+
+// size is a number of bytes, to read.
+func size(n int64) string {
+	if n < 100<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+)
+
+// pace is the source's line in bytes per second, until a client has the first
+// bytes of a layer: slow enough to see that they do not wait for the last.
+const pace = 512 << 10
+
+// blobSize is how many bytes of blobs an image has.
+func blobSize(img upstreamtest.Image) int64 {
+	n := img.Config.Size
+	for _, l := range img.Layers {
+		n += l.Size
+	}
+	return n
+}
+
+// pull pulls the promoted image for an architecture, and prints what came.
+func (s *story) pull(ctx context.Context, arch string, begun func()) (pull, error) {
+	p, err := s.client.pull(ctx, local, tag, arch, begun)
+	if err == nil {
+		s.answers(p)
+	}
+	return p, err
+}
+
+// firstPull streams, and leaves a complete copy with its events.
+func (s *story) firstPull(ctx context.Context) error {
+	s.line("docker", "pull prodregistry.azurecr.io/%s:%s", local, tag)
+	img := s.image.Children[0]
+	first := img.Layers[0]
+	var sent int64
+	s.dev.Content.Pace(pace)
+	p, err := s.pull(ctx, "amd64", func() {
+		sent = s.dev.Content.BlobBytes(first.Digest)
+		s.dev.Content.Pace(0)
+	})
+	if err != nil {
+		return err
+	}
+	s.line("", "it had the first bytes of a layer when the source had sent %s of %s", size(sent), size(first.Size))
+	// The config and the other layers may be complete here before they are asked
+	// for; the first layer cannot be, on a line that slow.
+	var streamed []string
+	for _, a := range p.answers {
+		if a.origin == "upstream" {
+			streamed = append(streamed, a.what)
+		}
+	}
+	return errors.Join(
+		check(sent < first.Size, "the source had sent %d bytes of a layer before the client had any", sent),
+		check(slices.Contains(streamed, "index") && slices.Contains(streamed, "manifest") && slices.Contains(streamed, "layer"),
+			"only %q were streamed with X-Azure-Origin: upstream", streamed),
+		s.pushes(ctx, target(tag, s.image.Descriptor), target("", s.image.Descriptor), target("", img.Descriptor)),
+		s.spent(ctx, cost{imds: 1, exchanges: 1, tokens: 1, unauthorized: 1, manifests: 2, blobs: 4, bytes: blobSize(img)}),
+	)
+}
+
+// secondPull is local, but for the question whether the tag has moved.
+func (s *story) secondPull(ctx context.Context) error {
+	return errors.Join(s.stored(ctx, "fwd=request; fwd-status=200; detail=unchanged"), s.spent(ctx, cost{heads: 1}))
+}
+
+// stored pulls the image, of which everything is stored. The tag's answer has
+// that Cache-Status, all others are hits.
+func (s *story) stored(ctx context.Context, state string) error {
+	p, err := s.pull(ctx, "amd64", nil)
+	if err != nil {
+		return err
+	}
+	moved := slices.ContainsFunc(p.answers[1:], func(a answer) bool { return a.state != "hit" || a.origin != "" })
+	return errors.Join(
+		check(p.index == s.image.Digest, "the tag is %s; at the source it was %s", p.index, s.image.Digest),
+		check(p.answers[0].state == state && p.answers[0].origin == "", "the tag's Cache-Status is %q; the story says %q", p.answers[0].state, state),
+		check(!moved, "not everything came from the registry's own store"),
+		s.pushes(ctx),
+	)
+}
+
+// pushedAgain brings the new content, and only what is new of it.
+func (s *story) pushedAgain(ctx context.Context) error {
+	before := s.image
+	s.publish(2)
+	s.line("source", "%s is now %s, with a new last layer", tag, brief(s.image.Digest))
+	p, err := s.pull(ctx, "amd64", nil)
+	if err != nil {
+		return err
+	}
+	if p.index == before.Digest || p.index != s.image.Digest {
+		return fmt.Errorf("the tag is %s; at the source it is %s", p.index, s.image.Digest)
+	}
+	img := s.image.Children[0]
+	return errors.Join(
+		s.pushes(ctx, target(tag, s.image.Descriptor), target("", s.image.Descriptor), target("", img.Descriptor)),
+		s.spent(ctx, cost{heads: 1, manifests: 2, blobs: 2, bytes: img.Config.Size + img.Layers[2].Size}),
+	)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/auth/azuretest"
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
+)
+
+// patience is how long a step of the story may take.
+const patience = 30 * time.Second
+
+// stage is Azure with the development registry in it, and the production
+// registry, which is a cache of ours.
+type stage struct {
+	azure      *azuretest.Azure
+	dev        *azuretest.Registry
+	identities *azure.Identities // what is assigned to the production registry
+	rules      *rule.Set
+	up         *upstream.Client
+	prod       *cache.Cache
+	server     *httptest.Server // of prod
+	events     chan webhook.Event
+}
+
+// newStage builds everything, as a program does that runs in Azure; only the
+// clients and the transport are those of the fakes. The cache logs into log.
+func newStage(az *azuretest.Azure, log io.Writer) (*stage, error) {
+	identities, err := azure.NewIdentities(azure.Options{
+		TenantID: az.TenantID(), Client: az.Client(), ManagedIdentity: az.ManagedIdentityClient(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	rules, err := rule.Options{Strict: true}.NewSet() // what ACR refuses is refused
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{azure: az, dev: az.NewRegistry("devregistry"), identities: identities, rules: rules,
+		up: &upstream.Client{Transport: az.Transport()}, events: make(chan webhook.Event, 16)}
+	s.prod = &cache.Cache{
+		Rules:    rules,
+		Upstream: s.up,
+		Events:   webhook.SinkFunc(s.send),
+		Logger:   slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		// On a busy machine a check may be slow, and the figures shall be true
+		// there too.
+		Limits: cache.Limits{Stale: patience},
+	}
+	s.server = httptest.NewServer(s.prod)
+	return s, nil
+}
+
+// send is the production registry's webhook.
+func (s *stage) send(ctx context.Context, ev webhook.Event) error {
+	select {
+	case s.events <- ev:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close ends the server first and what it needs after it.
+func (s *stage) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s.server.Close()
+	err := s.prod.Shutdown(ctx)
+	s.up.CloseIdleConnections()
+	return err
+}
+
+// create makes a rule from ACR's resource model, as `az acr cache create` does.
+func (s *stage) create(r rule.Resource) error {
+	made, err := r.Rule("", resolver{s.identities})
+	if err != nil {
+		return err
+	}
+	return s.rules.Create(made)
+}
+
+// resolver finds the authenticators that ACR's resource model names by id.
+type resolver struct{ identities *azure.Identities }
+
+// Identity finds an identity that is assigned.
+func (r resolver) Identity(id string) (auth.Authenticator, error) {
+	uami, err := r.identities.UserAssigned(id)
+	if err != nil {
+		return nil, err
+	}
+	return uami, nil
+}
+
+// CredentialSet finds none: this registry has no secrets.
+func (resolver) CredentialSet(string) (auth.Authenticator, error) {
+	return nil, errors.New("there are no credential sets here")
+}
+
+// Reference tells the id of an identity.
+func (resolver) Reference(a auth.Authenticator) (rule.Reference, error) {
+	uami, ok := a.(*azure.UserAssigned)
+	if !ok {
+		return rule.Reference{}, errors.New("there are only managed identities here")
+	}
+	return rule.Reference{IdentityID: uami.ResourceID()}, nil
+}
