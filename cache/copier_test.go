@@ -306,3 +306,37 @@ func TestDeleteGivesUpTheCopy(t *testing.T) {
 		}
 	})
 }
+
+// Neither does one that is in the middle of its blobs, whatever is deleted.
+func TestDeleteDuringTheCopy(t *testing.T) {
+	for _, what := range []string{"tag", "digest"} {
+		inBubble(t, func(c *clock) {
+			img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+			c.up.Fail(upstreamtest.Fault{Kind: "blob", Latency: 10 * time.Second})
+			c.manifest("v1")
+			c.pass(time.Second)
+			c.only("running")
+			reference := "v1"
+			if what == "digest" {
+				reference = img.Digest.String()
+			}
+			if err := c.cache.Delete(c.Context(), "app/api", reference); err != nil {
+				c.Fatal(err)
+			}
+			c.pass(time.Minute)
+			_, tag := c.store.Tag(c.Context(), "app/api", "v1")
+			_, manifest := c.store.Stat(c.Context(), "app/api", img.Digest)
+			if !errors.Is(tag, store.ErrNotFound) || errors.Is(manifest, store.ErrNotFound) != (what == "digest") {
+				c.Errorf("%s: tag %v, manifest %v", what, tag, manifest)
+			}
+			c.wantTags()
+			c.up.Heal()
+			c.manifest("v1")
+			c.pass(0)
+			if _, err := c.store.Tag(c.Context(), "app/api", "v1"); err != nil {
+				c.Errorf("%s: the next pull does not copy again: %v", what, err)
+			}
+			c.wantTags("v1")
+		})
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/webhook"
 )
@@ -32,6 +33,7 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 	if !ok {
 		return fmt.Errorf("cache: the store cannot delete: %w", errors.ErrUnsupported)
 	}
+	e.deleted.note(p.repo, reference)
 	e.jobs.forget(p, reference)
 	if d == "" {
 		err = s.DeleteTag(ctx, p.repo, reference)
@@ -42,6 +44,18 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 		return err
 	}
 	return e.deleteManifest(ctx, s, p, d)
+}
+
+// deletions says when something was deleted, so that a copy that began before
+// does not bring it back.
+type deletions struct{ times *lru.Cache[tagKey, time.Time] } // by tag, or by digest
+
+func (d deletions) note(repo, reference string) { d.times.Put(tagKey{repo, reference}, time.Now(), 1) }
+
+// after reports whether it was deleted after a time.
+func (d deletions) after(repo, reference string, then time.Time) bool {
+	at, ok := d.times.Get(tagKey{repo, reference})
+	return ok && at.After(then)
 }
 
 // forget gives up the copies of what is deleted: of a digest the copy, of a tag

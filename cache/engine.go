@@ -47,6 +47,7 @@ type engine struct {
 	children  *lru.Cache[content, struct{}] // manifests that an index names
 	health    *lru.Cache[healthKey, trouble]
 	holds     *lru.Cache[holdKey, Hold]
+	deleted   deletions
 }
 
 // content is something with a digest in a local repository.
@@ -104,6 +105,7 @@ func newEngine(c *Cache) *engine {
 	e.children = lru.New[content, struct{}](many)
 	e.health = lru.New[healthKey, trouble](4096)
 	e.holds = lru.New[holdKey, Hold](4096)
+	e.deleted.times = lru.New[tagKey, time.Time](4096)
 	e.jobs.init(e)
 	return e
 }

@@ -34,6 +34,9 @@ func (m moves) all(tags []TagSighting) bool { return len(m.left(tags)) == 0 }
 // finish links a manifest whose content is complete, completes its parents,
 // moves its tags and sends its events.
 func (e *engine) finish(ctx context.Context, p place, job Job, man *manifest) (moves, error) {
+	if e.deleted.after(p.repo, job.Digest.String(), job.Created) {
+		return nil, errGone
+	}
 	moved := moves{}
 	tags := e.pledge(ctx, p, job, moved)
 	if err := e.link(ctx, p, man); err != nil {
@@ -90,6 +93,10 @@ func (e *engine) pledge(ctx context.Context, p place, job Job, moved moves) []mo
 	owes := job.Incomplete && len(moved) == 0
 	for _, t := range j.tags(job, moved) {
 		m := move{TagSighting: t, again: t.Due}
+		if e.deleted.after(p.repo, t.Tag, t.Asked) {
+			moved[t.Tag] = t.Asked // it does not move any more
+			continue
+		}
 		m.Due = m.Due || e.moving(ctx, p, job, t)
 		owes = owes || m.Due
 		tags = append(tags, m)
@@ -186,7 +193,7 @@ func (e *engine) tell(ctx context.Context, job Job, man *manifest, tag string) e
 		return nil
 	}
 	h := sha256.Sum256([]byte(job.ID + "\x00" + job.Repository + "\x00" + job.Digest.String() + "\x00" + tag))
-	return e.cfg.Events.Send(ctx, webhook.Event{
+	err := e.cfg.Events.Send(ctx, webhook.Event{
 		ID:        fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16]),
 		Timestamp: time.Now().UTC(), Action: webhook.ActionPush,
 		Target: webhook.Target{
@@ -194,6 +201,10 @@ func (e *engine) tell(ctx context.Context, job Job, man *manifest, tag string) e
 			Digest: job.Digest.String(), Repository: job.Repository, Tag: tag,
 		},
 	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotTold, err)
+	}
+	return nil
 }
 
 // manifest returns a manifest that is being copied, nil if it is not.

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +29,8 @@ var (
 	errBadJob = errors.New("cache: the job cannot be done")
 	// errNotTaken reports a job that its Copier does not take.
 	errNotTaken = errors.New("cache: the copier takes nothing")
+	// errNotTold reports an event that Cache.Events does not take.
+	errNotTold = errors.New("cache: the event is not taken over")
 	// errTooMany reports a job that had to make room.
 	errTooMany = errors.New("cache: too many copies are known")
 )
@@ -184,7 +185,7 @@ func (l Limits) judge(job Job, failures int, err error) verdict {
 	case lacking:
 		v.pause = max(v.pause, later.RetryAfter)
 	case told && (class == upstream.Limited || class == upstream.Unreachable),
-		errors.Is(err, flight.ErrBusy), errors.Is(err, errNotTaken):
+		errors.Is(err, flight.ErrBusy), errors.Is(err, errNotTaken), errors.Is(err, errNotTold):
 	default:
 		v.own = true
 	}
@@ -297,67 +298,4 @@ func (j *jobs) childIsThere(k content, t *jobEntry) {
 	if j.entries[k] == t && t.state == jobWaiting {
 		j.start(t)
 	}
-}
-
-// retryAll is every job that is parked or paused; see [Cache.Retry].
-func (c *Cache) retryAll() (n int) {
-	j := &c.engine().jobs
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, t := range j.entries {
-		if t.again() {
-			j.start(t)
-			j.save(t.key())
-			n++
-		}
-	}
-	return n
-}
-
-// again makes a job that failed as good as new, and reports whether it had.
-func (t *jobEntry) again() bool {
-	if t.state != jobParked && t.state != jobPaused {
-		return false
-	}
-	t.failures, t.job.Attempts, t.job.Next = 0, 0, time.Time{}
-	return true
-}
-
-// Retry tries the copies of a tag or digest again that are parked or paused, or
-// with an empty reference all of the repository, or with an empty repository
-// all. It returns how many there are; it does not wait for them.
-func (c *Cache) Retry(ctx context.Context, repository, reference string) (int, error) {
-	if repository == "" {
-		return c.retryAll(), nil
-	}
-	e := c.engine()
-	p, err := e.locate(ctx, repository)
-	if err != nil {
-		return 0, p.fail(kindManifest, err)
-	}
-	j := &e.jobs
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	n := 0
-	for k, t := range j.repos[p.repo] {
-		if (reference == "" || t.about(reference)) && t.again() {
-			j.start(t)
-			j.save(k)
-			n++
-		}
-	}
-	return n, nil
-}
-
-// about reports whether a job copies what a tag or digest stands for.
-func (t *jobEntry) about(reference string) bool {
-	if t.job.Digest.String() == reference {
-		return true
-	}
-	for _, s := range t.job.Tags {
-		if s.Tag == reference {
-			return true
-		}
-	}
-	return false
 }

@@ -102,6 +102,7 @@ func TestDeleteMakesTheNextPullCopyAgain(t *testing.T) {
 	if err := s.cache.Delete(t.Context(), "app/api", img.Digest.String()); err != nil {
 		t.Fatal(err)
 	}
+	s.wantEvents("delete app/api@" + img.Digest.String())
 	s.up.Reset()
 	s.pull("app/api", "v1", img)
 	s.settle()

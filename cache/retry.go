@@ -1,0 +1,55 @@
+package cache
+
+import (
+	"context"
+	"time"
+)
+
+// Retry tries the copies of a tag or digest again that are parked or paused, or
+// with an empty reference all of the repository, or with an empty repository
+// all. Their failures are forgotten. It returns how many there are, and does not
+// wait for them.
+func (c *Cache) Retry(ctx context.Context, repository, reference string) (int, error) {
+	e := c.engine()
+	if repository != "" {
+		p, err := e.locate(ctx, repository)
+		if err != nil {
+			return 0, p.fail(kindManifest, err)
+		}
+		repository = p.repo
+	}
+	j := &e.jobs
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for k, t := range j.entries {
+		if (repository == "" || k.repo == repository) && (reference == "" || t.about(reference)) && t.again() {
+			j.start(t)
+			j.save(k)
+			n++
+		}
+	}
+	return n, nil
+}
+
+// again makes a job that failed as good as new, and reports whether it had.
+func (t *jobEntry) again() bool {
+	if t.state != jobParked && t.state != jobPaused {
+		return false
+	}
+	t.failures, t.job.Attempts, t.job.Next = 0, 0, time.Time{}
+	return true
+}
+
+// about reports whether a job copies what a tag or digest stands for.
+func (t *jobEntry) about(reference string) bool {
+	if t.job.Digest.String() == reference {
+		return true
+	}
+	for _, s := range t.job.Tags {
+		if s.Tag == reference {
+			return true
+		}
+	}
+	return false
+}
