@@ -78,9 +78,6 @@ func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 	job.Digest, job.MediaType, job.Manifest = man.desc.Digest, man.desc.MediaType, man.body
 	job.Incomplete = e.complete(e.ctx, p, job.Digest) == nil
 	parsed := e.learn(p, man)
-	if !parsed.Index {
-		job.Platforms = nil
-	}
 	var unasked map[digest.Digest]bool
 	if job.Watch {
 		unasked = e.lacking(p, parsed)
