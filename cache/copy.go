@@ -26,9 +26,9 @@ func (c *Cache) Copy(ctx context.Context, job Job) error {
 	var moved moves
 	p, err := e.again(ctx, job.Repository, job.Source)
 	if err == nil {
-		man := jobManifest(p, job)
-		if err = e.ready(ctx, p, job, man); err == nil {
-			moved, err = e.copy(ctx, p, job, man)
+		var w work
+		if w, err = e.ready(ctx, p, job, jobManifest(p, job)); err == nil {
+			moved, err = e.copy(ctx, p, job, w)
 		}
 	}
 	j := &e.jobs
@@ -49,36 +49,41 @@ func jobManifest(p place, job Job) *manifest {
 	return newManifest(ocispec.Descriptor{MediaType: job.MediaType, Digest: job.Digest, Size: int64(len(job.Manifest))}, job.Manifest, p.source)
 }
 
+// work is the manifest of a job that is ready.
+type work struct {
+	*manifest
+	complete bool // it is here: only tags and events are to come
+}
+
 // ready reports whether a job can be done now: errWaiting if it is an index none
 // of whose images is here, errBadJob if it never can.
-func (e *engine) ready(ctx context.Context, p place, job Job, man *manifest) error {
-	if e.complete(ctx, p, job.Digest) != nil {
-		return nil
+func (e *engine) ready(ctx context.Context, p place, job Job, man *manifest) (work, error) {
+	if have := e.complete(ctx, p, job.Digest); have != nil {
+		return work{have, true}, nil
 	}
+	w := work{man, false}
 	if err := job.Digest.Validate(); err != nil || job.Digest.Algorithm().FromBytes(job.Manifest) != job.Digest {
-		return fmt.Errorf("%w: its manifest is not %s", errBadJob, job.Digest)
+		return w, fmt.Errorf("%w: its manifest is not %s", errBadJob, job.Digest)
 	}
 	parsed := e.learn(p, man)
 	if parsed.Bad != nil {
-		return fmt.Errorf("%w: %w", errBadJob, parsed.Bad)
+		return w, fmt.Errorf("%w: %w", errBadJob, parsed.Bad)
 	}
 	if !parsed.Index {
-		return nil
+		return w, nil
 	}
 	if err := e.expand(ctx, p, parsed, job.Platforms); err != nil {
-		return err
+		return w, err
 	}
 	if !e.indexReady(ctx, p, parsed, job.Platforms) {
-		return errWaiting
+		return w, errWaiting
 	}
-	return nil
+	return w, nil
 }
 
 // copy does a job that is ready.
-func (e *engine) copy(ctx context.Context, p place, job Job, man *manifest) (moves, error) {
-	if done := e.complete(ctx, p, job.Digest); done != nil {
-		man = done
-	} else if parsed := e.learn(p, man); !parsed.Index {
+func (e *engine) copy(ctx context.Context, p place, job Job, w work) (moves, error) {
+	if parsed := e.learn(p, w.manifest); !w.complete && !parsed.Index {
 		if err := e.copyBlobs(ctx, p, parsed); err != nil {
 			return nil, err
 		}
@@ -88,7 +93,7 @@ func (e *engine) copy(ctx context.Context, p place, job Job, man *manifest) (mov
 			return nil, err
 		}
 	}
-	return e.finish(ctx, p, job, man)
+	return e.finish(ctx, p, job, w)
 }
 
 func (e *engine) copyBlobs(ctx context.Context, p place, m *oci.Manifest) error {

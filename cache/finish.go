@@ -33,14 +33,16 @@ func (m moves) all(tags []TagSighting) bool { return len(m.left(tags)) == 0 }
 
 // finish links a manifest whose content is complete, completes its parents,
 // moves its tags and sends its events.
-func (e *engine) finish(ctx context.Context, p place, job Job, man *manifest) (moves, error) {
+func (e *engine) finish(ctx context.Context, p place, job Job, w work) (moves, error) {
 	if e.deleted.after(p.repo, job.Digest.String(), job.Created) {
 		return nil, errGone
 	}
 	moved := moves{}
 	tags := e.pledge(ctx, p, job, moved)
-	if err := e.link(ctx, p, man); err != nil {
-		return nil, err
+	if !w.complete {
+		if err := e.link(ctx, p, w.manifest); err != nil {
+			return nil, err
+		}
 	}
 	for _, parent := range e.jobs.parents(p, job.Digest) {
 		e.finishParent(ctx, p, parent)
@@ -48,14 +50,14 @@ func (e *engine) finish(ctx context.Context, p place, job Job, man *manifest) (m
 	for len(tags) > 0 {
 		for _, t := range tags {
 			moved[t.Tag] = t.Asked
-			if err := e.moveTag(ctx, p, job, man, t); err != nil {
+			if err := e.moveTag(ctx, p, job, w.manifest, t); err != nil {
 				return nil, err
 			}
 		}
 		tags = e.pledge(ctx, p, job, moved)
 	}
 	if job.Incomplete {
-		return moved, e.tell(ctx, job, man, "")
+		return moved, e.tell(ctx, job, w.manifest, "")
 	}
 	return moved, nil
 }
@@ -68,9 +70,9 @@ func (e *engine) finishParent(ctx context.Context, p place, parent *jobEntry) {
 	job := parent.job
 	j.mu.Unlock()
 	var moved moves
-	err := errWaiting
-	if e.indexReady(ctx, p, parent.parsed, job.Platforms) {
-		moved, err = e.copy(ctx, p, job, parent.man)
+	w, err := e.ready(ctx, p, job, parent.man)
+	if err == nil {
+		moved, err = e.copy(ctx, p, job, w)
 	}
 	j.mu.Lock()
 	tell := j.ended(parent, moved, err)
@@ -133,26 +135,23 @@ func (e *engine) moving(ctx context.Context, p place, job Job, t TagSighting) bo
 
 // link makes a manifest visible. It is the last thing that makes it complete.
 func (e *engine) link(ctx context.Context, p place, man *manifest) error {
-	d := man.desc.Digest
-	if info, err := e.store.Stat(ctx, p.repo, d); err != nil || !store.IsManifest(info.MediaType) || info.Source != p.source {
-		parsed := e.learn(p, man)
-		info := store.Info{Descriptor: man.desc, Source: p.source, Subject: parsed.Subject}
-		if parsed.Subject != "" {
-			info.ArtifactType, info.Annotations = parsed.ArtifactType, parsed.Annotations
-		}
-		w, err := e.store.Create(ctx, p.repo, info)
-		if err != nil {
-			return err
-		}
-		defer w.Close()
-		if _, err := w.Write(man.body); err != nil {
-			return err
-		}
-		if err := w.Commit(ctx); err != nil {
-			return err
-		}
-		e.stats.copied.Add(1)
+	parsed := e.learn(p, man)
+	info := store.Info{Descriptor: man.desc, Source: p.source, Subject: parsed.Subject}
+	if parsed.Subject != "" {
+		info.ArtifactType, info.Annotations = parsed.ArtifactType, parsed.Annotations
 	}
+	w, err := e.store.Create(ctx, p.repo, info)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.Write(man.body); err != nil {
+		return err
+	}
+	if err := w.Commit(ctx); err != nil {
+		return err
+	}
+	e.stats.copied.Add(1)
 	e.remember(p, man)
 	return nil
 }

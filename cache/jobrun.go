@@ -62,15 +62,16 @@ func (j *jobs) run(t *jobEntry) {
 	if err == nil {
 		err = e.gate(p)
 	}
+	var w work
 	if err == nil {
-		err = e.ready(e.ctx, p, job, t.man)
+		w, err = e.ready(e.ctx, p, job, t.man)
 	}
 	var moved moves
 	given := false
 	switch c := e.cfg.Copier; {
 	case err != nil:
 	case c == nil:
-		moved, err = e.copy(e.ctx, p, job, t.man)
+		moved, err = e.copy(e.ctx, p, job, w)
 	default:
 		if err = c.Submit(e.ctx, job); err != nil {
 			err = fmt.Errorf("%w: %w", errNotTaken, err)
