@@ -18,9 +18,11 @@ import (
 // moody is a store in memory that can be full, and slow to write records.
 type moody struct {
 	*store.Mem
-	full  atomic.Bool
-	slow  time.Duration
-	hangs bool
+	full atomic.Bool
+	slow time.Duration
+
+	written atomic.Int64 // records
+	hangs   bool
 }
 
 func (m *moody) Create(ctx context.Context, repo string, want store.Info) (store.Writer, error) {
@@ -42,6 +44,7 @@ func (m *moody) PutRecord(ctx context.Context, kind, key string, data []byte) er
 		time.Sleep(24 * time.Hour)
 	}
 	time.Sleep(m.slow)
+	m.written.Add(1)
 	return m.Mem.PutRecord(ctx, kind, key, data)
 }
 
@@ -67,6 +70,30 @@ func TestCopyIsWrittenDownBeforeTheAnswer(t *testing.T) {
 		c.manifest("v1")
 		if n := m.records(c.T, "jobs"); n != 1 {
 			c.Errorf("%d records when the answer is there", n)
+		}
+	})
+}
+
+// Who pulls what is being copied makes it be written again only for what is new.
+func TestRecordIsNotWrittenForEachPull(t *testing.T) {
+	inBubble(t, func(c *clock) {
+		m := &moody{Mem: &store.Mem{}}
+		c.stop()
+		c.store = m
+		c.start()
+		c.up.Fail(upstreamtest.Fault{Kind: "blob", Latency: time.Hour})
+		img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+		c.up.Tag("team/api", "v2", img.Digest)
+		for range 20 {
+			c.manifest("v1")
+			c.manifest(img.Digest.String())
+		}
+		if n := m.written.Load(); n != 1 {
+			c.Errorf("%d writes for twenty pulls of one image", n)
+		}
+		c.manifest("v2")
+		if n := m.written.Load(); n != 2 {
+			c.Errorf("%d writes with a second tag", n)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"crypto/rand"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,8 +87,10 @@ func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if t := j.known(k, job); t != nil {
-		j.merge(t, job)
-		return t, j.save(k)
+		if j.merge(t, job) {
+			return t, j.save(k)
+		}
+		return t, j.saving(k)
 	}
 	if !j.room(k, job) {
 		return nil, saved{}
@@ -131,24 +134,27 @@ func (j *jobs) inherit(k content, job *Job) {
 	*job = old
 }
 
-// merge gives what a further pull brings to a job that is there. j.mu is held.
-func (j *jobs) merge(t *jobEntry, job Job) {
+// merge gives what a further pull brings to a job that is there, and reports
+// whether that is worth a write: that a tag was seen once more is not, since it
+// is written before it moves. j.mu is held.
+func (j *jobs) merge(t *jobEntry, job Job) (changed bool) {
+	tags, platforms := len(t.job.Tags), t.job.Platforms
 	t.job.Tags = mergeTags(t.job.Tags, job.Tags)
 	t.job.Platforms = oci.MergePlatforms(t.job.Platforms, job.Platforms)
+	changed = len(t.job.Tags) != tags || !slices.Equal(t.job.Platforms, platforms)
+	start := false
 	switch t.state {
 	case jobWatching:
-		if !job.Watch {
-			j.start(t)
-		}
+		start = !job.Watch
 	case jobParked: // somebody wants it: one more try
-		if time.Since(t.job.Next) > 0 {
-			j.start(t)
-		}
+		start = time.Since(t.job.Next) > 0
 	case jobWaiting:
-		if len(job.Platforms) > 0 {
-			j.start(t) // there may be more to wait for
-		}
+		start = changed && len(job.Platforms) > 0 // there may be more to wait for
 	}
+	if start {
+		j.start(t)
+	}
+	return changed || start
 }
 
 // room reports whether a job may be added. j.mu is held.

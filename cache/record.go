@@ -22,6 +22,8 @@ const recordWait = time.Second
 type records struct {
 	store   store.Records // nil: the store keeps none
 	dirty   map[content]chan struct{}
+	now     content // what is being written, and when it is
+	nowDone chan struct{}
 	writing bool
 	failing bool // said once
 }
@@ -65,6 +67,19 @@ func (j *jobs) save(k content) saved {
 	return saved{done}
 }
 
+// saving is the write of a record that is under way, if there is one. j.mu is
+// held.
+func (j *jobs) saving(k content) saved {
+	r := &j.records
+	if done, ok := r.dirty[k]; ok {
+		return saved{done}
+	}
+	if r.now == k {
+		return saved{r.nowDone}
+	}
+	return saved{}
+}
+
 func (j *jobs) write() {
 	r := &j.records
 	j.mu.Lock()
@@ -72,6 +87,7 @@ func (j *jobs) write() {
 	for len(r.dirty) > 0 {
 		for k, done := range r.dirty {
 			delete(r.dirty, k)
+			r.now, r.nowDone = k, done
 			var data []byte
 			if t := j.entries[k]; t != nil {
 				data, _ = json.Marshal(t.job) // plain data
@@ -80,6 +96,7 @@ func (j *jobs) write() {
 			err := j.e.writeRecord(k, data)
 			close(done)
 			j.mu.Lock()
+			r.now = content{}
 			if err != nil && !r.failing {
 				j.e.log.Error("the records of copies cannot be written; a crash would lose some", "repository", k.repo, "err", err)
 			}
