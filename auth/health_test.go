@@ -58,7 +58,6 @@ func TestHealth(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(Unhealthy, CodeRefused, refused) // reading the same again proves nothing
-
 		accepted := time.Now()
 		set.Accepted(forDev, c)
 		want(Healthy, "", accepted)

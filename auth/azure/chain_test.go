@@ -116,7 +116,7 @@ func TestTroubleThatPasses(t *testing.T) {
 		after time.Duration
 	}{
 		{azuretest.IMDS, status(429, "Retry-After", "7"), 7 * time.Second},
-		{azuretest.IMDS, status(503), 0}, {azuretest.IMDS, status(404), 0},
+		{azuretest.IMDS, status(503), 0}, {azuretest.IMDS, status(404), 0}, {azuretest.IMDS, body(strings.Repeat("x", 2<<20)), 0},
 		{azuretest.Exchange, status(429, "Retry-After", "9"), 9 * time.Second},
 		{azuretest.Exchange, status(500), 0},
 		{azuretest.Exchange, body("{"), 0},

@@ -24,27 +24,52 @@
 // An Entra token is good for every registry where the identity has a role. So
 // it goes only to hosts that are the login server of a registry in the
 // configured cloud (NAME.azurecr.io), over https, without following redirects;
-// this is checked before a token is asked for.
+// this is checked before a token is asked for. A token that says that it is for
+// something else than registries goes nowhere.
 //
 // The SDK keeps Entra tokens of managed identities for the whole process, by
 // identity and audience. Two rules with the same identity share that token, but
 // no token of a registry. An identity that was detached from the machine works
 // until its Entra token ends (hours); [Identities.Unassign] works at once.
 //
+// A rule's authenticator may be exchanged at any time. Requests that begin
+// afterwards use the new one; a download that runs keeps its connection, and a
+// connection that takes it up again is opened with the new one.
+//
 // # What goes wrong, and what follows
 //
-//   - The identity is not assigned, or the machine does not have it: 403 that
-//     names it, asked again after 5 seconds. An IMDS that answers 404, 410, 429
-//     or 5xx is asked again by the SDK; who waits is told 503 or 504, and gets
-//     what is stored if there is something.
+// Who has nothing stored is told the status; who has gets that, as the tag table
+// of package cache says. Trouble is remembered for a moment, so that a crowd of
+// pulls is no crowd of questions.
+//
+//   - The identity is not assigned, or the machine does not have it, or it
+//     belongs to another tenant: 403 that names it, asked again after 5 seconds.
+//   - IMDS is throttled (429), does not have the identity yet (404, 410: it is
+//     being attached) or is broken (5xx): the SDK asks again, and a pull waits.
+//     What lasts longer than the answer may take is 504, and what the SDK gives up
+//     503 with Retry-After; with something stored nobody waits for more than 2 s.
 //   - The role was revoked at the source: access tokens that were issued work as
-//     long as the registry lets them; then 403 that names the roles to give. The
-//     tag table of package cache says what is served meanwhile.
+//     long as the registry lets them; then 403 that names the identity and the
+//     roles to give. A role that is given again works with the next pull.
+//   - Something expired: access tokens, the refresh token and the Entra token are
+//     had anew, in this order and as far as needed, without an error, after any
+//     time of silence. A registry that forgot its tokens early is the same.
+//   - A clock is wrong, ours or Azure's, by hours: nothing, see above.
 //   - The registry's firewall refuses this network: 403 that says so, with the
 //     address that the registry saw.
-//   - Key Vault: see [KeyVaultSecret]. A rotation between the reading of user and
-//     password gives a pair that the upstream refuses; both are then read again
-//     at once, and the question is asked once more.
+//   - Key Vault is down (no answer, 429, 5xx): the value that was read last serves
+//     for an hour, then 503.
+//   - A secret was rotated: it is seen within 5 minutes, or at once if the upstream
+//     refuses the former one, at most every 10 seconds. A rotation between the
+//     reading of user and password gives a torn pair, which the upstream refuses;
+//     both are then read again, and the question is asked once more.
+//   - A secret is disabled or deleted, or the vault refuses us: 403, within 5
+//     minutes. Neither the value that was read nor a former version is used. A
+//     version that is named works on while it is enabled itself.
+//
+// No error, log or answer holds a secret or words of Azure's refusals, which may
+// repeat what was sent: codes, statuses and addresses are passed on. That goes
+// for the SDK's own log too, unless [Options] bring a client that logs.
 //
 // # Roles
 //
@@ -68,6 +93,6 @@
 // on the SDK's source and on public descriptions, and not against Azure. Not
 // verified are, in particular: the status and text of a registry's refusal when
 // a role is missing or the network is not let in; Azure Arc and Service Fabric;
-// what Entra makes of a forced refresh after a refused exchange; sovereign
-// clouds; real lifetimes of tokens.
+// what Entra makes of a forced refresh after a refused exchange; the spelling of
+// audiences in tokens; sovereign clouds; real lifetimes of tokens.
 package azure

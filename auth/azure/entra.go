@@ -22,6 +22,9 @@ var ErrNotAssigned = errors.New("azure: the identity is not assigned")
 // errTenant reports an identity of another tenant than the registry's.
 var errTenant = errors.New("azure: another tenant")
 
+// errAudience reports a token that is for something else than registries.
+var errAudience = errors.New("azure: another audience")
+
 // notAssigned is the error for an identity that Azure or the embedder does not
 // know. The sentence is ACR's.
 func notAssigned(id string) error {
@@ -75,9 +78,13 @@ func (p *principal) token(ctx context.Context, fresh bool) (string, error) {
 	if err != nil {
 		return "", p.tokenFailure(ctx, err)
 	}
-	if tenant := readClaims(t.Token).Tenant; p.sameTenant && p.settings.tenant != "" && tenant != "" && !strings.EqualFold(tenant, p.settings.tenant) {
+	said := readClaims(t.Token)
+	if said.foreign() { // a registry must not get what opens something else
+		return "", &auth.DeniedError{Reason: "the token that was given for " + p.who + " is not for registries", Err: errAudience}
+	}
+	if p.sameTenant && p.settings.tenant != "" && said.Tenant != "" && !strings.EqualFold(said.Tenant, p.settings.tenant) {
 		return "", &auth.DeniedError{
-			Reason: fmt.Sprintf("%s belongs to tenant %s, the registry to %s: managed identities work in one tenant only, use a credential set", p.who, tenant, p.settings.tenant),
+			Reason: fmt.Sprintf("%s belongs to tenant %s, the registry to %s: managed identities work in one tenant only, use a credential set", p.who, said.Tenant, p.settings.tenant),
 			Err:    errTenant,
 		}
 	}

@@ -16,8 +16,12 @@ import (
 	"github.com/pullthrough/pullthrough/internal/acr"
 )
 
-// registryScope is the audience of registries, in every cloud.
-const registryScope = "https://containerregistry.azure.net/.default"
+// registryAudience is the audience of registries, in every cloud, and
+// registryScope how it is asked for.
+const (
+	registryAudience = "https://containerregistry.azure.net"
+	registryScope    = registryAudience + "/.default"
+)
 
 // maxExchange is the largest answer of a registry's exchange, in bytes.
 const maxExchange = 64 << 10

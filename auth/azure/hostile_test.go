@@ -1,49 +1,238 @@
 package azure_test
 
 import (
+	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/auth/azuretest"
+	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// TestHostileRegistry: whatever the source answers, nobody but its own token
-// server sees what the identity has, and every request is looked at.
+// proofs are the ways for a rule to prove itself to a registry of Azure.
+func proofs(s *scene) map[string]auth.Authenticator {
+	s.t.Helper()
+	app := s.NewServicePrincipal("")
+	s.registry.Grant(app.PrincipalID, "team-a/api")
+	sp, err := azure.NewServicePrincipal(s.options(), s.TenantID(), app.ClientID, secretOf{app})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return map[string]auth.Authenticator{"identity": s.identity("team-a/api"), "principal": sp, "set": s.tokenSet("puller")}
+}
+
+// strangers are hosts that everybody is led to. What they are sent is looked
+// through by the fake, and they never get anything to prove oneself with.
+func (s *scene) strangers() {
+	for _, name := range []string{"evil.azurecr.io", "evil.example", "tokens.evil.example"} {
+		s.Handle(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Www-Authenticate", `Bearer realm="https://`+r.Host+`/token",service="`+r.Host+`"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+	}
+}
+
+// wantStrangersKnowNothing looks at all that strangers were sent, and that the
+// machine's own endpoints were asked by nobody but the SDK.
+func (s *scene) wantStrangersKnowNothing(what string, imds int) {
+	s.t.Helper()
+	for _, c := range s.Calls() {
+		if c.Endpoint == azuretest.Other && (c.Header.Get("Authorization") != "" || c.Header.Get("Cookie") != "" || len(c.Form) > 0 || c.Method != http.MethodGet || c.URL.Scheme == "http") {
+			s.t.Errorf("%s: %s was sent %s", what, c.Host, c.Text())
+		}
+	}
+	s.want(what, azuretest.IMDS, imds)
+	if refused := s.Refused(); len(refused) > 0 {
+		s.t.Errorf("%s: somebody went to %q", what, refused)
+	}
+}
+
+// say answers with a challenge, or leads away.
+func say(status int, header, value string) azuretest.Fault {
+	return azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(header, value)
+		w.WriteHeader(status)
+	}}
+}
+
+// TestHostileRegistry: whatever the source answers, and wherever, nobody but its
+// own token server sees what a rule proves itself with.
 func TestHostileRegistry(t *testing.T) {
+	faults := map[string]azuretest.Fault{}
+	for name, challenge := range map[string]string{
+		"realm elsewhere":            `Bearer realm="https://tokens.evil.example/token",service="dev.azurecr.io"`,
+		"realm over http":            `Bearer realm="http://dev.azurecr.io/oauth2/token",service="dev.azurecr.io"`,
+		"realm of a neighbor":        `Bearer realm="https://evil.azurecr.io/oauth2/token",service="evil.azurecr.io"`,
+		"realm at the data endpoint": `Bearer realm="https://dev.eastus.data.azurecr.io/oauth2/token",service="dev.azurecr.io"`,
+		"realm at the machine":       `Bearer realm="http://169.254.169.254/metadata/identity/oauth2/token",service="dev.azurecr.io"`,
+		"two realms":                 `Bearer realm="https://tokens.evil.example/token",realm="https://dev.azurecr.io/oauth2/token",service="dev.azurecr.io"`,
+		"basic":                      `Basic realm="https://evil.example"`,
+	} {
+		faults[name] = say(http.StatusUnauthorized, "Www-Authenticate", challenge)
+	}
+	for _, to := range []string{"https://evil.example/v2/", "https://evil.azurecr.io/v2/", "http://dev.azurecr.io/v2/", "http://evil.example/", "//evil.example/v2/",
+		"https://169.254.169.254/metadata/identity/oauth2/token", "http://169.254.169.254/metadata/identity/oauth2/token", "https://user:word@evil.example/", "https://0xa9fea9fe/"} {
+		for _, status := range []int{301, 302, 303, 307, 308} {
+			faults[fmt.Sprint(status, " to ", to)] = say(status, "Location", to)
+		}
+	}
+	for name, fault := range faults {
+		for _, at := range []azuretest.Endpoint{azuretest.V2, azuretest.Token, azuretest.Exchange} {
+			s := newScene(t)
+			s.strangers()
+			for who, a := range proofs(s) {
+				s.Reset()
+				s.Fail(at, fault)
+				if err := s.pull("rule-"+who, "team-a/api", a); err == nil && (who != "set" || at != azuretest.Exchange) {
+					t.Errorf("%s, %s at %s: no error", who, name, at)
+				}
+				s.Heal()
+				imds := 0
+				if who == "identity" {
+					imds = 1 + s.again(at, name)
+				}
+				s.wantStrangersKnowNothing(fmt.Sprint(who, ", ", name, " at ", at), imds)
+			}
+		}
+	}
+}
+
+// again is how many more Entra tokens a refusal is worth: one, if the exchange
+// says that it does not take the first.
+func (s *scene) again(at azuretest.Endpoint, name string) int {
+	if at == azuretest.Exchange && (strings.HasPrefix(name, "realm") || name == "two realms" || name == "basic") {
+		return 1
+	}
+	return 0
+}
+
+// A challenge that names another service than the registry gets no refresh
+// token: it would be good for nothing, or for somebody else.
+func TestForeignService(t *testing.T) {
+	for _, service := range []string{`,service="evil.azurecr.io"`, `,service="dev.azurecr.io,evil.azurecr.io"`, ``} {
+		s := newScene(t)
+		s.Fail(azuretest.V2, say(http.StatusUnauthorized, "Www-Authenticate", `Bearer realm="https://dev.azurecr.io/oauth2/token"`+service))
+		if err := s.pull("rule", "team-a/api", s.identity("team-a/api")); err == nil {
+			t.Errorf("%q: no error", service)
+		}
+		s.want(service, azuretest.Token, 0)
+	}
+}
+
+// TestHostileDataEndpoint: where blobs come from may not lead anywhere with more
+// than what it says itself, and never to http or deeper inside.
+func TestHostileDataEndpoint(t *testing.T) {
 	for name, c := range map[string]struct {
-		challenge, redirect string
+		fault azuretest.Fault
+		asked bool // a stranger is asked, with nothing in hand
+		again bool // the source is asked once more, since it refuses who comes with nothing
 	}{
-		"realm elsewhere":     {challenge: `Bearer realm="https://tokens.evil.example/token",service="dev.azurecr.io"`},
-		"realm over http":     {challenge: `Bearer realm="http://dev.azurecr.io/oauth2/token",service="dev.azurecr.io"`},
-		"realm of a neighbor": {challenge: `Bearer realm="https://evil.azurecr.io/oauth2/token",service="evil.azurecr.io"`},
-		"foreign service":     {challenge: `Bearer realm="https://dev.azurecr.io/oauth2/token",service="evil.azurecr.io"`},
-		"no service":          {challenge: `Bearer realm="https://dev.azurecr.io/oauth2/token"`},
-		"basic":               {challenge: `Basic realm="x"`},
-		"redirect elsewhere":  {redirect: "https://evil.example/v2/team-a/api/manifests/v1"},
-		"redirect to http":    {redirect: "http://dev.azurecr.io/v2/team-a/api/manifests/v1"},
-		"redirect to IMDS":    {redirect: "https://169.254.169.254/metadata/identity/oauth2/token"},
+		"to http":             {fault: say(307, "Location", "http://dev.eastus.data.azurecr.io/x")},
+		"to a stranger":       {fault: say(307, "Location", "https://evil.example/x"), asked: true},
+		"to http elsewhere":   {fault: say(302, "Location", "http://evil.example/x")},
+		"to the machine":      {fault: say(307, "Location", "https://169.254.169.254/metadata/identity/oauth2/token")},
+		"to loopback":         {fault: say(307, "Location", "https://127.0.0.1/x")},
+		"back to the source":  {fault: say(307, "Location", "https://dev.azurecr.io/v2/team-a/api/manifests/v1"), again: true},
+		"to the token server": {fault: say(308, "Location", "https://dev.azurecr.io/oauth2/exchange")},
+		"to a vault":          {fault: say(307, "Location", "https://v.vault.azure.net/secrets/x?api-version=7.5")},
+		"challenge":           {fault: say(401, "Www-Authenticate", `Bearer realm="https://dev.azurecr.io/oauth2/token",service="dev.azurecr.io"`)},
+		"foreign challenge":   {fault: say(401, "Www-Authenticate", `Bearer realm="https://tokens.evil.example/token",service="dev.azurecr.io"`)},
+		"basic":               {fault: say(401, "Www-Authenticate", `Basic realm="x"`)},
+		"in circles":          {fault: say(307, "Location", "https://dev.eastus.data.azurecr.io/x")},
 	} {
 		s := newScene(t)
-		u := s.identity("team-a/api")
-		// What a neighbor or a stranger is sent is looked through by the fake.
-		stranger := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
-		s.Handle("evil.azurecr.io", stranger)
-		s.Handle("evil.example", stranger)
-		s.Handle("tokens.evil.example", stranger)
-		s.Fail(azuretest.V2, azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
-			if c.redirect != "" {
-				w.Header().Set("Location", c.redirect)
-				w.WriteHeader(http.StatusTemporaryRedirect)
-				return
+		s.strangers()
+		s.NewVault("v")
+		for who, a := range proofs(s) {
+			if err := s.pull("rule-"+who, "team-a/api", a); err != nil {
+				t.Fatal(err)
 			}
-			w.Header().Set("Www-Authenticate", c.challenge)
-			w.WriteHeader(http.StatusUnauthorized)
-		}})
-		if err := s.pull("rule", "team-a/api", u); err == nil {
-			t.Errorf("%s: no error", name)
+			s.Reset()
+			s.Fail(azuretest.Data, c.fault)
+			// The token server and the exchange are asked by nobody who is led there.
+			s.Fail(azuretest.Exchange, azuretest.Fault{Status: http.StatusTeapot})
+			r, err := s.up.Open(upstream.Source{Rule: "rule-" + who, Host: dev, Repository: "team-a/api"}, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := r.Blob(t.Context(), s.img.Layers[0].Digest, 0, -1)
+			if err == nil {
+				_, err = io.ReadAll(b)
+				_ = b.Close()
+			}
+			if err == nil {
+				t.Errorf("%s, %s: no error", who, name)
+			}
+			s.Heal()
+			what := fmt.Sprint(who, ", ", name)
+			s.wantStrangersKnowNothing(what, 0)
+			if asked, again := s.Count(azuretest.Other) > 0, s.Count(azuretest.Token) > 0; asked != c.asked || again != c.again || len(s.Calls()) > 13 {
+				t.Errorf("%s: %d calls, %d to strangers, %d for tokens", what, len(s.Calls()), s.Count(azuretest.Other), s.Count(azuretest.Token))
+			}
+			own := "/v2/" + blobs("team-a/api", s.img.Layers[0].Digest)
+			for _, call := range s.Calls() {
+				if call.Header.Get("Authorization") != "" && call.Endpoint != azuretest.Token && (call.Host != dev || call.URL.Path != own) {
+					t.Errorf("%s: %s %s%s with a credential", what, call.Method, call.Host, call.URL.Path)
+				}
+			}
 		}
+	}
+}
+
+// TestHostileMachine: a token for something else than registries goes to no
+// registry, whoever hands it out.
+func TestHostileMachine(t *testing.T) {
+	s := newScene(t)
+	u := s.identity("team-a/api")
+	resp, err := s.client.Do(must(http.NewRequest("GET", "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net&msi_res_id="+url.QueryEscape(u.ResourceID()), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Fail(azuretest.IMDS, body(string(answer)))
+	err = s.pull("rule", "team-a/api", u)
+	denied(t, err, u.ResourceID(), "not for registries")
+	s.want("nothing was sent", azuretest.Exchange, 0, azuretest.Token, 0)
+}
+
+func must(r *http.Request, err error) *http.Request {
+	if err != nil {
+		panic(err) // a literal is wrong
+	}
+	r.Header.Set("Metadata", "true")
+	return r
+}
+
+// TestHostileVault: a vault that asks for a token of another audience, or leads
+// away, gets none, and the strangers nothing.
+func TestHostileVault(t *testing.T) {
+	for name, fault := range map[string]azuretest.Fault{
+		"another resource": say(401, "Www-Authenticate", `Bearer authorization="https://evil.example/tenant", resource="https://evil.example"`),
+		"registries":       say(401, "Www-Authenticate", `Bearer authorization="https://login.microsoftonline.com/x", resource="https://containerregistry.azure.net"`),
+		"management":       say(401, "Www-Authenticate", `Bearer authorization="https://login.microsoftonline.com/x", scope="https://management.azure.com/.default"`),
+		"redirect":         say(307, "Location", "https://evil.example/secrets/password"),
+		"megabytes":        body(`{"value":"` + strings.Repeat("x", 4<<20) + `"}`),
+	} {
+		s := newScene(t)
+		s.strangers()
+		k := vaultSecret(s, s.NewVault("v"), "password", "its-password")
+		s.Fail(azuretest.KeyVault, fault)
+		value, _, err := k.Read(t.Context())
+		if err == nil || !value.Empty() || len(err.Error()) > 500 {
+			t.Errorf("%s: %.600v", name, err)
+		}
+		s.wantStrangersKnowNothing(name, 0)
+		s.want(name, azuretest.Other, 0)
 	}
 }
 
@@ -52,38 +241,44 @@ func TestHostileRegistry(t *testing.T) {
 func TestRegistryThatNeverAccepts(t *testing.T) {
 	for name, fault := range map[string]func(*scene){
 		"401 loop": func(s *scene) {
-			s.Fail(azuretest.V2, status(401, "Www-Authenticate", `Bearer realm="https://dev.azurecr.io/oauth2/token",service="dev.azurecr.io",scope="repository:team-a/api:pull"`))
+			s.Fail(azuretest.V2, say(401, "Www-Authenticate", `Bearer realm="https://dev.azurecr.io/oauth2/token",service="dev.azurecr.io",scope="repository:team-a/api:pull"`))
 		},
 		"token 401": func(s *scene) { s.Fail(azuretest.Token, status(401)) },
 		"megabytes": func(s *scene) { s.Fail(azuretest.Token, body(`{"access_token":"`+strings.Repeat("x", 4<<20)+`"}`)) },
 		"garbage":   func(s *scene) { s.Fail(azuretest.Token, body(`{`)) },
 	} {
 		s := newScene(t)
-		u := s.identity("team-a/api")
 		fault(s)
-		for range 5 {
-			if err := s.pull("rule", "team-a/api", u); err == nil || len(err.Error()) > 1000 {
-				t.Errorf("%s: %.200v", name, err)
+		for who, a := range proofs(s) {
+			s.Reset()
+			for range 5 {
+				if err := s.pull("rule-"+who, "team-a/api", a); err == nil || len(err.Error()) > 1000 {
+					t.Errorf("%s, %s: %.200v", who, name, err)
+				}
 			}
-		}
-		if n := len(s.Calls()); n > 40 {
-			t.Errorf("%s: 5 pulls made %d requests", name, n)
+			if n := len(s.Calls()); n > 34 {
+				t.Errorf("%s, %s: 5 pulls made %d requests", who, name, n)
+			}
 		}
 	}
 }
 
 // TestLooksLikeARegistry: no host but a login server makes anybody ask for a
-// token.
+// token, nor gets a rule.
 func TestLooksLikeARegistry(t *testing.T) {
 	s := newScene(t)
-	u := s.identity("team-a/api")
-	for _, host := range []string{"dev.azurecr.io.evil.example", "evil-azurecr.io", "dev.azurecr.io:8443", "dev.eastus.data.azurecr.io", "quay.io"} {
-		r, err := s.up.Open(upstream.Source{Rule: "rule", Host: host, Repository: "team-a/api"}, u)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := r.Manifest(t.Context(), "v1"); err == nil || !strings.Contains(err.Error(), "login server") {
-			t.Errorf("%s: %v", host, err)
+	for who, a := range proofs(s) {
+		for _, host := range []string{"dev.azurecr.io.evil.example", "evil-azurecr.io", "devazurecr.io", "dev.azurecr.io:8443", "dev.eastus.data.azurecr.io", "dev.azurecr.com", "quay.io", "127.0.0.1:5000"} {
+			if _, err := rule.NewSet(rule.Rule{Name: "rule", Source: host + "/team-a/api", Target: "api", Auth: a}); err == nil || !strings.Contains(err.Error(), host) {
+				t.Errorf("%s: a rule for %s: %v", who, host, err)
+			}
+			r, err := s.up.Open(upstream.Source{Rule: "rule", Host: host, Repository: "team-a/api"}, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := r.Manifest(t.Context(), "v1"); err == nil || !strings.Contains(err.Error(), host) {
+				t.Errorf("%s: %s: %v", who, host, err)
+			}
 		}
 	}
 	if n := len(s.Calls()) + len(s.Refused()); n != 0 {

@@ -14,6 +14,21 @@ func armID(name string) string {
 	return "/subscriptions/" + home + "/resourceGroups/Rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name
 }
 
+// What a rule set and the upstream client look for.
+var (
+	_ auth.Checker     = (*azure.UserAssigned)(nil)
+	_ auth.Invalidator = (*azure.UserAssigned)(nil)
+	_ auth.Observer    = (*azure.UserAssigned)(nil)
+	_ auth.Checker     = (*azure.ServicePrincipal)(nil)
+	_ auth.Invalidator = (*azure.ServicePrincipal)(nil)
+	_ auth.Observer    = (*azure.ServicePrincipal)(nil)
+	_ auth.Checker     = (*auth.CredentialSet)(nil)
+	_ auth.Invalidator = (*auth.CredentialSet)(nil)
+	_ auth.Observer    = (*auth.CredentialSet)(nil)
+
+	_ auth.SecretInvalidator = (*azure.KeyVaultSecret)(nil)
+)
+
 func TestAssigned(t *testing.T) {
 	a, b := armID("First"), armID("Second")
 	ids, err := azure.NewIdentities(azure.Options{}, b, strings.ToUpper(b), a)

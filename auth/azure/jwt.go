@@ -10,9 +10,17 @@ import (
 // claims are what is read of a JWT. It is not verified: whoever issued it told
 // us over TLS, and nothing is granted because of it.
 type claims struct {
-	Tenant  string
-	Issued  time.Time // zero: not said
-	Expires time.Time // zero: not said
+	Tenant   string
+	Audience string    // empty: not said, or not as a string
+	Issued   time.Time // zero: not said
+	Expires  time.Time // zero: not said
+}
+
+// foreign reports whether a token says that it is for something else than
+// registries. Entra writes an audience as the address that was asked for or as
+// the id of an application; only of an address we know that it is wrong.
+func (c claims) foreign() bool {
+	return strings.Contains(c.Audience, "://") && !strings.EqualFold(strings.TrimSuffix(c.Audience, "/"), registryAudience)
 }
 
 // readClaims reads a JWT; one that cannot be read says nothing.
@@ -26,14 +34,19 @@ func readClaims(token string) claims {
 		return claims{}
 	}
 	var raw struct {
-		Tenant  string  `json:"tid"`
-		Issued  float64 `json:"iat"`
-		Expires float64 `json:"exp"`
+		Tenant   string          `json:"tid"`
+		Audience json.RawMessage `json:"aud"` // RFC 7519 allows a list too
+		Issued   float64         `json:"iat"`
+		Expires  float64         `json:"exp"`
 	}
 	if json.Unmarshal(data, &raw) != nil {
 		return claims{}
 	}
-	return claims{Tenant: raw.Tenant, Issued: unix(raw.Issued), Expires: unix(raw.Expires)}
+	c := claims{Tenant: raw.Tenant, Issued: unix(raw.Issued), Expires: unix(raw.Expires)}
+	if json.Unmarshal(raw.Audience, &c.Audience) != nil {
+		c.Audience = ""
+	}
+	return c
 }
 
 // unix reads a NumericDate (RFC 7519 section 2) of a sane year.

@@ -233,7 +233,7 @@ func (k *KeyVaultSecret) fetch(ctx context.Context) (vaultValue, error) {
 
 // failure turns the SDK's error into one of ours.
 func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
-	what := fmt.Sprintf("Key Vault secret %q", k.identifier)
+	what, vaults := fmt.Sprintf("Key Vault secret %q", k.identifier), true
 	status, code, header := 0, "", http.Header{}
 	if r, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		status, code = r.StatusCode, r.ErrorCode
@@ -241,16 +241,16 @@ func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
 			header = r.RawResponse.Header
 		}
 	} else if f, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok && f.RawResponse != nil {
-		what = "a token for " + what
+		what, vaults = "a token for "+what, false
 		status, header = f.RawResponse.StatusCode, f.RawResponse.Header
 	}
 	detail := fmt.Errorf("azure: status %d %s", status, plainCode(code))
-	switch status {
-	case 0:
+	switch {
+	case status == 0:
 		return unreachable(ctx, what+" cannot be reached", err)
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest:
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusBadRequest:
 		return &auth.DeniedError{Reason: what + " is refused: the identity that reads it needs the role 'Key Vault Secrets User', and the secret must be enabled", Err: detail}
-	case http.StatusNotFound:
+	case status == http.StatusNotFound && vaults: // IMDS says it of an identity that is being attached
 		return &auth.DeniedError{Reason: what + " does not exist", Err: detail}
 	}
 	return &auth.UnavailableError{Reason: what + " cannot be read", RetryAfter: retryAfter(header), Err: detail}
@@ -258,7 +258,7 @@ func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
 
 // plainCode lets an error code into a text, and nothing else.
 func plainCode(code string) string {
-	if !plainName(code) || len(code) > 64 {
+	if !plainName(strings.ReplaceAll(code, "_", "-")) || len(code) > 64 {
 		return ""
 	}
 	return code

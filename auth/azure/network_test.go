@@ -84,6 +84,15 @@ func TestSourcesInARuleSet(t *testing.T) {
 	if !errors.Is(err, rule.CodeAuthenticationUnsupported) || !errors.Is(err, azure.ErrUnsupported) || !strings.Contains(err.Error(), "credential set") {
 		t.Errorf("an identity for another tenant: %v", err)
 	}
+	for what, err := range map[string]error{
+		"create":  rules.Create(rule.Rule{Name: "second", Source: host + "/second", Target: "second", Auth: uami}),
+		"replace": rules.Replace(rule.Rule{Name: "promote", Source: host + "/app", Target: "app", Auth: uami}),
+		"new":     second(rule.Options{Check: sources.Check}.NewSet(rule.Rule{Name: "promote", Source: host + "/app", Target: "app", Auth: uami})),
+	} {
+		if !errors.Is(err, azure.ErrUnsupported) || !strings.Contains(err.Error(), "one tenant only; use a credential set") {
+			t.Errorf("%s: the reason or the way out is missing: %v", what, err)
+		}
+	}
 	for _, a := range []auth.Authenticator{sp, set, anybody{}, auth.FederatedIdentity{}} {
 		if err := rules.Update("promote", a); err != nil {
 			t.Errorf("%T: %v", a, err)

@@ -2,6 +2,8 @@ package azure
 
 import (
 	"encoding/base64"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -74,10 +76,84 @@ func TestLifetime(t *testing.T) {
 			t.Errorf("%s: %v, want %v", payload, got, want)
 		}
 	}
+	for payload, foreign := range map[string]bool{
+		`{}`: false, `{"aud":"https://containerregistry.azure.net"}`: false, `{"aud":"HTTPS://ContainerRegistry.azure.net/"}`: false,
+		`{"aud":"6a0ec4d3-30cb-4a83-91c0-ae56bc0e3d26"}`: false, `{"aud":["https://vault.azure.net"]}`: false, `{"aud":7}`: false,
+		`{"aud":"https://vault.azure.net"}`: true, `{"aud":"https://management.azure.com/"}`: true, `{"aud":"api://AzureADTokenExchange"}`: true,
+		`{"aud":"https://containerregistry.azure.net.evil.example"}`: true, `{"aud":"http://containerregistry.azure.net"}`: true,
+	} {
+		if got := readClaims(jwt(payload)).foreign(); got != foreign {
+			t.Errorf("%s is foreign: %v", payload, got)
+		}
+	}
 	for _, token := range []string{"", "opaque", "a.b", "a.!.c", jwt("{")} {
 		if c := readClaims(token); c != (claims{}) {
 			t.Errorf("%q says %+v", token, c)
 		}
+	}
+}
+
+// Of a refusal only codes are left, and a challenge that repeats nothing.
+func TestWordless(t *testing.T) {
+	const secret = "its-secret"
+	for answer, want := range map[string]string{
+		`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret its-secret.","x":"its-secret"}`: `{"error":"invalid_client","error_description":"AADSTS7000215"}`,
+		`{"error":{"code":"Forbidden","message":"its-secret","innererror":{"code":"its-secret"}}}`:                           `{"error":{"code":"Forbidden"}}`,
+		`{"error":"its secret","error_description":"its-secret"}`:                                                            `{"error":"","error_description":""}`,
+		`{"error":{"code":"its secret"}}`: `{"error":{"code":""}}`,
+		`{"error":[1]}`:                   `{}`, `its-secret`: `{}`, ``: `{}`, `[]`: `{}`,
+	} {
+		for challenge, kept := range map[string]bool{`Bearer resource="https://vault.azure.net"`: true, "Bearer x=" + secret: false} {
+			for _, sent := range []string{"Authorization", "X-Identity-Header", ""} {
+				req := &http.Request{Method: http.MethodGet, Header: http.Header{}}
+				req.Header.Set(sent, secret)
+				if sent == "Authorization" {
+					req.Header.Set(sent, "Bearer "+secret)
+				}
+				resp := &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {challenge}, "Retry-After": {"7"}, "X-Ms-Error-Code": {secret}}, Body: io.NopCloser(strings.NewReader(answer))}
+				err := wordless(req, resp)
+				body, _ := io.ReadAll(resp.Body)
+				if err != nil || string(body) != want || resp.ContentLength != int64(len(want)) || resp.Header.Get("Retry-After") != "7" || resp.Header.Get("X-Ms-Error-Code") != "" {
+					t.Errorf("%s became %s, %v, %v", answer, body, resp.Header, err)
+				}
+				if got := resp.Header.Get("Www-Authenticate") != ""; got != (kept || sent == "") {
+					t.Errorf("a challenge %q to a request with %q: %v", challenge, sent, got)
+				}
+			}
+		}
+	}
+	req := &http.Request{Method: http.MethodPost, Header: http.Header{}}
+	resp := &http.Response{Header: http.Header{"Www-Authenticate": {"Bearer"}}, Body: io.NopCloser(strings.NewReader(""))}
+	if err := wordless(req, resp); err != nil || resp.Header.Get("Www-Authenticate") != "" {
+		t.Errorf("a challenge to a request with a body: %v, %v", resp.Header, err)
+	}
+}
+
+// Whoever gives no clients gets ours: the machine's endpoint is asked without a
+// proxy whatever the environment says, and nobody follows redirects.
+func TestDefaultClients(t *testing.T) {
+	s, err := Options{}.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr := s.identity.Transport.(*http.Transport); tr.Proxy != nil {
+		t.Error("a token of the machine would pass through a proxy")
+	}
+	if tr := s.client.Transport.(*http.Transport); tr.Proxy == nil {
+		t.Error("Entra cannot be reached through a proxy")
+	}
+	theirs := &http.Client{Transport: http.DefaultTransport}
+	given, err := Options{Client: theirs, ManagedIdentity: theirs}.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*http.Client{s.identity, s.client, given.identity, given.client} {
+		if c.CheckRedirect == nil || c.CheckRedirect(nil, nil) != http.ErrUseLastResponse {
+			t.Error("a redirect is followed")
+		}
+	}
+	if theirs.CheckRedirect != nil || given.client.Transport != theirs.Transport {
+		t.Error("the embedder's client was changed, or is not used")
 	}
 }
 

@@ -18,33 +18,53 @@ import (
 
 const dev = "dev.azurecr.io"
 
-// scene is a registry with two repositories, and identities, asked through the
-// real upstream client, in memory.
+// scene is a registry with two repositories that hold the same image, and
+// identities, asked through the real upstream client.
 type scene struct {
 	*azuretest.Azure
-	t        *testing.T
-	registry *azuretest.Registry
-	ids      *azure.Identities
-	up       *upstream.Client
-	behind   map[*azure.UserAssigned]*azuretest.Identity
+	t               *testing.T
+	client, machine *http.Client // what is asked, and the managed-identity endpoint
+	registry        *azuretest.Registry
+	img             upstreamtest.Image // team-a/api:v1 and team-b/api:v1
+	ids             *azure.Identities
+	up              *upstream.Client
+	behind          map[*azure.UserAssigned]*azuretest.Identity
 }
 
+// roundTrip is a transport that does not print what is behind it.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// newScene is a scene in memory.
 func newScene(t *testing.T) *scene {
-	s := &scene{Azure: azuretest.New(t), t: t, behind: map[*azure.UserAssigned]*azuretest.Identity{}}
+	az := azuretest.New(t)
+	direct := &http.Client{Transport: roundTrip(az.Direct().Transport.RoundTrip)}
+	return newSceneOf(t, az, direct, direct)
+}
+
+// newWiredScene is a scene on loopback, for downloads that take their time.
+func newWiredScene(t *testing.T) *scene {
+	az := azuretest.New(t)
+	return newSceneOf(t, az, az.Client(), az.ManagedIdentityClient())
+}
+
+func newSceneOf(t *testing.T, az *azuretest.Azure, client, machine *http.Client) *scene {
+	s := &scene{Azure: az, t: t, client: client, machine: machine, behind: map[*azure.UserAssigned]*azuretest.Identity{}}
 	s.registry = s.NewRegistry("dev")
 	for _, repository := range []string{"team-a/api", "team-b/api"} {
-		s.registry.Content.AddImage(repository, "v1", upstreamtest.Layers(1, 100))
+		s.img = s.registry.Content.AddImage(repository, "v1", upstreamtest.Layers(1, 100))
 	}
 	ids, err := azure.NewIdentities(s.options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.ids, s.up = ids, &upstream.Client{Transport: s.Direct().Transport}
+	s.ids, s.up = ids, &upstream.Client{Transport: client.Transport}
 	return s
 }
 
 func (s *scene) options() azure.Options {
-	return azure.Options{TenantID: s.TenantID(), Client: s.Direct(), ManagedIdentity: s.Direct(),
+	return azure.Options{TenantID: s.TenantID(), Client: s.client, ManagedIdentity: s.machine,
 		Retry: policy.RetryOptions{MaxRetries: -1}, Timeout: 10 * time.Second}
 }
 

@@ -87,6 +87,89 @@ func TestVaultInTrouble(t *testing.T) {
 	}
 }
 
+// Trouble with the token that opens the vault is trouble like the vault's own: an
+// identity that IMDS does not have for a moment says nothing about the secret.
+func TestVaultWhoseIdentityIsInTrouble(t *testing.T) {
+	for _, code := range []int{404, 410, 429, 500} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene(t)
+			s.SetLifetimes(azuretest.Lifetimes{Entra: 10 * time.Minute}) // so that IMDS is asked again
+			k := vaultSecret(s, s.NewVault("v"), "password", "one")
+			read(t, k, "one")
+			s.Reset()
+			s.Fail(azuretest.IMDS, status(code))
+			time.Sleep(11 * time.Minute)
+			read(t, k, "one")
+			s.want("a token was wanted", azuretest.IMDS, 1, azuretest.KeyVault, 0)
+			time.Sleep(50 * time.Minute)
+			_, _, err := k.Read(t.Context())
+			if _, ok := errors.AsType[*auth.UnavailableError](err); !ok {
+				t.Errorf("%d: after an hour: %v", code, err)
+			}
+			s.Heal()
+			time.Sleep(6 * time.Second)
+			read(t, k, "one")
+		})
+	}
+}
+
+// A vault that does not answer is one in trouble. With a value that serves,
+// nobody waits for it longer than two seconds.
+func TestVaultThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		k := vaultSecret(s, s.NewVault("v"), "password", "one")
+		read(t, k, "one")
+		s.Fail(azuretest.KeyVault, azuretest.Fault{Hang: true})
+		for range 9 {
+			time.Sleep(6 * time.Minute)
+			begun := time.Now()
+			read(t, k, "one")
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		_, _, err := k.Read(t.Context())
+		if _, ok := errors.AsType[*auth.UnavailableError](err); !ok {
+			t.Errorf("after an hour: %v", err)
+		}
+		s.Heal()
+		time.Sleep(6 * time.Second)
+		read(t, k, "one")
+	})
+}
+
+// A version that is named is read, whatever became of the others.
+func TestVaultPinned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		v := s.NewVault("v")
+		u := s.identity()
+		v.Grant(s.behind[u].PrincipalID)
+		first := v.Set("password", "one")
+		v.Set("password", "second")
+		v.Disable("password")
+		k, err := s.ids.KeyVaultSecret(v.SecretID("password")+"/"+first, u.ResourceID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			value, version, err := k.Read(t.Context())
+			if err != nil || value.Reveal() != "one" || version != first {
+				t.Errorf("version %q, %v", version, err)
+			}
+			time.Sleep(6 * time.Minute)
+		}
+		none, err := s.ids.KeyVaultSecret(v.SecretID("password")+"/0123456789", u.ResourceID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = none.Read(t.Context())
+		denied(t, err, "does not exist")
+	})
+}
+
 // What the vault refuses is not used any longer.
 func TestVaultRefuses(t *testing.T) {
 	for _, code := range []int{401, 403, 404} {

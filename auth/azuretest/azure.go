@@ -56,7 +56,7 @@ type Azure struct {
 	lifetimes  Lifetimes
 	skew       time.Duration
 	faults     []*fault
-	calls      []Call
+	calls      []*Call // they change until they are answered
 	secrets    []Secret
 	refused    []string
 	complaints []string

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,6 +155,58 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// What is forgotten while it is answered does not come back in another's place.
+func TestResetWhileACallRuns(t *testing.T) {
+	az := azuretest.New(nil)
+	defer az.Close()
+	r := az.NewRegistry("dev")
+	get := func(path string) {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodGet, "https://"+r.LoginServer()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read(t, az.Direct(), req)
+	}
+	az.Fail(azuretest.V2, azuretest.Fault{Times: 1, Do: func(w http.ResponseWriter, _ *http.Request) {
+		az.Reset()
+		get("/v2/second")
+		w.WriteHeader(http.StatusTeapot)
+	}})
+	get("/v2/first")
+	if calls := az.Calls(); len(calls) != 1 || calls[0].URL.Path != "/v2/second" || calls[0].Status != http.StatusUnauthorized {
+		t.Errorf("%+v", calls)
+	}
+}
+
+// The endpoint of App Service may be asked while it starts, in whatever order.
+func TestAppServiceThatStarts(t *testing.T) {
+	for range 20 {
+		az := azuretest.New(nil)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 5 {
+				req, err := http.NewRequest(http.MethodGet, "http://appservice.local/msi/token?resource=https://vault.azure.net", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp, err := az.Direct().Do(req)
+				if err != nil || resp.StatusCode != http.StatusUnauthorized {
+					t.Errorf("%v, %v", resp, err)
+				}
+			}
+		})
+		wg.Go(func() {
+			if _, err := az.AppService(); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		az.Close()
+	}
+}
+
 // A cut of the content reaches a client in memory as one on the wire.
 func TestCut(t *testing.T) {
 	az := azuretest.New(t)
@@ -187,7 +240,7 @@ func TestVersionsOfASecret(t *testing.T) {
 		t.Helper()
 		req, _ := http.NewRequest(http.MethodGet, v.SecretID("password")+path+"?api-version=7.5", nil)
 		req.Header.Set("Authorization", "Bearer "+token)
-		return body(t, az.Client(), req)
+		return read(t, az.Client(), req)
 	}
 	if text := get(""); !strings.Contains(text, "not authorized") {
 		t.Error(text)

@@ -1,7 +1,9 @@
 package azuretest
 
 import (
+	"bytes"
 	"encoding/base64"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -35,12 +37,17 @@ type Call struct {
 	Header   http.Header
 	Form     url.Values // of the body, if it was a form
 	Status   int        // 0: no answer, or not yet
+
+	body string // that was no form
 }
 
-// Text is all that was sent, Basic credentials decoded.
+// Text is all that was sent, Basic credentials and the query decoded.
 func (c Call) Text() string {
 	var text strings.Builder
 	text.WriteString(c.Method + " " + c.Host + " " + c.URL.String() + "\n")
+	if query, err := url.QueryUnescape(c.URL.RawQuery); err == nil {
+		text.WriteString(query + "\n")
+	}
 	for _, k := range slices.Sorted(maps.Keys(c.Header)) {
 		for _, v := range c.Header[k] {
 			text.WriteString(k + ": " + v + "\n")
@@ -50,9 +57,10 @@ func (c Call) Text() string {
 			}
 		}
 	}
-	for k, values := range c.Form {
-		text.WriteString(k + "=" + strings.Join(values, ",") + "\n")
+	for _, k := range slices.Sorted(maps.Keys(c.Form)) {
+		text.WriteString(k + "=" + strings.Join(c.Form[k], ",") + "\n")
 	}
+	text.WriteString(c.body)
 	return text.String()
 }
 
@@ -60,7 +68,11 @@ func (c Call) Text() string {
 func (a *Azure) Calls() []Call {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Clone(a.calls)
+	calls := make([]Call, len(a.calls))
+	for i, c := range a.calls {
+		calls[i] = *c
+	}
+	return calls
 }
 
 // Count counts the calls of an endpoint since the last Reset.
@@ -178,15 +190,12 @@ func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, a.refuse(r.Host).Error(), http.StatusBadGateway)
 		return
 	}
-	if strings.HasPrefix(r.Header.Get("Content-Type"), formType) && r.Body != nil {
-		r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
-		_ = r.ParseForm()
-	}
+	body := readBody(w, r)
 	name, _, _ := strings.Cut(r.Host, ":")
-	c := Call{Endpoint: h.endpoint(r), Method: r.Method, Host: name, URL: r.URL, Header: r.Header.Clone(), Form: r.PostForm}
+	c := Call{Endpoint: h.endpoint(r), Method: r.Method, Host: name, URL: r.URL, Header: r.Header.Clone(), Form: r.PostForm, body: body}
+	kept := c
 	a.mu.Lock()
-	i := len(a.calls)
-	a.calls = append(a.calls, c)
+	a.calls = append(a.calls, &kept)
 	a.mu.Unlock()
 	a.inspect(c)
 	watched := &watched{ResponseWriter: w}
@@ -194,9 +203,7 @@ func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if i < len(a.calls) {
-			a.calls[i].Status = watched.status
-		}
+		kept.Status = watched.status
 	}()
 	if f, ok := a.fault(c.Endpoint); ok {
 		f.serve(watched, r)
@@ -205,7 +212,26 @@ func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.serve(watched, r, c.Endpoint)
 }
 
-const formType = "application/x-www-form-urlencoded"
+const (
+	formType = "application/x-www-form-urlencoded"
+	maxBody  = 1 << 20
+)
+
+// readBody reads what was sent: a form into r.PostForm, anything else is
+// returned, and can be read again.
+func readBody(w http.ResponseWriter, r *http.Request) string {
+	if r.Body == nil {
+		return ""
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if strings.HasPrefix(r.Header.Get("Content-Type"), formType) {
+		_ = r.ParseForm()
+		return ""
+	}
+	data, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(data))
+	return string(data)
+}
 
 // serve answers with what is wrong.
 func (f Fault) serve(w http.ResponseWriter, r *http.Request) {

