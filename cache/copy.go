@@ -143,7 +143,10 @@ func (e *engine) adopt(ctx context.Context, p place, d digest.Digest, size int64
 	want.Digest, want.Size = d, size
 	var refused error
 	err = e.store.Adopt(ctx, p.repo, want, func(ctx context.Context) error {
-		_, refused = e.looped(p).StatBlob(ctx, d)
+		now, err := e.current(ctx, p)
+		if refused = err; err == nil {
+			_, refused = e.looped(now).StatBlob(ctx, d)
+		}
 		return refused
 	})
 	switch {

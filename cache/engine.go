@@ -35,7 +35,7 @@ type engine struct {
 
 	flights   flight.Group
 	questions ask.Group[question, answer]
-	fetches   ask.Group[content, answer]
+	fetches   ask.Group[fetchKey, answer]
 	jobs      jobs
 	stats     counters
 
@@ -246,6 +246,15 @@ func (e *engine) again(ctx context.Context, repo string, want upstream.Source) (
 		return p, errGone
 	}
 	return p, nil
+}
+
+// current is p as its rule is now, for each question that is asked on nobody's
+// request: an authenticator that was exchanged since p was found must not be
+// used again.
+func (e *engine) current(ctx context.Context, p place) (place, error) {
+	q, err := e.again(ctx, p.repo, p.match.Source)
+	q.loop = p.loop
+	return q, err
 }
 
 // errGone reports that no rule maps the repository to that source any more.

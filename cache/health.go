@@ -15,8 +15,13 @@ const probeEvery = time.Second
 // healthKey says whose trouble it is. What refuses connections is the host's;
 // 5xx is the repository's, or one bad repository would make all tags of the
 // host stale; 429 is the rule's at that host, since the credential decides it,
-// and so is slowness: it may be the credential's issuer who is slow.
-type healthKey struct{ rule, host, repository string }
+// and so is slowness: it may be the credential's issuer who is slow. What is the
+// rule's ends when its credential is exchanged.
+type healthKey struct {
+	rule             string
+	generation       uint64
+	host, repository string
+}
 
 // trouble is why an upstream is not asked, and until when.
 type trouble struct {
@@ -26,7 +31,10 @@ type trouble struct {
 
 func (p place) healthKeys() [3]healthKey {
 	s := p.match.Source
-	return [3]healthKey{{host: s.Host}, {rule: s.Rule, host: s.Host}, {rule: s.Rule, host: s.Host, repository: s.Repository}}
+	rule := healthKey{rule: s.Rule, generation: p.match.Generation, host: s.Host}
+	repository := rule
+	repository.repository = s.Repository
+	return [3]healthKey{{host: s.Host}, rule, repository}
 }
 
 // trouble returns why the upstream of p cannot be asked just now, nil if it

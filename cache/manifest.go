@@ -54,6 +54,14 @@ type question struct {
 	head    bool
 }
 
+// fetchKey is a manifest that is being fetched. Who comes with another
+// credential does not share it.
+type fetchKey struct {
+	content
+	source     string
+	generation uint64
+}
+
 // byDigest answers a pull by digest: complete here, being copied, or from the
 // upstream. It asks the upstream only in the last case.
 func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bool) answer {
@@ -83,7 +91,7 @@ func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bo
 			return answer{man: newManifest(desc, nil, p.source), err: err, remote: true, state: fwd("miss", err)}
 		}
 	}
-	a, err := e.fetches.Share(ctx, content{p.repo + "\x00" + p.source, d}, func() answer {
+	a, err := e.fetches.Share(ctx, fetchKey{content{p.repo, d}, p.source, p.match.Generation}, func() answer {
 		man, err := e.fetch(p, d.String())
 		if err == nil && !head {
 			e.submit(p, man)
@@ -100,6 +108,10 @@ func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bo
 func (e *engine) fetch(p place, reference string) (*manifest, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
 	defer cancel()
+	p, err := e.current(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	desc, body, err := e.looped(p).Manifest(ctx, reference)
 	e.heard(p, err)
 	if err != nil {

@@ -116,6 +116,9 @@ func (e *engine) copyReferrers(ctx context.Context, p place, d digest.Digest) er
 
 // listReferrers asks the upstream, page by page.
 func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (found []ocispec.Descriptor, err error) {
+	if p, err = e.current(ctx, p); err != nil {
+		return nil, err
+	}
 	l, ok := p.up.(upstream.ReferrerLister)
 	if !ok {
 		return nil, nil

@@ -223,6 +223,10 @@ func (e *engine) check(p place, tag string, head bool, s *tagState) answer {
 func (e *engine) resolve(p place, reference string) (ocispec.Descriptor, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
 	defer cancel()
+	p, err := e.current(ctx, p)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	desc, err := e.looped(p).Resolve(ctx, reference)
 	e.stats.checks.Add(1)
 	if !errors.Is(err, upstream.ErrIncomplete) {

@@ -272,7 +272,7 @@ func TestNewResourceFaults(t *testing.T) {
 	r.Auth = known{ref: Reference{IdentityID: "x"}}
 	_, err = NewResource(r, resolver{})
 	wantFaults(t, err, "InvalidManagedIdentityResourceId identity.userAssignedIdentities")
-	r.Name, r.Auth = "r", &auth.FederatedIdentity{}
+	r.Name, r.Auth = "r", &auth.FederatedIdentity{TenantID: tenant, ClientID: client}
 	_, err = NewResource(r, nil)
 	wantFaults(t, err, "InvalidCacheRuleName name")
 }
@@ -311,4 +311,59 @@ func FuzzJSON(f *testing.F) {
 			t.Fatalf("%+v\nbecame %+v", r, back)
 		}
 	})
+}
+
+// A federated identity is a rule's authenticator like any other, as a value and
+// as a pointer, but for its use.
+func TestFederatedIdentityInEveryShape(t *testing.T) {
+	f := auth.FederatedIdentity{TenantID: tenant, ClientID: client}
+	for _, a := range []auth.Authenticator{f, &f} {
+		s, err := NewSet(Rule{Name: "my-rule", Source: "dev.azurecr.io/app", Target: "app", Auth: password{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Update("my-rule", a); err != nil {
+			t.Errorf("%T: attached: %v", a, err)
+		}
+		if err := s.Create(Rule{Name: "another", Source: "other.azurecr.io/*", Target: "other/*", Auth: a}); err != nil {
+			t.Errorf("%T: created: %v", a, err)
+		}
+		for r := range s.All() {
+			if r.Auth != a {
+				t.Errorf("%T: listed as %#v", a, r.Auth)
+			}
+			out, err := NewResource(r, nil)
+			if err != nil {
+				t.Fatalf("%T: written: %v", a, err)
+			}
+			data, err := json.Marshal(out)
+			if err != nil || !strings.Contains(string(data), `{"authenticationType":"FederatedIdentity","tenantId":"`+tenant+`","federatedClientId":"`+client+`"}`) {
+				t.Errorf("%T: written as %s, %v", a, data, err)
+			}
+			var in Resource
+			if err := json.Unmarshal(data, &in); err != nil {
+				t.Fatal(err)
+			}
+			if back, err := in.Rule("", nil); err != nil || back.Auth != f {
+				t.Errorf("%T: came back as %#v, %v", a, back.Auth, err)
+			}
+		}
+		m, err := s.Match(t.Context(), "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Rule.Auth.Credential(t.Context(), auth.Request{Rule: "my-rule", Host: "dev.azurecr.io"}); !errors.Is(err, auth.ErrFederatedIdentity) {
+			t.Errorf("%T: used: %v", a, err)
+		}
+		if err := s.Update("my-rule", password{}); err != nil {
+			t.Errorf("%T: taken off: %v", a, err)
+		}
+	}
+	// What could not be read again is not written.
+	for _, bad := range []auth.FederatedIdentity{{}, {TenantID: "contoso", ClientID: client}, {TenantID: tenant, ClientID: "app"}} {
+		_, err := NewResource(Rule{Name: "my-rule", Source: "dev.azurecr.io/app", Target: "app", Auth: bad}, nil)
+		if !errors.Is(err, CodeProperty) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
 }

@@ -147,9 +147,9 @@ func (r *Resource) setAuth(f *faults, a auth.Authenticator, resolver Resolver) {
 	var ref Reference
 	switch a := a.(type) {
 	case auth.FederatedIdentity:
-		r.setFederated(a)
+		r.setFederated(f, a)
 	case *auth.FederatedIdentity:
-		r.setFederated(*a)
+		r.setFederated(f, *a)
 	case *Unsupported:
 		r.Additional, ref = a.Properties, a.Reference
 	default:
@@ -170,7 +170,12 @@ func (r *Resource) setAuth(f *faults, a auth.Authenticator, resolver Resolver) {
 	f.checkIDs(r.CredentialSetID, r.IdentityID)
 }
 
-func (r *Resource) setFederated(a auth.FederatedIdentity) {
+func (r *Resource) setFederated(f *faults, a auth.FederatedIdentity) {
+	for _, id := range [][2]string{{"tenantId", a.TenantID}, {"federatedClientId", a.ClientID}} {
+		if !arm.IsGUID(id[1]) { // nobody could read it again
+			f.add(CodeProperty, additionalField+"."+id[0], "'%s' is no GUID.", shorten(id[1]))
+		}
+	}
 	r.Additional, _ = json.Marshal(struct { // strings always marshal
 		Type   string `json:"authenticationType"`
 		Tenant string `json:"tenantId"`

@@ -102,12 +102,22 @@ func (r *repository) fail(ctx context.Context, op string, err error) error {
 		e.Err = cred
 	case errors.As(err, &asURL), errors.As(err, &broken):
 		e.Timeout = errors.As(err, &asNet) && asNet.Timeout()
-		e.Err = &cause{plain(err), err}
+		e.Err = &cause{plain(err), withoutURL(err)}
 	default:
 		// What is left comes from reading the token server's answer.
 		e.Class, e.Err = Protocol, &cause{"the token server's answer cannot be used", err}
 	}
 	return e
+}
+
+// withoutURL takes the address out of an error of net/http, which may be that of
+// a redirect and hold a signature: who unwraps an error and prints what is below
+// must not see it either.
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
 }
 
 // cause is an error whose text is safe to show, over one whose text may hold a

@@ -64,9 +64,7 @@ func (n *notes) fail(err error) {
 	if err == nil {
 		return
 	}
-	if _, ok := err.(*url.Error); !ok { // net/http's, below our own words, which names the address
-		n.add("%v %+v %#v %q", err, err, err, err)
-	}
+	n.add("%v %+v %#v %q", err, err, err, err)
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
 		n.fail(e.Unwrap())
