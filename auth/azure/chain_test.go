@@ -45,6 +45,39 @@ func TestFiftyColdRequests(t *testing.T) {
 	s.want("50 at once", azuretest.IMDS, 1, azuretest.Exchange, 1, azuretest.Token, 1)
 }
 
+// Rules with one identity that begin together ask IMDS once, and the registry each
+// for itself; a failure is theirs together too.
+func TestManyRulesOfOneIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		first := s.identity("team-a/api")
+		s.Fail(azuretest.IMDS, azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Second) // all are there
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}})
+		all := func(from int) {
+			var wg sync.WaitGroup
+			for n := range 20 {
+				u, err := s.ids.UserAssigned(first.ResourceID())
+				if err != nil {
+					t.Fatal(err)
+				}
+				wg.Go(func() {
+					if err := s.pull(fmt.Sprint("rule-", from+n), "team-a/api", u); (err == nil) != (from > 0) {
+						t.Errorf("%v", err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		all(0)
+		s.want("20 rules at once", azuretest.IMDS, 1, azuretest.Exchange, 0)
+		s.Heal()
+		all(20)
+		s.want("and 20 more", azuretest.IMDS, 2, azuretest.Exchange, 20)
+	})
+}
+
 // Two rules never share what they earned, whether their identities differ or
 // not; the Entra token of one identity is the SDK's.
 func TestRulesShareNoTokens(t *testing.T) {

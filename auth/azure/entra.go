@@ -60,9 +60,36 @@ type coalesced struct {
 // GetToken returns a token of the SDK, which keeps it for the process.
 func (c *coalesced) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return c.shared.do(ctx, fmt.Sprint(o.Scopes, o.Claims, o.TenantID), c.settings.timeout, func(ctx context.Context) (azcore.AccessToken, error) {
-		return c.credential.GetToken(ctx, o)
+		t, err := c.credential.GetToken(ctx, o)
+		return t, refusedToken(err)
 	})
 }
+
+// tokenError is a token request that was refused. It takes the place of the SDK's
+// error, whose text holds the body of an answer, which may be a token that could
+// not be read, and which those who share it may not even print at once.
+type tokenError struct {
+	status int
+	header http.Header
+	code   string // such as AADSTS7000215; empty: none
+}
+
+// refusedToken keeps of an error of the SDK what is safe to show.
+func refusedToken(err error) error {
+	failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	if !ok || failed.RawResponse == nil {
+		return err
+	}
+	return &tokenError{failed.RawResponse.StatusCode, failed.RawResponse.Header, entraCode.FindString(err.Error())}
+}
+
+// Error tells status and code.
+func (e *tokenError) Error() string {
+	return strings.TrimSuffix(fmt.Sprintf("azure: the token request was answered with status %d %s", e.status, e.code), " ")
+}
+
+// NonRetriable tells the SDK that it asked often enough.
+func (*tokenError) NonRetriable() {}
 
 // forced are claims that demand nothing. The SDK does not look into its cache
 // when there are some.
@@ -94,21 +121,17 @@ func (p *principal) token(ctx context.Context, fresh bool) (string, error) {
 // entraCode is the kind of code that Entra's errors begin with.
 var entraCode = regexp.MustCompile(`AADSTS[0-9]{4,8}`)
 
-// tokenFailure turns the SDK's error into one of ours. The SDK's text holds the
-// body of an answer, which may be a token that could not be read, so nothing
-// of it is kept but a status and a code.
+// tokenFailure tells what the lack of a token means.
 func (p *principal) tokenFailure(ctx context.Context, err error) error {
-	failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
-	if !ok || failed.RawResponse == nil {
+	refused, ok := errors.AsType[*tokenError](refusedToken(err))
+	if !ok {
 		return unreachable(ctx, "no token can be had for "+p.who, err)
 	}
-	status := failed.RawResponse.StatusCode
-	detail := fmt.Errorf("azure: the token request was answered with status %d %s", status, entraCode.FindString(err.Error()))
-	switch {
+	switch status := refused.status; {
 	case p.id != "" && status == http.StatusBadRequest:
 		return notAssigned(p.id)
 	case status == http.StatusBadRequest, status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return &auth.DeniedError{Reason: "Microsoft Entra refuses a token to " + p.who, Err: detail}
+		return &auth.DeniedError{Reason: "Microsoft Entra refuses a token to " + p.who, Err: refused}
 	}
-	return &auth.UnavailableError{Reason: "no token can be had for " + p.who, RetryAfter: retryAfter(failed.RawResponse.Header), Err: detail}
+	return &auth.UnavailableError{Reason: "no token can be had for " + p.who, RetryAfter: retryAfter(refused.header), Err: refused}
 }

@@ -19,9 +19,9 @@ import (
 type Identities struct {
 	settings *settings
 
-	mu       sync.RWMutex
-	assigned map[string]bool
-	system   azcore.TokenCredential
+	mu          sync.RWMutex
+	assigned    map[string]bool
+	credentials map[string]azcore.TokenCredential // by id, "" the machine's own
 }
 
 // NewIdentities assigns the identities with these resource ids. It asks nobody.
@@ -30,7 +30,7 @@ func NewIdentities(o Options, ids ...string) (*Identities, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Identities{settings: s, assigned: map[string]bool{}}
+	i := &Identities{settings: s, assigned: map[string]bool{}, credentials: map[string]azcore.TokenCredential{}}
 	for _, id := range ids {
 		if err := i.Assign(id); err != nil {
 			return nil, err
@@ -66,6 +66,7 @@ func (i *Identities) Unassign(id string) error {
 		return notAssigned(id)
 	}
 	delete(i.assigned, id)
+	delete(i.credentials, id)
 	return nil
 }
 
@@ -83,6 +84,23 @@ func (i *Identities) has(id string) bool {
 	return i.assigned[id]
 }
 
+// credential returns the SDK's credential of an identity, one for all who use it:
+// however many rules have the same identity, IMDS is asked once when they begin
+// together.
+func (i *Identities) credential(id string) (azcore.TokenCredential, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if cred := i.credentials[id]; cred != nil {
+		return cred, nil
+	}
+	cred, err := i.settings.managedIdentity(id)
+	if err != nil {
+		return nil, err
+	}
+	i.credentials[id] = cred
+	return cred, nil
+}
+
 // UserAssigned returns the authenticator of an assigned identity, for one rule.
 // An id that is not assigned is an [*auth.DeniedError] that wraps
 // [ErrNotAssigned]; whether Azure knows the identity turns out at first use.
@@ -94,7 +112,7 @@ func (i *Identities) UserAssigned(id string) (*UserAssigned, error) {
 	if !i.has(id) {
 		return nil, notAssigned(id)
 	}
-	cred, err := i.settings.managedIdentity(id)
+	cred, err := i.credential(id)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
 	"github.com/pullthrough/pullthrough/auth"
@@ -70,7 +69,7 @@ type vaultValue struct {
 // rule.
 func (i *Identities) KeyVaultSecret(identifier, identity string) (*KeyVaultSecret, error) {
 	if identity == "" {
-		cred, err := i.systemAssigned()
+		cred, err := i.credential("")
 		if err != nil {
 			return nil, err
 		}
@@ -81,19 +80,6 @@ func (i *Identities) KeyVaultSecret(identifier, identity string) (*KeyVaultSecre
 		return nil, err
 	}
 	return newKeyVaultSecret(i.settings, identifier, u.credential)
-}
-
-func (i *Identities) systemAssigned() (azcore.TokenCredential, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.system == nil {
-		cred, err := i.settings.managedIdentity("")
-		if err != nil {
-			return nil, err
-		}
-		i.system = cred
-	}
-	return i.system, nil
 }
 
 // NewKeyVaultSecret returns the secret with that identifier,
@@ -240,9 +226,9 @@ func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
 		if r.RawResponse != nil {
 			header = r.RawResponse.Header
 		}
-	} else if f, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok && f.RawResponse != nil {
+	} else if refused, ok := errors.AsType[*tokenError](refusedToken(err)); ok {
 		what, vaults = "a token for "+what, false
-		status, header = f.RawResponse.StatusCode, f.RawResponse.Header
+		status, header = refused.status, refused.header
 	}
 	detail := fmt.Errorf("azure: status %d %s", status, plainCode(code))
 	switch {
