@@ -34,14 +34,14 @@ func (t *jobEntry) copyState() CopyState {
 // Copies returns the copies that are not finished, the oldest first.
 func (c *Cache) Copies() []CopyState {
 	e := c.engine()
-	e.jobs.mu.Lock()
+	e.jobs.lock()
 	states := make([]CopyState, 0, len(e.jobs.entries))
 	blobs := make([][]ocispec.Descriptor, 0, len(e.jobs.entries))
 	for _, t := range e.jobs.entries {
 		states = append(states, t.copyState())
 		blobs = append(blobs, e.jobs.blobs(t))
 	}
-	e.jobs.mu.Unlock()
+	e.jobs.unlock()
 	for i := range states {
 		p := place{repo: states[i].Repository}
 		for _, d := range blobs[i] {

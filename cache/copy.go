@@ -32,13 +32,11 @@ func (c *Cache) Copy(ctx context.Context, job Job) error {
 		}
 	}
 	j := &e.jobs
-	tell := func() {}
-	j.mu.Lock()
+	j.lock()
 	if t := j.entries[content{job.Repository, job.Digest}]; t != nil && e.cfg.Copier != nil {
-		tell = j.ended(t, moved, err)
+		j.ended(t, moved, err)
 	}
-	j.mu.Unlock()
-	tell()
+	j.unlock()
 	if errors.Is(err, errWaiting) {
 		return nil // it goes on when a child is complete
 	}

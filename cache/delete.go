@@ -61,8 +61,8 @@ func (d deletions) after(repo, reference string, then time.Time) bool {
 // forget gives up the copies of what is deleted: of a digest the copy, of a tag
 // the move.
 func (j *jobs) forget(p place, reference string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	for k, t := range j.repos[p.repo] {
 		if t.job.Digest.String() == reference {
 			j.remove(k, t, errGone)

@@ -55,13 +55,13 @@ func (c *Cache) Explain(ctx context.Context, repository, reference string) (Expl
 			x.Trouble = err
 		}
 	}
-	e.jobs.mu.Lock()
+	e.jobs.lock()
 	for _, t := range e.jobs.repos[p.repo] {
 		if t.about(reference) || t.job.Digest == x.Digest && !x.Stored {
 			x.Copy, x.CopyError, x.CopyNext = string(t.state), t.job.Error, t.job.Next
 		}
 	}
-	e.jobs.mu.Unlock()
+	e.jobs.unlock()
 	x.Text = x.sentence()
 	return x, nil
 }

@@ -1,9 +1,12 @@
 package cache_test
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -177,3 +180,39 @@ func TestParkedMakeRoom(t *testing.T) {
 		}
 	}, func(c *clock) { c.cache.Limits.Queue = 2 })
 }
+
+// A handler of logs, and who is told of parked copies, may ask the cache.
+func TestLogsAndParkedMayCallBack(t *testing.T) {
+	inBubble(t, func(c *clock) {
+		lines := 0
+		c.stop()
+		c.start(func(c *clock) {
+			ask := func() { c.cache.Copies(); c.cache.Stats() }
+			c.cache.Limits.Queue = 1
+			c.cache.Logger = slog.New(callbackHandler{slog.DiscardHandler, func() { c.noting(func() { lines++ }); ask() }})
+			c.cache.Parked = func(cache.CopyState) { ask() }
+		})
+		c.up.Fail(upstreamtest.Fault{Kind: "blob", Flip: true})
+		for _, tag := range []string{"v1", "v2", "v3"} { // v2 makes v1's place, v3 finds none
+			c.up.AddImage("team/api", tag, [][]byte{[]byte(tag)})
+			c.manifest(tag)
+			if tag == "v1" {
+				c.pass(24 * time.Hour)
+			}
+		}
+		c.pass(time.Hour)
+		if c.cache.Stats().JobsDropped != 1 || lines < 5 {
+			c.Errorf("%d copies were dropped, %d lines", c.cache.Stats().JobsDropped, lines)
+		}
+	})
+}
+
+// callbackHandler calls back for each record.
+type callbackHandler struct {
+	slog.Handler
+	call func()
+}
+
+func (h callbackHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h callbackHandler) Handle(context.Context, slog.Record) error { h.call(); return nil }

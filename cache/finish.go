@@ -66,18 +66,17 @@ func (e *engine) finish(ctx context.Context, p place, job Job, w work) (moves, e
 // too.
 func (e *engine) finishParent(ctx context.Context, p place, parent *jobEntry) {
 	j := &e.jobs
-	j.mu.Lock()
+	j.lock()
 	job := parent.job
-	j.mu.Unlock()
+	j.unlock()
 	var moved moves
 	w, err := e.ready(ctx, p, job, parent.man)
 	if err == nil {
 		moved, err = e.copy(ctx, p, job, w)
 	}
-	j.mu.Lock()
-	tell := j.ended(parent, moved, err)
-	j.mu.Unlock()
-	tell()
+	j.lock()
+	j.ended(parent, moved, err)
+	j.unlock()
 }
 
 // move is a tag that is about to move.
@@ -106,7 +105,7 @@ func (e *engine) pledge(ctx context.Context, p place, job Job, moved moves) []mo
 	if e.cfg.Events == nil || !owes {
 		return tags
 	}
-	j.mu.Lock()
+	j.lock()
 	k := content{job.Repository, job.Digest}
 	t := j.entries[k]
 	var s saved
@@ -118,7 +117,7 @@ func (e *engine) pledge(ctx context.Context, p place, job Job, moved moves) []mo
 		t.job.Tags = due
 		s = j.save(k)
 	}
-	j.mu.Unlock()
+	j.unlock()
 	if t != nil {
 		s.wait()
 		e.syncRecords(ctx)
@@ -208,8 +207,8 @@ func (e *engine) tell(ctx context.Context, job Job, man *manifest, tag string) e
 
 // manifest returns a manifest that is being copied, nil if it is not.
 func (j *jobs) manifest(p place, d digest.Digest) *manifest {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	t := j.entries[content{p.repo, d}]
 	if t == nil || p.match == nil || t.job.Source != p.match.Source {
 		return nil
@@ -219,8 +218,8 @@ func (j *jobs) manifest(p place, d digest.Digest) *manifest {
 
 // parents takes the indexes that wait for the manifest d.
 func (j *jobs) parents(p place, d digest.Digest) []*jobEntry {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	var parents []*jobEntry
 	for _, t := range j.repos[p.repo] {
 		if t.state == jobWaiting && t.job.Source == p.match.Source && t.parsed.Names(d) {
@@ -235,8 +234,8 @@ func (j *jobs) parents(p place, d digest.Digest) []*jobEntry {
 // tags returns the tags of a job that have not moved yet, those included that
 // came while it ran.
 func (j *jobs) tags(job Job, moved moves) []TagSighting {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	all := job.Tags
 	if t := j.entries[content{job.Repository, job.Digest}]; t != nil {
 		all = mergeTags(all, t.job.Tags)

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,8 @@ var (
 	errWaiting = errors.New("cache: the index waits for one of its images")
 	// errBadJob reports a job that can never be done.
 	errBadJob = errors.New("cache: the job cannot be done")
+	// errNoPlace reports a rule that cannot be found or opened now.
+	errNoPlace = errors.New("cache: the rule cannot be used")
 	// errNotTaken reports a job that its Copier does not take.
 	errNotTaken = errors.New("cache: the copier takes nothing")
 	// errNotTold reports an event that Cache.Events does not take.
@@ -55,10 +58,13 @@ func (j *jobs) dispatch() {
 // run does a job, or gives it to the copier.
 func (j *jobs) run(t *jobEntry) {
 	e := j.e
-	j.mu.Lock()
+	j.lock()
 	job := t.job
-	j.mu.Unlock()
+	j.unlock()
 	p, err := e.again(e.ctx, job.Repository, job.Source)
+	if err != nil && !errors.Is(err, errGone) {
+		err = fmt.Errorf("%w: %w", errNoPlace, err)
+	}
 	if err == nil {
 		err = e.gate(p)
 	}
@@ -78,17 +84,15 @@ func (j *jobs) run(t *jobEntry) {
 		}
 		given = err == nil
 	}
-	tell := func() {}
-	j.mu.Lock()
+	j.lock()
+	defer j.unlock()
 	j.running--
 	if given {
 		j.submitted(t)
 	} else {
-		tell = j.ended(t, moved, err)
+		j.ended(t, moved, err)
 	}
 	j.dispatch()
-	j.mu.Unlock()
-	tell()
 }
 
 // submitted notes that a Copier has a job, unless it was quicker than that. j.mu
@@ -116,12 +120,12 @@ func (j *jobs) lookLater(t *jobEntry, in time.Duration) {
 // look sees whether a job that a Copier took is done; if it takes too long it is
 // submitted again.
 func (j *jobs) look(t *jobEntry, waited time.Duration) {
-	j.mu.Lock()
+	j.lock()
 	job := t.job
-	j.mu.Unlock()
+	j.unlock()
 	done := j.e.done(job)
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	switch {
 	case j.entries[t.key()] != t || t.state != jobSubmitted:
 	case done:
@@ -186,7 +190,8 @@ func (l Limits) judge(job Job, failures int, err error) verdict {
 	case lacking:
 		v.pause = max(v.pause, later.RetryAfter)
 	case told && (class == upstream.Limited || class == upstream.Unreachable),
-		errors.Is(err, flight.ErrBusy), errors.Is(err, errNotTaken), errors.Is(err, errNotTold):
+		errors.Is(err, flight.ErrBusy), errors.Is(err, context.Canceled),
+		errors.Is(err, errNoPlace), errors.Is(err, errNotTaken), errors.Is(err, errNotTold):
 	default:
 		v.own = true
 	}
@@ -200,46 +205,41 @@ func (l Limits) judge(job Job, failures int, err error) verdict {
 	return v
 }
 
-// ended decides what becomes of a job that ran. j.mu is held; the function that
-// it returns is called without it.
-func (j *jobs) ended(t *jobEntry, moved moves, err error) (tell func()) {
-	tell = func() {}
+// ended decides what becomes of a job that ran. j.mu is held.
+func (j *jobs) ended(t *jobEntry, moved moves, err error) {
 	k := t.key()
 	if j.entries[k] != t || t.state != jobRunning && t.state != jobSubmitted {
-		return tell
+		return
 	}
 	e := j.e
 	switch {
-	case e.ctx.Err() != nil:
-		return tell // the next process takes it up
+	case e.ctx.Err() != nil: // the next process takes it up
 	case err == nil && !moved.all(t.job.Tags): // a tag came after its last look
 		t.job.Tags, t.job.Incomplete = moved.left(t.job.Tags), false
 		j.start(t)
 		j.save(k)
-		return tell
 	case err == nil:
 		j.full = false
 		j.remove(k, t, nil)
-		return tell
 	case errors.Is(err, errWaiting):
 		j.unpark(t)
 		j.park(k, t, jobWaiting)
 		e.spawn(func() { j.childIsThere(k, t) })
-		return tell
+	default:
+		j.failed(k, t, err)
 	}
-	return j.failed(k, t, err)
 }
 
 // failed plans what comes after a failure. j.mu is held.
-func (j *jobs) failed(k content, t *jobEntry, err error) (tell func()) {
+func (j *jobs) failed(k content, t *jobEntry, err error) {
 	e := j.e
 	v := e.limits.judge(t.job, t.failures, err)
-	log := e.log.With("repository", k.repo, "digest", k.digest.String(), "rule", t.job.Source.Rule)
+	about := []any{"repository", k.repo, "digest", k.digest.String(), "rule", t.job.Source.Rule, "err", err}
 	if v.drop {
-		log.Info("a copy is given up", "err", err)
+		j.log(slog.LevelInfo, "a copy is given up", about...)
 		j.remove(k, t, err)
 		j.wake(k)
-		return func() {}
+		return
 	}
 	j.unpark(t)
 	t.failures++
@@ -247,26 +247,24 @@ func (j *jobs) failed(k content, t *jobEntry, err error) (tell func()) {
 	if v.own {
 		t.job.Attempts++
 	}
+	about = append(about, "attempts", t.job.Attempts)
 	e.stats.jobsFailed.Add(1)
-	tell = func() {}
 	if v.park {
 		t.state, t.job.Parked = jobParked, true
 		t.job.Next = time.Now().Add(retryLongest).UTC()
-		log.Error("a copy failed too often and is parked", "attempts", t.job.Attempts, "err", err)
+		j.log(slog.LevelError, "a copy failed too often and is parked", about...)
 		j.wake(k)
-		if e.cfg.Parked != nil {
-			state := t.copyState()
-			tell = func() { e.cfg.Parked(state) }
+		if state := t.copyState(); e.cfg.Parked != nil {
+			j.say(func() { e.cfg.Parked(state) })
 		}
 	} else {
 		pause := v.pause + mathrand.N(v.pause/4)
 		t.job.Next = time.Now().Add(pause).UTC()
 		j.pause(t, pause)
-		log.Log(e.ctx, j.level(v), "a copy failed and is tried again", "in", pause.Round(time.Millisecond), "attempts", t.job.Attempts, "err", err)
+		j.log(j.level(v), "a copy failed and is tried again", append(about, "in", pause.Round(time.Millisecond))...)
 	}
 	j.save(k)
 	t.fail()
-	return tell
 }
 
 // level is how loud a failure is: of a full store the first line says it all.
@@ -288,14 +286,14 @@ func (j *jobs) childIsThere(k content, t *jobEntry) {
 	if err != nil {
 		return
 	}
-	j.mu.Lock()
+	j.lock()
 	job := t.job
-	j.mu.Unlock()
+	j.unlock()
 	if !j.e.indexReady(j.e.ctx, p, t.parsed, job.Platforms) {
 		return
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	if j.entries[k] == t && t.state == jobWaiting {
 		j.start(t)
 	}

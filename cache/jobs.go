@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"context"
 	"crypto/rand"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,8 +28,9 @@ type jobs struct {
 	queue   []*jobEntry
 	running int
 	records records
-	dropped bool // said once
-	full    bool // said once
+	said    []func() // logs and callbacks that wait until mu is free
+	dropped bool     // said once
+	full    bool     // said once
 }
 
 func (j *jobs) init(e *engine) {
@@ -39,9 +42,30 @@ func (j *jobs) init(e *engine) {
 	j.records.init(e)
 }
 
+func (j *jobs) lock() { j.mu.Lock() }
+
+// unlock frees the lock and says what there is to say: the embedder's code may
+// call back.
+func (j *jobs) unlock() {
+	said := j.said
+	j.said = nil
+	j.mu.Unlock()
+	for _, say := range said {
+		say()
+	}
+}
+
+// say has something told when mu is free. j.mu is held.
+func (j *jobs) say(f func()) { j.said = append(j.said, f) }
+
+// log has a line written when mu is free. j.mu is held.
+func (j *jobs) log(level slog.Level, msg string, args ...any) {
+	j.say(func() { j.e.log.Log(context.WithoutCancel(j.e.ctx), level, msg, args...) })
+}
+
 func (j *jobs) close() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	for _, t := range j.entries {
 		if t.timer != nil {
 			t.timer.Stop()
@@ -84,8 +108,8 @@ func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 		unasked = e.lacking(p, parsed)
 		job.Watch = len(unasked) > 0
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	if t := j.known(k, job); t != nil {
 		if j.merge(t, job) {
 			return t, j.save(k)
@@ -168,7 +192,7 @@ func (j *jobs) room(k content, job Job) bool {
 		if oldest == nil {
 			break
 		}
-		j.e.log.Error("a parked copy makes room for others and is given up", "repository", oldest.job.Repository, "digest", oldest.job.Digest.String())
+		j.log(slog.LevelError, "a parked copy makes room for others and is given up", "repository", oldest.job.Repository, "digest", oldest.job.Digest.String())
 		j.remove(oldest.key(), oldest, errTooMany)
 	}
 	if fits() {
@@ -176,7 +200,7 @@ func (j *jobs) room(k content, job Job) bool {
 		return true
 	}
 	if !j.dropped {
-		j.e.log.Error("too many copies are known; new ones are dropped until the next pull", "copies", len(j.entries), "bytes", j.bytes)
+		j.log(slog.LevelError, "too many copies are known; new ones are dropped until the next pull", "copies", len(j.entries), "bytes", j.bytes)
 	}
 	j.dropped = true
 	j.e.stats.jobsDropped.Add(1)
@@ -240,10 +264,10 @@ func (j *jobs) unpark(t *jobEntry) {
 
 // expire gives up an index of which nobody pulled a platform.
 func (j *jobs) expire(k content, t *jobEntry) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	if j.entries[k] == t && t.state == jobWaiting {
-		j.e.log.Info("no platform of an index was pulled; its copy is given up", "repository", k.repo, "digest", k.digest.String())
+		j.log(slog.LevelInfo, "no platform of an index was pulled; its copy is given up", "repository", k.repo, "digest", k.digest.String())
 		j.remove(k, t, nil)
 	}
 }
@@ -256,8 +280,8 @@ func (j *jobs) pause(t *jobEntry, left time.Duration) {
 
 // retry queues a job again.
 func (j *jobs) retry(t *jobEntry) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	if j.entries[t.key()] == t && (t.state == jobPaused || t.state == jobSubmitted) {
 		j.start(t)
 	}

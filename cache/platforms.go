@@ -42,8 +42,8 @@ func (e *engine) indexReady(ctx context.Context, p place, m *oci.Manifest, platf
 
 // coming reports whether something is on its way by itself.
 func (j *jobs) coming(k content) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	t := j.entries[k]
 	return t != nil && t.live()
 }

@@ -128,9 +128,9 @@ func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 		}
 	}
 	// Its tags and events, if they are still to come.
-	e.jobs.mu.Lock()
+	e.jobs.lock()
 	t := e.jobs.entries[content{p.repo, man.desc.Digest}]
-	e.jobs.mu.Unlock()
+	e.jobs.unlock()
 	if t == nil {
 		return nil
 	}
@@ -140,16 +140,16 @@ func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 // wait waits until a job has ended or failed.
 func (f *prefetch) wait(ctx context.Context, t *jobEntry) error {
 	j := &f.e.jobs
-	j.mu.Lock()
+	j.lock()
 	done := t.done
-	j.mu.Unlock()
+	j.unlock()
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-done:
-			j.mu.Lock()
-			defer j.mu.Unlock()
+			j.lock()
+			defer j.unlock()
 			return t.last
 		case <-tick.C:
 			f.tell()

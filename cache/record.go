@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/pullthrough/pullthrough/store"
@@ -82,8 +83,8 @@ func (j *jobs) saving(k content) saved {
 
 func (j *jobs) write() {
 	r := &j.records
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	for len(r.dirty) > 0 {
 		for k, done := range r.dirty {
 			delete(r.dirty, k)
@@ -92,13 +93,13 @@ func (j *jobs) write() {
 			if t := j.entries[k]; t != nil {
 				data, _ = json.Marshal(t.job) // plain data
 			}
-			j.mu.Unlock()
+			j.unlock()
 			err := j.e.writeRecord(k, data)
 			close(done)
-			j.mu.Lock()
+			j.lock()
 			r.now = content{}
 			if err != nil && !r.failing {
-				j.e.log.Error("the records of copies cannot be written; a crash would lose some", "repository", k.repo, "err", err)
+				j.log(slog.LevelError, "the records of copies cannot be written; a crash would lose some", "repository", k.repo, "err", err)
 			}
 			r.failing = err != nil
 		}
@@ -152,12 +153,12 @@ func (j *jobs) awaitRecords() {
 // recover takes up the jobs of a former process.
 func (e *engine) recover() {
 	e.load()
-	e.jobs.mu.Lock()
+	e.jobs.lock()
 	former := make([]Job, 0, len(e.jobs.former))
 	for _, job := range e.jobs.former {
 		former = append(former, job)
 	}
-	e.jobs.mu.Unlock()
+	e.jobs.unlock()
 	for _, job := range former {
 		e.resume(job)
 	}
@@ -190,9 +191,9 @@ func (e *engine) load() {
 			_ = r.DeleteRecord(e.ctx, recordJobs, key)
 			continue
 		}
-		e.jobs.mu.Lock()
+		e.jobs.lock()
 		e.jobs.former[content{job.Repository, job.Digest}] = job
-		e.jobs.mu.Unlock()
+		e.jobs.unlock()
 	}
 }
 
@@ -200,12 +201,12 @@ func (e *engine) load() {
 func (e *engine) resume(job Job) {
 	k := content{job.Repository, job.Digest}
 	p, err := e.again(e.ctx, job.Repository, job.Source)
-	e.jobs.mu.Lock()
+	e.jobs.lock()
 	_, left := e.jobs.former[k]
 	if err != nil {
 		delete(e.jobs.former, k)
 	}
-	e.jobs.mu.Unlock()
+	e.jobs.unlock()
 	switch {
 	case !left:
 	case err == nil:

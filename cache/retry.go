@@ -19,8 +19,8 @@ func (c *Cache) Retry(ctx context.Context, repository, reference string) (int, e
 		repository = p.repo
 	}
 	j := &e.jobs
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	n := 0
 	for k, t := range j.entries {
 		if (repository == "" || k.repo == repository) && (reference == "" || t.about(reference)) && t.again() {

@@ -35,9 +35,9 @@ type counters struct {
 func (c *Cache) Stats() Stats {
 	e := c.engine()
 	s := &e.stats
-	e.jobs.mu.Lock()
+	e.jobs.lock()
 	jobs := len(e.jobs.entries)
-	e.jobs.mu.Unlock()
+	e.jobs.unlock()
 	return Stats{
 		Requests: s.requests.Load(), Hits: s.hits.Load(), Bytes: s.bytes.Load(), Checks: s.checks.Load(),
 		Stale: s.stale.Load(), ManifestsFetched: s.manifestsFetched.Load(), BlobConnections: s.blobConnections.Load(),

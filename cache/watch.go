@@ -36,8 +36,8 @@ func (j *jobs) wants(p place, d digest.Digest) {
 	if !j.e.linked(j.e.ctx, p, d) {
 		lacking = 1
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.lock()
+	defer j.unlock()
 	var watching []*jobEntry
 	owners := 0
 	for _, t := range j.repos[p.repo] {
