@@ -9,6 +9,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // settings is a file that is right, in the library's terms.
@@ -22,6 +23,7 @@ type settings struct {
 	client        *upstream.Client
 	sources       azure.Sources
 	credentials   map[string]*auth.CredentialSet
+	receivers     []webhook.Receiver
 	ruleCount     int
 	identityCount int
 	example       string // a name that the first rule covers; empty: no rule
@@ -44,6 +46,7 @@ func build(file string) (*settings, error) {
 	s.identityCount = len(p.identities.List())
 	s.rules = newRules(c, p, found)
 	s.ruleCount = len(c.rules)
+	s.receivers = newReceivers(c.webhooks, found)
 	if s.ruleCount > 0 {
 		s.example = example(c.rules[0].source.text, c.rules[0].target.text)
 	}

@@ -25,6 +25,7 @@ type config struct {
 	rules         []ruleConfig
 	credentials   []credentialConfig
 	upstreams     []upstreamConfig
+	webhooks      []webhookConfig
 }
 
 // tlsConfig is the certificate that clients see.
@@ -41,12 +42,20 @@ type ruleConfig struct {
 	federated             federatedConfig
 	freshness, maxStale   time.Duration
 	requireAccess         bool
+	platforms             platformsConfig
+	referrers             bool
 }
 
 // federatedConfig is ACR's announced form for a source in another tenant.
 type federatedConfig struct {
 	place
 	tenant, clientID word
+}
+
+// platformsConfig is which platforms of an index are copied: one word, or a list.
+type platformsConfig struct {
+	place
+	list []word
 }
 
 // given reports whether the key is in the file.

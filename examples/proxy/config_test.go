@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ import (
 )
 
 // TestMistakes has one row for each thing that can be wrong in a file; those of
-// Azure are in [TestAzureMistakes]. The wanted text is "LINE: KEY: " and a part of what is said.
+// Azure are in [TestAzureMistakes], those of webhooks in [TestWebhookMistakes]. The wanted text is "LINE: KEY: " and a part of what is said.
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, file, want string }{
 		{"unknown key", "listen: 127.0.0.1:0\nlisten2: x\n", "2: listen2: unknown key; known here: admin, cloud, credentials"},
@@ -43,7 +44,14 @@ func TestMistakes(t *testing.T) {
 		{"freshness of a rule", rules("    freshness: soon\n"), `5: rules[0].freshness: "soon" is not a duration`},
 		{"staleness of a rule", rules("    maxStale: 1 day\n"), `5: rules[0].maxStale: "1 day" is not a duration`},
 		{"flag", rules("    requireAccess: maybe\n"), "5: rules[0].requireAccess: wants true or false"},
-		{"webhooks", "webhooks: [{url: x}]\n", "1: webhooks: not supported yet"},
+		{"platforms", rules("    platforms: amd64\n"), `5: rules[0].platforms: Cache rule with platforms: "amd64" is neither "all", "pulled" nor OS/ARCHITECTURE[/VARIANT]. (InvalidPlatforms)`},
+		{"one of several platforms", rules("    platforms:\n      - linux/amd64\n      - linux/ARM\n"), `7: rules[0].platforms[1]: Cache rule with platforms: "linux/ARM" is neither`},
+		{"all platforms and one", rules("    platforms:\n      - linux/amd64\n      - all\n"), `5: rules[0].platforms: Cache rule with platforms: "all" stands alone`},
+		{"no platform", rules("    platforms: []\n"), "5: rules[0].platforms: is empty"},
+		{"empty platforms", rules("    platforms:\n"), "5: rules[0].platforms: is empty"},
+		{"empty platform", rules("    platforms: ['']\n"), "5: rules[0].platforms[0]: is empty"},
+		{"platforms with keys", rules("    platforms: {linux: amd64}\n"), "5: rules[0].platforms: wants a list, not keys with values"},
+		{"referrers", rules("    referrers: some\n"), "5: rules[0].referrers: wants true or false"},
 		{"not a list", "rules: {name: x}\n", "1: rules: wants a list, not keys with values"},
 		{"rule without target", "rules:\n  - name: docker-hub\n    source: docker.io/*\n", "2: rules[0]: target is missing"},
 		{"rule's fault", "rules:\n  - {name: good-one, source: quay.io/*, target: q/*}\n  - {name: bad-one, source: docker.io/*, target: hub}\n", "3: rules[1]."},
@@ -161,7 +169,9 @@ rules:
     freshness: 0s
     maxStale: 24h
     requireAccess: true
-  - {name: plain, source: "127.0.0.1:5100/team/app", target: team/app}
+    platforms: [linux/amd64, linux/arm/v7]
+    referrers: true
+  - {name: plain, source: "127.0.0.1:5100/team/app", target: team/app, platforms: all, referrers: false}
   - {name: promote, source: devregistry.azurecr.io/team-a/api, target: promoted/api, identity: ` + uami + `}
   - name: federated
     source: otherregistry.azurecr.io/app
@@ -182,6 +192,17 @@ upstreams:
     azure: {tenant: 11111111-2222-3333-4444-555555555555, network: selected, trustedServices: true}
   - {host: "127.0.0.1:5100", plainHTTP: true}
   - {host: registry.example.com, ca: cert.pem, realms: [token.example.com]}
+webhooks:
+  - url: http://127.0.0.1:8080/hook
+    scope: "promoted/team-a/api:*"
+    headers: {X-Token: {env: HOOK_TOKEN}}
+  - name: deploy
+    url: {file: deploy-url}
+    actions: [delete]
+    format: cloudevents
+    source: /registries/prod
+    headers: {X-Stage: production, authorization: {file: deploy-token}, X-Number: {value: 17}}
+    secrets: [{env: DEPLOY_SECRET}, {file: old-secret}, ` + signing + `]
 `
 
 // TestWholeFile reads the file with every key.
@@ -195,7 +216,7 @@ func TestWholeFile(t *testing.T) {
 	if code := run(t.Context(), nil, []string{"-check", "-config", "proxy.yaml"}, &stdout, &stderr); code != exitOK {
 		t.Fatalf("exit code %d, said:\n%s", code, &stderr)
 	}
-	if want := "ok: 4 rules, 2 credential sets, 1 identity, store dir:images, listen 127.0.0.1:0\n"; stdout.String() != want {
+	if want := "ok: 4 rules, 2 credential sets, 1 identity, 2 webhooks, store dir:images, listen 127.0.0.1:0\n"; stdout.String() != want {
 		t.Errorf("-check says %q, want %q", &stdout, want)
 	}
 	s, err := build("proxy.yaml")
@@ -212,8 +233,14 @@ func TestWholeFile(t *testing.T) {
 	if m.Rule.Freshness >= 0 || m.Rule.MaxStale != 24*time.Hour || !m.Rule.RequireAccess || m.Rule.Auth == nil {
 		t.Errorf("the rule is %+v; freshness: 0s must mean: ask every time", m.Rule)
 	}
+	if !slices.Equal(m.Rule.Platforms, []string{"linux/amd64", "linux/arm/v7"}) || !m.Rule.Referrers {
+		t.Errorf("the rule is %+v; it must copy two platforms, with referrers", m.Rule)
+	}
 	if m, err = s.rules.Match(t.Context(), "team/app"); err != nil || m.Rule.Freshness != time.Minute {
 		t.Errorf("%+v, %v; a rule without freshness must have the general one", m, err)
+	}
+	if !slices.Equal(m.Rule.Platforms, []string{"all"}) || m.Rule.Referrers {
+		t.Errorf("the rule is %+v; it must copy all platforms, without referrers", m.Rule)
 	}
 	want := auth.FederatedIdentity{TenantID: "22222222-2222-2222-2222-222222222222", ClientID: "33333333-3333-3333-3333-333333333333"}
 	if m, err = s.rules.Match(t.Context(), "app"); err != nil || m.Rule.Auth != want {
@@ -257,6 +284,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("a: &a [*a]\nrules: *a\n"))
 	f.Add([]byte(federated("{tenant: contoso, clientID: 33333333-3333-3333-3333-333333333333}")))
 	f.Add([]byte("upstreams: [{host: a, realms: [b]}]\n"))
+	f.Add([]byte(hooked("    headers: {X-Token: {env: T}}\n    secrets: [a]\n    actions: [pull]\n")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "f")
 		if err := os.WriteFile(path, data, 0o600); err != nil {
@@ -266,6 +294,7 @@ func FuzzLoad(f *testing.F) {
 		p := proofs{identities: newIdentities(c, found), sources: newSources(c, found)}
 		p.sets = newCredentials(c.credentials, p.identities, found)
 		newRules(c, p, found)
+		newReceivers(c.webhooks, found)
 		if err := found.err(); err != nil && !strings.HasPrefix(err.Error(), path+":") {
 			t.Errorf("no place: %v", err)
 		}

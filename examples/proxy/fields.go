@@ -23,7 +23,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"tenant":      r.word(&c.tenant),
 		"cloud":       r.word(&c.cloud),
 		"identities":  r.words(&c.identities),
-		"webhooks":    r.later,
+		"webhooks":    r.list(c.readWebhook(r)),
 	})
 }
 
@@ -51,6 +51,8 @@ func (c *config) readRule(r reader) read {
 			"freshness":         r.zeroIsNever(&one.freshness),
 			"maxStale":          r.zeroIsNever(&one.maxStale),
 			"requireAccess":     r.flag(&one.requireAccess),
+			"platforms":         one.platforms.read(r),
+			"referrers":         r.flag(&one.referrers),
 		})
 		r.require(at, "name", one.name)
 		r.require(at, "source", one.source)
@@ -89,6 +91,20 @@ func (f *federatedConfig) read(r reader) read {
 	}
 }
 
+// read returns how platforms are read: a list, or one of the words that stand
+// alone.
+func (p *platformsConfig) read(r reader) read {
+	return func(n *yaml.Node, at place) {
+		p.place = at
+		if n = resolve(n); n.Kind == yaml.ScalarNode && !isNull(n) {
+			p.list = make([]word, 1)
+			r.word(&p.list[0])(n, at)
+			return
+		}
+		r.some(r.words(&p.list), func() int { return len(p.list) })(n, at)
+	}
+}
+
 // readCredential reads one credential set and appends it.
 func (c *config) readCredential(r reader) read {
 	return func(n *yaml.Node, at place) {
@@ -117,24 +133,28 @@ func (c *config) readCredential(r reader) read {
 // read returns how a secret is read.
 func (s *secretConfig) read(r reader) read {
 	return func(n *yaml.Node, at place) {
-		s.place = at
-		known := map[string]read{
+		s.choose(r, n, at, "value, env, file and keyVault", map[string]read{
 			"value":    r.word(&s.value),
 			"env":      r.word(&s.env),
 			"file":     r.word(&s.file),
 			"keyVault": r.word(&s.keyVault),
+		})
+	}
+}
+
+// choose reads one of the known keys, which are called so.
+func (s *secretConfig) choose(r reader, n *yaml.Node, at place, called string, known map[string]read) {
+	s.place = at
+	before := r.count()
+	r.fields(n, at, known)
+	given := 0
+	for _, w := range []word{s.value, s.env, s.file, s.keyVault} {
+		if w.given() {
+			given++
 		}
-		before := r.count()
-		r.fields(n, at, known)
-		given := 0
-		for _, w := range []word{s.value, s.env, s.file, s.keyVault} {
-			if w.given() {
-				given++
-			}
-		}
-		if given > 1 || given == 0 && r.count() == before {
-			r.add(at, "wants exactly one of value, env, file and keyVault")
-		}
+	}
+	if given > 1 || given == 0 && r.count() == before {
+		r.add(at, "wants exactly one of %s", called)
 	}
 }
 
@@ -189,6 +209,17 @@ func (r reader) words(to *[]word) read {
 		r.word(&w)(n, at)
 		*to = append(*to, w)
 	})
+}
+
+// some reads a list that must not be empty.
+func (r reader) some(list read, length func() int) read {
+	return func(n *yaml.Node, at place) {
+		before := r.count()
+		list(n, at)
+		if length() == 0 && r.count() == before {
+			r.add(at, "is empty")
+		}
+	}
 }
 
 // require notes a mandatory key that is not there.

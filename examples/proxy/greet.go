@@ -19,6 +19,9 @@ func (s *settings) summary() string {
 	default:
 		parts = append(parts, fmt.Sprint(s.identityCount, " identities"))
 	}
+	if len(s.receivers) > 0 {
+		parts = append(parts, count(len(s.receivers), "webhook"))
+	}
 	parts = append(parts,
 		"store "+s.storeKind+":"+s.storePath,
 		"listen "+s.listen,
@@ -32,8 +35,11 @@ func (s *settings) greeting(at net.Addr) string {
 	if s.certificate != nil {
 		scheme = "https"
 	}
-	return fmt.Sprintf("listening on %s://%s, %s, store %s:%s; %s",
-		scheme, at, count(s.ruleCount, "rule"), s.storeKind, s.storePath, s.next(at))
+	what := count(s.ruleCount, "rule")
+	if len(s.receivers) > 0 {
+		what += ", " + count(len(s.receivers), "webhook")
+	}
+	return fmt.Sprintf("listening on %s://%s, %s, store %s:%s; %s", scheme, at, what, s.storeKind, s.storePath, s.next(at))
 }
 
 // next is what to try next.

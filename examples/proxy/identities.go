@@ -6,6 +6,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // newIdentities returns what is assigned to this registry.
@@ -75,5 +76,9 @@ func plain(err error) string {
 	if denied, ok := errors.AsType[*auth.DeniedError](err); ok {
 		return denied.Reason
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "azure: "), "auth: ")
+	text := err.Error()
+	for _, prefix := range []string{"azure: ", "auth: ", webhook.ErrConfig.Error() + ": ", "webhook: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return text
 }

@@ -4,9 +4,13 @@
 //	proxy -check -config FILE   say what is wrong in FILE, or "ok: ..."
 //
 // See config.yaml for a file with every key. HTTPS_PROXY, NO_PROXY and
-// SSL_CERT_FILE hold for upstreams, Microsoft Entra and Key Vault, never for the
-// managed-identity endpoint. SIGTERM and SIGINT end it gently: running
+// SSL_CERT_FILE hold for upstreams, webhooks, Microsoft Entra and Key Vault, never
+// for the managed-identity endpoint. SIGTERM and SIGINT end it gently: running
 // responses finish, unfinished downloads are taken up at the next start.
+//
+// Webhooks are told of what was copied or deleted, at least once: what a receiver
+// has not taken waits in the store, 10,000 events of each for a day, however this
+// program ends, and comes with the same event ID.
 //
 // SIGHUP reads the file again and puts it in force in one step: rules,
 // credentials, identities, freshness, and the certificate of tls. What did not

@@ -76,10 +76,11 @@ func (l *live) reload(ctx context.Context) {
 	next.reread()
 	l.log.Info("reloaded", "now", next.summary())
 	warn(ctx, next.credentials, l.log)
+	warnReceivers(ctx, next.receivers, l.log)
 }
 
 // fixed returns the keys whose change needs a restart: sockets, the store, and
-// what the client, the SDK and the rule set were made with.
+// what the client, the SDK, the rule set and the outbox were made with.
 func (s *settings) fixed(next *settings) (keys []string) {
 	cloud := func(c *config) string { return cmp.Or(c.cloud.text, string(azure.Public)) }
 	for _, one := range []struct {
@@ -93,6 +94,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"tenant", strings.EqualFold(s.config.tenant.text, next.config.tenant.text)},
 		{"cloud", cloud(s.config) == cloud(next.config)},
 		{"upstreams", maps.EqualFunc(s.client.Hosts, next.client.Hosts, sameHost) && maps.Equal(s.sources.Hosts, next.sources.Hosts)},
+		{"webhooks", sameWebhooks(s.config.webhooks, next.config.webhooks)},
 	} {
 		if !one.same {
 			keys = append(keys, one.key)

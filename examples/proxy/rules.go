@@ -80,6 +80,9 @@ func aboutAuth(c rule.Code) bool {
 
 // at returns where a field of the library's rule stands in the file.
 func (rc ruleConfig) at(field string) place {
+	if field == "platforms" {
+		return rc.wrongPlatform()
+	}
 	proof := rc.credentials.place
 	switch {
 	case rc.identity.given():
@@ -92,6 +95,29 @@ func (rc ruleConfig) at(field string) place {
 		return rc.place
 	}
 	return at
+}
+
+// wrongPlatform returns where the first platform stands that is none even alone;
+// else what is wrong is the list.
+func (rc ruleConfig) wrongPlatform() place {
+	for _, w := range rc.platforms.list {
+		_, err := rule.NewSet(rule.Rule{Name: "x", Source: "localhost/x", Target: "x", Platforms: []string{w.text}})
+		if err != nil && w.text != "" { // an empty one was noted when it was read
+			return w.place
+		}
+	}
+	return rc.platforms.place
+}
+
+// platformList returns the library's form; nil: what is pulled.
+func (rc ruleConfig) platformList() []string {
+	var list []string
+	for _, w := range rc.platforms.list {
+		if w.text != "" {
+			list = append(list, w.text)
+		}
+	}
+	return list
 }
 
 // split takes joined errors apart, down to the faults of package rule, which
@@ -123,6 +149,8 @@ func (rc ruleConfig) rule(general time.Duration, p proofs, found *mistakes) rule
 		Freshness:     cmp.Or(rc.freshness, general),
 		MaxStale:      rc.maxStale,
 		RequireAccess: rc.requireAccess,
+		Platforms:     rc.platformList(),
+		Referrers:     rc.referrers,
 	}
 }
 

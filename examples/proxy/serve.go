@@ -21,6 +21,8 @@ const (
 	idleTimeout   = 2 * time.Minute  // of a kept connection
 	drainTimeout  = 30 * time.Second // running responses get this long at the end
 	closeTimeout  = 10 * time.Second // then the cache gets this long to write down what is unfinished
+
+	deliverTimeout = 5 * time.Second // then deliveries of events get this long
 )
 
 // keeper is the store and how it is closed.
@@ -51,11 +53,21 @@ func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) 
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
 	warn(ctx, s.credentials, log)
+	warnReceivers(ctx, s.receivers, log)
+
+	// Before the cache and after it: no event finds the outbox closed. Without
+	// receivers too: it then drops what waits for former ones, and says so.
+	outbox := s.newOutbox(kept.Store, log)
+	if err := outbox.Start(ctx); err != nil {
+		return fmt.Errorf("starting the webhooks: %w", err)
+	}
+	defer endOutbox(outbox, log)
 
 	c := &cache.Cache{
 		Rules:    s.rules,
 		Store:    kept.Store,
 		Upstream: s.client,
+		Events:   s.events(outbox),
 		Logger:   log,
 		Observe:  func(o cache.Outcome) { observe(log, o) },
 	}

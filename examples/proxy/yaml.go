@@ -167,9 +167,6 @@ func (r reader) duration(to *time.Duration) read {
 	}
 }
 
-// later refuses a key that this version does not know yet.
-func (r reader) later(_ *yaml.Node, at place) { r.add(at, "not supported yet") }
-
 // resolve follows aliases.
 func resolve(n *yaml.Node) *yaml.Node {
 	for n.Kind == yaml.AliasNode && n.Alias != nil {

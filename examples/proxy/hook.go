@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/webhook"
+)
+
+// hook posts events to one receiver. Its URL, headers and signing secrets are
+// read at each use, as those of credentials are: a file may change while the
+// proxy runs, and what cannot be read now keeps events waiting instead of ending
+// the proxy.
+type hook struct {
+	url      auth.Secret
+	headers  map[string]auth.Secret
+	secrets  []auth.Secret
+	encoding webhook.Encoding
+	source   string
+}
+
+// Send implements [webhook.Sink].
+func (h *hook) Send(ctx context.Context, ev webhook.Event) error { return h.Deliver(ctx, ev).Err }
+
+// Deliver implements [webhook.Deliverer].
+func (h *hook) Deliver(ctx context.Context, ev webhook.Event) webhook.Delivery {
+	sink, err := h.sink(ctx)
+	if err != nil {
+		return webhook.Delivery{Event: ev, Time: time.Now().UTC(), Err: err, Error: err.Error()}
+	}
+	return sink.Deliver(ctx, ev)
+}
+
+// sink reads all secrets.
+func (h *hook) sink(ctx context.Context) (*webhook.HTTP, error) {
+	s := &webhook.HTTP{Encoding: h.encoding, Source: h.source, Header: http.Header{}}
+	address, _, err := h.url.Read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
+	}
+	s.URL = address.Reveal()
+	for name, secret := range h.headers {
+		value, _, err := secret.Read(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("header %s: %w", name, err)
+		}
+		s.Header[name] = []string{value.Reveal()}
+	}
+	for _, secret := range h.secrets {
+		value, _, err := secret.Read(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("secrets: %w", err)
+		}
+		s.Secrets = append(s.Secrets, value.Reveal())
+	}
+	return s, s.Check()
+}
+
+// newOutbox makes what delivers events. It keeps in the store what is not
+// delivered, if the store can.
+func (s *settings) newOutbox(in store.Store, log *slog.Logger) *webhook.Outbox {
+	o := &webhook.Outbox{Receivers: s.receivers, Logger: log}
+	if r, ok := in.(webhook.Records); ok {
+		o.Records = r
+	}
+	if len(s.receivers) > 0 && s.storeKind == "mem" {
+		log.Warn("the store is in memory: events that are not delivered when the proxy ends are lost")
+	}
+	return o
+}
+
+// events returns the outbox as the cache's sink; nil if nobody is to be told, so
+// that copies do not even write down what is due.
+func (s *settings) events(o *webhook.Outbox) webhook.Sink {
+	if len(s.receivers) == 0 {
+		return nil
+	}
+	return o
+}
+
+// endOutbox ends deliveries. Those that do not end in time are cut: they are
+// tried again at the next start.
+func endOutbox(o *webhook.Outbox, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), deliverTimeout)
+	defer cancel()
+	if err := o.Shutdown(ctx); err != nil {
+		log.Warn("deliveries of events were cut", "error", err)
+	}
+}
+
+// warnReceivers logs which receivers cannot be sent anything now, because a
+// secret of theirs cannot be read.
+func warnReceivers(ctx context.Context, receivers []webhook.Receiver, log *slog.Logger) {
+	for _, r := range receivers {
+		if h, ok := r.Sink.(*hook); ok {
+			if _, err := h.sink(ctx); err != nil {
+				log.Warn("a webhook cannot be used; its events wait", "receiver", r.Name, "error", err)
+			}
+		}
+	}
+}
