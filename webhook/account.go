@@ -110,7 +110,7 @@ func (f *failure) Unwrap() error { return f.err }
 // failed takes the URL out of an error of net/http, whose path or query may be
 // secret.
 func failed(host string, err error, secret *strings.Replacer) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
+	for u, ok := errors.AsType[*url.Error](err); ok; u, ok = errors.AsType[*url.Error](err) {
 		err = u.Err
 	}
 	text := secret.Replace(err.Error())

@@ -64,6 +64,9 @@ func deliver(ctx context.Context, s Sink, ev Event) Delivery {
 		d.Duration = time.Since(d.Time)
 	}
 	d.Event = ev // what is kept on disk must not depend on a foreign sink
+	if d.Time.IsZero() {
+		d.Time = time.Now().UTC()
+	}
 	if d.Err != nil {
 		d.Error = d.Err.Error()
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -90,7 +89,7 @@ func fields(t *testing.T, data []byte) map[string]string {
 	all := map[string]string{}
 	var walk func(path string, v any)
 	walk = func(path string, v any) {
-		if object, ok := v.(map[string]any); ok {
+		if object, ok := v.(map[string]any); ok && len(object) > 0 {
 			for name, v := range object {
 				walk(path+"."+name, v)
 			}
@@ -270,7 +269,7 @@ func FuzzBinaryHeader(f *testing.F) {
 		}
 		header, err := binaryHeader(t, text) // the recorder compares it with the body
 		back, uerr := url.PathUnescape(header)
-		if err != nil || uerr != nil || back != text || !(http.Header{"A": {header}}.Get("A") == strings.TrimSpace(header)) {
+		if err != nil || uerr != nil || back != text || strings.ContainsAny(header, " \t\r\n") {
 			t.Errorf("%q became %q (%v, %v)", text, header, err, uerr)
 		}
 	})

@@ -48,7 +48,7 @@ type syncer interface {
 // whole, with growing pauses too, and gets the rest when it answers again.
 //
 // A queue is bounded: the oldest event of a receiver makes room for a new one,
-// which is logged and counted. Events are kept on disk; what waits costs some 400
+// which is logged and counted. Events are kept on disk; what waits costs some 350
 // bytes of memory each, and only what is tried is rewritten.
 //
 // Fields must not change after first use. An Outbox is safe for concurrent use,

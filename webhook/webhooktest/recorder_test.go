@@ -107,6 +107,9 @@ func TestFaults(t *testing.T) {
 
 	hook.Fail(webhooktest.Fault{ID: "1", Status: 429, RetryAfter: "7", Times: 2})
 	for range 2 {
+		if err := send("2"); err != nil {
+			t.Errorf("a fault of another event: %v", err)
+		}
 		err := send("1")
 		if s, ok := errors.AsType[*webhook.StatusError](err); !ok || s.StatusCode != 429 || s.RetryAfter != 7*time.Second {
 			t.Errorf("a status: %v", err)
@@ -217,6 +220,28 @@ func TestTransportInFakeTime(t *testing.T) {
 		}
 		if err := sink.Send(t.Context(), push("1")); err != nil || hook.IDs()["1"] != 1 {
 			t.Error(err)
+		}
+		busy := webhooktest.NewHandler()
+		busy.Fail(webhooktest.Fault{Do: func(http.ResponseWriter, *http.Request) { time.Sleep(5 * time.Second) }})
+		go func() {
+			_ = (&webhook.HTTP{URL: "http://h/", Transport: busy.Transport()}).Send(t.Context(), push("1"))
+		}()
+		synctest.Wait()
+		busy.Close()
+		if time.Since(start) != 35*time.Second {
+			t.Errorf("Close did not wait for what is being answered: %v", time.Since(start))
+		}
+		hook.Fail(webhooktest.Fault{Hang: true})
+		sent := make(chan error)
+		go func() { sent <- sink.Send(t.Context(), push("1")) }()
+		synctest.Wait()
+		hook.Close()
+		if err := <-sent; err == nil || time.Since(start) != 35*time.Second {
+			t.Errorf("a receiver that was closed: %v after %v", err, time.Since(start))
+		}
+		hook.Heal()
+		if err := sink.Send(t.Context(), push("1")); err == nil {
+			t.Error("a receiver that is closed answers")
 		}
 		if hook.URL() != "" || len(hook.Complaints()) != 0 {
 			t.Errorf("%q %v", hook.URL(), hook.Complaints())
