@@ -47,19 +47,24 @@ func (e *engine) finish(ctx context.Context, p place, job Job, w work) (moves, e
 	for _, parent := range e.jobs.parents(p, job.Digest) {
 		e.finishParent(ctx, p, parent)
 	}
+	var events []webhook.Event
 	for len(tags) > 0 {
 		for _, t := range tags {
 			moved[t.Tag] = t.Asked
-			if err := e.moveTag(ctx, p, job, w.manifest, t); err != nil {
+			due, err := e.moveTag(ctx, p, job, w.manifest, t)
+			if err != nil {
 				return nil, err
+			}
+			if due {
+				events = append(events, pushEvent(job, w.manifest, t.Tag))
 			}
 		}
 		tags = e.pledge(ctx, p, job, moved)
 	}
 	if job.Incomplete {
-		return moved, e.tell(ctx, job, w.manifest, "")
+		events = append(events, pushEvent(job, w.manifest, ""))
 	}
-	return moved, nil
+	return moved, e.tell(ctx, events)
 }
 
 // finishParent finishes an index that waited, if it need not wait for others
@@ -156,50 +161,48 @@ func (e *engine) link(ctx context.Context, p place, man *manifest) error {
 }
 
 // moveTag makes a tag stand for a complete manifest, unless it stands for a
-// later answer.
-func (e *engine) moveTag(ctx context.Context, p place, job Job, man *manifest, t move) error {
+// later answer, and reports whether its event is due.
+func (e *engine) moveTag(ctx context.Context, p place, job Job, man *manifest, t move) (due bool, err error) {
 	if !t.Due {
 		e.forget(tagKey{p.repo, t.Tag}, t.Asked)
-		return nil // another copy of the same was faster
+		return false, nil // another copy of the same was faster
 	}
 	now, err := e.store.Tag(ctx, p.repo, t.Tag)
 	if err != nil || now.Source != p.source || now.Digest != job.Digest {
 		s := e.stored(ctx, p, t.Tag)
 		if err := e.admit(p, t.Tag, man, s); err != nil {
 			e.log.Info("a tag does not move: not admitted", "repository", p.repo, "tag", t.Tag, "digest", job.Digest.String(), "err", err)
-			return nil
+			return false, nil
 		}
 	}
 	err = e.store.SetTag(ctx, p.repo, t.Tag, store.Tag{Descriptor: man.desc, Source: p.source, Asked: t.Asked})
 	e.forget(tagKey{p.repo, t.Tag}, t.Asked)
 	if errors.Is(err, store.ErrStale) {
-		if !t.again {
-			return nil
-		}
-		err = nil // it may have moved before, and on since then
+		return t.again, nil // it may have moved before, and on since then
 	}
-	if err != nil {
-		return err
-	}
-	return e.tell(ctx, job, man, t.Tag)
+	return err == nil, err
 }
 
-// tell sends an event. Its ID is derived from the job, so that it is the same
-// when the job is done again after a crash.
-func (e *engine) tell(ctx context.Context, job Job, man *manifest, tag string) error {
-	if e.cfg.Events == nil {
-		return nil
-	}
+// pushEvent is an event of a job. Its ID is derived from the job, so that it is
+// the same when the job is done again after a crash.
+func pushEvent(job Job, man *manifest, tag string) webhook.Event {
 	h := sha256.Sum256([]byte(job.ID + "\x00" + job.Repository + "\x00" + job.Digest.String() + "\x00" + tag))
-	err := e.cfg.Events.Send(ctx, webhook.Event{
+	return webhook.Event{
 		ID:        fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16]),
 		Timestamp: time.Now().UTC(), Action: webhook.ActionPush,
 		Target: webhook.Target{
 			MediaType: man.desc.MediaType, Size: man.desc.Size, Length: man.desc.Size,
 			Digest: job.Digest.String(), Repository: job.Repository, Tag: tag,
 		},
-	})
-	if err != nil {
+	}
+}
+
+// tell sends what a job owes, all at once.
+func (e *engine) tell(ctx context.Context, events []webhook.Event) error {
+	if e.cfg.Events == nil || len(events) == 0 {
+		return nil
+	}
+	if err := webhook.SendAll(ctx, e.cfg.Events, events); err != nil {
 		return fmt.Errorf("%w: %w", errNotTold, err)
 	}
 	return nil

@@ -1,10 +1,10 @@
 package store
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -169,12 +169,21 @@ func (l *recordLog) compact() error {
 	}
 	index := make(map[string]span, len(l.index))
 	at := int64(0)
+	out := bufio.NewWriterSize(temp, 256<<10)
+	var entry []byte
 	for key, s := range l.index {
-		if _, err = io.Copy(temp, io.NewSectionReader(l.file, s.at, s.size())); err != nil {
+		entry = slices.Grow(entry[:0], int(s.size()))[:s.size()]
+		if _, err = l.file.ReadAt(entry, s.at); err != nil {
+			break
+		}
+		if _, err = out.Write(entry); err != nil {
 			break
 		}
 		index[key] = span{at: at, head: s.head, data: s.data}
 		at += s.size()
+	}
+	if err == nil {
+		err = out.Flush()
 	}
 	// Synced, or a power loss could take all of it and not only the last writes.
 	if err == nil {

@@ -90,27 +90,45 @@ func (h *HTTP) Check() error {
 	if _, _, err := h.Encoding.encode(Event{}, h.Source); err != nil {
 		return err
 	}
-	for name, values := range h.Header {
-		if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c) }) {
-			return fmt.Errorf("%w: %q is no name of a header", ErrConfig, name)
-		}
-		if slices.ContainsFunc(values, func(v string) bool { return strings.ContainsAny(v, "\r\n\x00") }) {
-			return fmt.Errorf("%w: the header %s has a line break in its value", ErrConfig, name)
-		}
+	if err := h.checkHeader(); err != nil {
+		return err
 	}
 	_, err := h.keys()
 	return err
 }
 
+func (h *HTTP) checkHeader() error {
+	for name, values := range h.Header {
+		if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c) }) {
+			return fmt.Errorf("%w: %q is no name of a header", ErrConfig, name)
+		}
+		if slices.ContainsFunc(values, controls) {
+			return fmt.Errorf("%w: the header %s has a control character in its value", ErrConfig, name)
+		}
+	}
+	return nil
+}
+
 func (h *HTTP) target() (*url.URL, error) {
 	u, err := url.Parse(h.URL)
 	switch {
-	case err != nil || u.Host == "":
+	case err != nil || u.Hostname() == "" || !validPort(u.Port()):
 		return nil, fmt.Errorf("%w: the URL of a receiver is not valid", ErrConfig) // the text may hold a secret
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("%w: the URL of a receiver at %s is neither http nor https", ErrConfig, u.Host)
 	}
 	return u, nil
+}
+
+// validPort reports whether a port can be dialled; empty: that of the scheme.
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
+}
+
+// controls reports whether a value holds what no header may (RFC 9110, 5.5).
+func controls(value string) bool {
+	return strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
 }
 
 // Send implements [Sink].
@@ -158,6 +176,9 @@ func (h *HTTP) deliver(ctx context.Context, ev Event, d *Delivery) error {
 func (h *HTTP) request(ctx context.Context, ev Event, now time.Time) (*http.Request, []byte, error) {
 	u, err := h.target()
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := h.checkHeader(); err != nil {
 		return nil, nil, err
 	}
 	user := u.User

@@ -200,7 +200,10 @@ func (o *Outbox) Start(context.Context) error {
 //
 // After Shutdown events are still kept, for the next Outbox on these Records;
 // without Records the error is [ErrClosed].
-func (o *Outbox) Send(ctx context.Context, ev Event) error {
+func (o *Outbox) Send(ctx context.Context, ev Event) error { return o.SendAll(ctx, []Event{ev}) }
+
+// SendAll implements [Batcher]: the disk is waited for once.
+func (o *Outbox) SendAll(ctx context.Context, events []Event) error {
 	b, err := o.start()
 	if err != nil {
 		return err
@@ -208,27 +211,37 @@ func (o *Outbox) Send(ctx context.Context, ev Event) error {
 	if b.cfg.Records == nil && b.isClosed() {
 		return ErrClosed
 	}
-	if ev.ID == "" {
-		ev.ID = NewID()
+	took := map[*queue]bool{}
+	for _, ev := range events {
+		if ev.ID == "" {
+			ev.ID = NewID()
+		}
+		if err = b.take(ctx, ev, took); err != nil {
+			break
+		}
 	}
-	var took []*queue
+	if err == nil && len(took) > 0 {
+		err = b.sync(ctx)
+	}
+	for q := range took { // also if all is sent again because another one failed
+		q.kick()
+	}
+	return err
+}
+
+// take gives an event to the queues of those who are to get it, and notes which.
+func (b *outbox) take(ctx context.Context, ev Event, took map[*queue]bool) error {
 	for _, q := range b.queues {
 		f := Filter{Scope: q.r.Scope, Actions: q.r.Actions}
 		if !f.Selects(ev) {
 			continue
 		}
-		if err = q.take(ctx, ev); err != nil {
-			break
+		if err := q.take(ctx, ev); err != nil {
+			return err
 		}
-		took = append(took, q)
+		took[q] = true
 	}
-	if err == nil && len(took) > 0 {
-		err = b.sync(ctx)
-	}
-	for _, q := range took { // also if it is sent again because another one failed
-		q.kick()
-	}
-	return err
+	return nil
 }
 
 // sync brings what was taken to the disk.

@@ -41,6 +41,27 @@ type Sink interface {
 	Send(ctx context.Context, ev Event) error
 }
 
+// Batcher is an optional ability of a [Sink]: several events are taken over at
+// once, which costs less than one by one.
+type Batcher interface {
+	// SendAll is Send for all of them. After an error some may have been taken.
+	SendAll(ctx context.Context, events []Event) error
+}
+
+// SendAll sends events to a sink, at once if it is a [Batcher]. An error is the
+// first one; the events after it are not sent.
+func SendAll(ctx context.Context, s Sink, events []Event) error {
+	if b, ok := s.(Batcher); ok {
+		return b.SendAll(ctx, events)
+	}
+	for _, ev := range events {
+		if err := s.Send(ctx, ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // SinkFunc is a function as a [Sink].
 type SinkFunc func(ctx context.Context, ev Event) error
 
@@ -60,6 +81,15 @@ func (s Sinks) Send(ctx context.Context, ev Event) error {
 	return all
 }
 
+// SendAll implements [Batcher].
+func (s Sinks) SendAll(ctx context.Context, events []Event) error {
+	var all error
+	for _, sink := range s {
+		all = errors.Join(all, SendAll(ctx, sink, events))
+	}
+	return all
+}
+
 // Filter hands on what it selects and takes the rest over by dropping it.
 type Filter struct {
 	// Sink gets what is selected. If nil, nobody does.
@@ -75,6 +105,20 @@ type Filter struct {
 // Selects reports whether an event is handed on.
 func (f Filter) Selects(ev Event) bool {
 	return f.Scope.Matches(ev) && (f.Actions == nil || slices.Contains(f.Actions, ev.Action)) && (f.Select == nil || f.Select(ev))
+}
+
+// SendAll implements [Batcher].
+func (f Filter) SendAll(ctx context.Context, events []Event) error {
+	var selected []Event
+	for _, ev := range events {
+		if f.Selects(ev) {
+			selected = append(selected, ev)
+		}
+	}
+	if f.Sink == nil || len(selected) == 0 {
+		return nil
+	}
+	return SendAll(ctx, f.Sink, selected)
 }
 
 // Send implements [Sink].
