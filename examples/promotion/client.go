@@ -117,6 +117,8 @@ func (c *client) get(ctx context.Context, what, path string, want ocispec.Descri
 	_, _ = fmt.Fprintf(c.seen, "%s %v", resp.Status, resp.Header)
 	_, _ = c.seen.Write(body)
 	switch {
+	case ctx.Err() != nil: // the connection was closed for it, which the error may tell
+		return a, nil, fmt.Errorf("%s: %w", path, ctx.Err())
 	case err != nil:
 		return a, nil, fmt.Errorf("%s: %w", path, err)
 	case resp.StatusCode != http.StatusOK:

@@ -40,7 +40,7 @@ func main() {
 	stop()
 	switch {
 	case err == nil:
-	case interrupted && errors.Is(err, context.Canceled):
+	case interrupted: // the story was not told to its end, which says nothing about it
 		os.Exit(130)
 	default:
 		fmt.Fprintln(os.Stderr, "quickstart:", strings.ReplaceAll(err.Error(), "\n", "; "))
