@@ -214,8 +214,8 @@ func (r *Registry) Count(method, kind, reference string) (n int) {
 	return n
 }
 
-// BlobBytes is how many bytes of a blob were written to clients; of all blobs
-// if d is empty.
+// BlobBytes is how many bytes of a blob were sent to clients, what was on its way
+// when one left included; of all blobs if d is empty.
 func (r *Registry) BlobBytes(d digest.Digest) (n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

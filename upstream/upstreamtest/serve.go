@@ -247,9 +247,10 @@ func (a *reply) send(body []byte, at int64) {
 		if b != nil && a.q.Kind == "blob" {
 			b.take(int(n), a.req.Context().Done())
 		}
-		a.count(len(piece)) // before: who has the bytes finds them counted
-		m, err := a.w.Write(piece)
-		a.count(m - len(piece))
+		// Before the write: who has the bytes finds them counted. Over HTTP/2 a write
+		// may fail whose bytes have arrived, so what fails is not taken back.
+		a.count(len(piece))
+		_, err := a.w.Write(piece)
 		if b != nil || a.f.Cut > 0 || a.f.Stall > 0 {
 			_ = http.NewResponseController(a.w).Flush()
 		}
