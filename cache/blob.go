@@ -84,6 +84,9 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 	state := "fwd=miss; collapsed"
 	if !flying {
 		state = "fwd=miss; stored"
+		if e.linked(ctx, p, d) {
+			return blobAnswer{err: flight.ErrStored} // its flight ended between the two looks
+		}
 		if err := e.limited(p); err != nil {
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}

@@ -117,6 +117,9 @@ func (e *engine) ensure(ctx context.Context, p place, d ocispec.Descriptor) erro
 	}
 	key := flight.Key{Source: p.match.Source, Digest: d.Digest}
 	if _, _, flying := e.flights.Peek(key); !flying {
+		if e.linked(ctx, p, d.Digest) {
+			return nil // its flight ended between the two looks
+		}
 		if done, err := e.adopt(ctx, p, d.Digest, d.Size); done {
 			e.heard(p, err)
 			return err

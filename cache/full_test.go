@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -196,4 +197,71 @@ func TestRetryOfAFullStore(t *testing.T) {
 			c.Errorf("%d copies are left", n)
 		}
 	})
+}
+
+// sudden is a store in which a blob appears right after somebody has looked for
+// it in vain, as when its download ends at that moment.
+type sudden struct {
+	*store.Mem
+	digest digest.Digest
+	add    func()
+}
+
+func (s *sudden) miss(d digest.Digest) {
+	if d == s.digest && s.add != nil {
+		add := s.add
+		s.add = nil
+		add()
+	}
+}
+
+func (s *sudden) Stat(ctx context.Context, repo string, d digest.Digest) (store.Info, error) {
+	info, err := s.Mem.Stat(ctx, repo, d)
+	if err != nil {
+		s.miss(d)
+	}
+	return info, err
+}
+
+func (s *sudden) Open(ctx context.Context, repo string, d digest.Digest) (store.Info, io.ReadSeekCloser, error) {
+	info, r, err := s.Mem.Open(ctx, repo, d)
+	if err != nil {
+		s.miss(d)
+	}
+	return info, r, err
+}
+
+// Whoever misses a blob by a moment finds it, and asks the upstream nothing.
+func TestBlobThatAppearsMeanwhile(t *testing.T) {
+	for _, who := range []string{"copy", "client"} {
+		inBubble(t, func(c *clock) {
+			img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+			layer := img.Layers[0]
+			s := &sudden{Mem: &store.Mem{}, digest: layer.Digest}
+			s.add = func() {
+				info := store.Info{Descriptor: layer, Source: "https://" + source + "/team/api"}
+				w, err := s.Create(c.Context(), "app/api", info)
+				if err != nil {
+					c.Fatal(err)
+				}
+				defer func() { _ = w.Close() }()
+				_, err = w.Write(c.up.Blob("team/api", layer.Digest))
+				if err = errors.Join(err, w.Commit(c.Context())); err != nil {
+					c.Error(err)
+				}
+			}
+			c.stop()
+			c.store = s
+			c.start()
+			if who == "copy" {
+				c.manifest("v1")
+				c.pass(0)
+			} else {
+				c.wantBlob(layer.Digest)
+			}
+			if n := c.up.Count("", "blob", layer.Digest.String()); n != 0 || s.add != nil {
+				c.Errorf("%s: %d requests for the blob", who, n)
+			}
+		})
+	}
 }
