@@ -84,19 +84,18 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 	state := "fwd=miss; collapsed"
 	if !flying {
 		state = "fwd=miss; stored"
-		if e.linked(ctx, p, d) {
-			return blobAnswer{err: flight.ErrStored} // its flight ended between the two looks
-		}
 		if err := e.limited(p); err != nil {
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}
-		if done, err := e.adopt(ctx, p, d, size); done {
+		if done, asked, err := e.adopt(ctx, p, d, size); done {
 			if err != nil {
 				e.heard(p, err)
 				return blobAnswer{err: err, state: fwd("miss", err)}
 			}
 			a, ok := e.local(ctx, p, d)
-			a.state = "fwd=miss; fwd-status=200; detail=adopted"
+			if asked {
+				a.state = "fwd=miss; fwd-status=200; detail=adopted"
+			}
 			if ok {
 				return a
 			}

@@ -117,10 +117,7 @@ func (e *engine) ensure(ctx context.Context, p place, d ocispec.Descriptor) erro
 	}
 	key := flight.Key{Source: p.match.Source, Digest: d.Digest}
 	if _, _, flying := e.flights.Peek(key); !flying {
-		if e.linked(ctx, p, d.Digest) {
-			return nil // its flight ended between the two looks
-		}
-		if done, err := e.adopt(ctx, p, d.Digest, d.Size); done {
+		if done, _, err := e.adopt(ctx, p, d.Digest, d.Size); done {
 			e.heard(p, err)
 			return err
 		}
@@ -138,12 +135,18 @@ func (e *engine) ensure(ctx context.Context, p place, d ocispec.Descriptor) erro
 }
 
 // adopt links bytes that came from the same origin before, if the upstream says
-// so to this rule. done: there is nothing to download, for better or worse.
-func (e *engine) adopt(ctx context.Context, p place, d digest.Digest, size int64) (done bool, err error) {
+// so to this rule. done: there is nothing to download, for better or worse;
+// asked: the upstream said so. It is not asked about what this repository has: a
+// download may have begun and ended since somebody looked.
+func (e *engine) adopt(ctx context.Context, p place, d digest.Digest, size int64) (done, asked bool, err error) {
 	want := store.Info{Source: p.source}
 	want.Digest, want.Size = d, size
 	var refused error
 	err = e.store.Adopt(ctx, p.repo, want, func(ctx context.Context) error {
+		if e.linked(ctx, p, d) {
+			return nil
+		}
+		asked = true
 		now, err := e.current(ctx, p)
 		if refused = err; err == nil {
 			_, refused = e.looped(now).StatBlob(ctx, d)
@@ -152,10 +155,12 @@ func (e *engine) adopt(ctx context.Context, p place, d digest.Digest, size int64
 	})
 	switch {
 	case err == nil:
-		e.stats.adopted.Add(1)
-		return true, nil
+		if asked {
+			e.stats.adopted.Add(1)
+		}
+		return true, asked, nil
 	case refused != nil:
-		return true, refused
+		return true, true, refused
 	}
-	return false, nil
+	return false, asked, nil
 }
