@@ -124,7 +124,7 @@ func (e *engine) pledge(ctx context.Context, p place, job Job, moved moves) []mo
 	}
 	j.unlock()
 	if t != nil {
-		s.wait()
+		s.settle(ctx)
 		e.syncRecords(ctx)
 	}
 	return tags

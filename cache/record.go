@@ -37,15 +37,21 @@ func (r *records) init(e *engine) {
 // saved ends when a record is written, or cannot be.
 type saved struct{ done <-chan struct{} }
 
+// wait waits for it as long as a client may.
 func (s saved) wait() {
+	ctx, cancel := context.WithTimeout(context.Background(), recordWait)
+	defer cancel()
+	s.settle(ctx)
+}
+
+// settle waits for it until ctx ends.
+func (s saved) settle(ctx context.Context) {
 	if s.done == nil {
 		return
 	}
-	t := time.NewTimer(recordWait)
-	defer t.Stop()
 	select {
 	case <-s.done:
-	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -141,13 +147,7 @@ func (j *jobs) awaitRecords() {
 		return
 	default:
 	}
-	t := time.NewTimer(recordWait)
-	defer t.Stop()
-	select {
-	case <-j.loaded:
-	case <-j.e.ctx.Done():
-	case <-t.C:
-	}
+	saved{j.loaded}.wait()
 }
 
 // recover takes up the jobs of a former process.
