@@ -39,6 +39,9 @@ type saved struct{ done <-chan struct{} }
 
 // wait waits for it as long as a client may.
 func (s saved) wait() {
+	if s.done == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), recordWait)
 	defer cancel()
 	s.settle(ctx)
