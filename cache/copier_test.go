@@ -81,13 +81,13 @@ func ExampleCopier() {
 	events := make(chan webhook.Event, 2)
 	// The records of copies belong to the process that serves: hide them here.
 	content := struct{ store.Store }{shared}
-	copies := &cache.Cache{Rules: rules, Store: content, Upstream: up.Client(),
-		Events: webhook.SinkFunc(func(_ context.Context, ev webhook.Event) error { events <- ev; return nil })}
+	copies := &cache.Cache{Rules: rules, Store: content, Upstream: up.Client()}
 	var running sync.WaitGroup
 	server := httptest.NewServer(worker(copies, &running))
 	defer server.Close()
 
-	serves := &cache.Cache{Rules: rules, Store: shared, Upstream: up.Client(), Copier: remote{server.URL}}
+	serves := &cache.Cache{Rules: rules, Store: shared, Upstream: up.Client(), Copier: remote{server.URL},
+		Events: webhook.SinkFunc(func(_ context.Context, ev webhook.Event) error { events <- ev; return nil })}
 	if _, _, err := serves.Manifest(context.Background(), "app/api", "v1"); err != nil {
 		log.Fatal(err)
 	}
@@ -166,7 +166,10 @@ func TestAnotherProcessCopies(t *testing.T) {
 		for _, ev := range other.events {
 			ids[ev.ID] = true
 		}
-		if len(ids) != 3 || len(c.events) != 0 {
+		for _, ev := range c.events {
+			delete(ids, ev.ID)
+		}
+		if len(other.events) < 3 || len(ids) != 0 || len(c.events) != 3 { // the last was done twice
 			c.Errorf("events %+v, and here %+v", other.events, c.events)
 		}
 		c.up.Fail(upstreamtest.Fault{Status: 503})

@@ -70,7 +70,7 @@ func (e *engine) ready(ctx context.Context, p place, job Job, man *manifest) (wo
 	if !parsed.Index {
 		return w, nil
 	}
-	if err := e.expand(ctx, p, parsed, job.Platforms); err != nil {
+	if err := e.expand(ctx, p, parsed, job); err != nil {
 		return w, err
 	}
 	if !e.indexReady(ctx, p, parsed, job.Platforms) {
@@ -82,6 +82,9 @@ func (e *engine) ready(ctx context.Context, p place, job Job, man *manifest) (wo
 // copy does a job that is ready.
 func (e *engine) copy(ctx context.Context, p place, job Job, w work) (moves, error) {
 	if parsed := e.learn(p, w.manifest); !w.complete && !parsed.Index {
+		if err := e.gate(p); err != nil {
+			return nil, err
+		}
 		if err := e.copyBlobs(ctx, p, parsed); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -35,6 +36,7 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 	}
 	e.deleted.note(p.repo, reference)
 	e.jobs.forget(p, reference)
+	defer e.deleted.era.Add(1)
 	if d == "" {
 		err = s.DeleteTag(ctx, p.repo, reference)
 		e.tags.Delete(tagKey{p.repo, reference})
@@ -48,12 +50,15 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 
 // deletions says when something was deleted, so that a copy that began before
 // does not bring it back.
-type deletions struct{ times *lru.Cache[tagKey, time.Time] } // by tag, or by digest
+type deletions struct {
+	times *lru.Cache[tagKey, time.Time] // by tag, or by digest
+	era   atomic.Int64                  // grows with each: what was read before may be gone
+}
 
-func (d deletions) note(repo, reference string) { d.times.Put(tagKey{repo, reference}, time.Now(), 1) }
+func (d *deletions) note(repo, reference string) { d.times.Put(tagKey{repo, reference}, time.Now(), 1) }
 
 // after reports whether it was deleted after a time.
-func (d deletions) after(repo, reference string, then time.Time) bool {
+func (d *deletions) after(repo, reference string, then time.Time) bool {
 	at, ok := d.times.Get(tagKey{repo, reference})
 	return ok && at.After(then)
 }
@@ -66,6 +71,7 @@ func (j *jobs) forget(p place, reference string) {
 	for k, t := range j.repos[p.repo] {
 		if t.job.Digest.String() == reference {
 			j.remove(k, t, errGone)
+			j.wake(k)
 			continue
 		}
 		var tags []TagSighting
@@ -163,9 +169,12 @@ func (e *engine) finishDeletes() {
 		if err != nil || json.Unmarshal(data, &ev) != nil {
 			continue
 		}
-		if _, err := e.store.Stat(e.ctx, ev.Target.Repository, digest.Digest(ev.Target.Digest)); err == nil {
+		_, err = e.store.Stat(e.ctx, ev.Target.Repository, digest.Digest(ev.Target.Digest))
+		if err == nil {
 			_ = r.DeleteRecord(e.ctx, recordDeletes, key)
-			continue
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			continue // it is there, or nobody knows
 		}
 		if err := e.sendDelete(e.ctx, key, ev); err != nil {
 			e.log.Warn("an event of a deletion is left for the next start", "repository", ev.Target.Repository, "err", err)

@@ -37,11 +37,19 @@ func (e *engine) finish(ctx context.Context, p place, job Job, w work) (moves, e
 	if e.deleted.after(p.repo, job.Digest.String(), job.Created) {
 		return nil, errGone
 	}
+	if _, err := e.current(ctx, p); errors.Is(err, errGone) {
+		return nil, err
+	} else if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoPlace, err)
+	}
 	moved := moves{}
 	tags := e.pledge(ctx, p, job, moved)
 	if !w.complete {
 		if err := e.link(ctx, p, w.manifest); err != nil {
 			return nil, err
+		}
+		if e.deleted.after(p.repo, job.Digest.String(), job.Created) { // just now
+			return nil, e.unlink(ctx, p, job)
 		}
 	}
 	for _, parent := range e.jobs.parents(p, job.Digest) {
@@ -180,7 +188,38 @@ func (e *engine) moveTag(ctx context.Context, p place, job Job, man *manifest, t
 	if errors.Is(err, store.ErrStale) {
 		return t.again, nil // it may have moved before, and on since then
 	}
+	if err == nil && (e.deleted.after(p.repo, t.Tag, t.Asked) || e.deleted.after(p.repo, job.Digest.String(), job.Created)) {
+		return false, e.untag(ctx, p, t) // just now
+	}
 	return err == nil, err
+}
+
+// unlink takes back what was deleted while it was linked, unless somebody pulled
+// it since then.
+func (e *engine) unlink(ctx context.Context, p place, job Job) error {
+	k := content{p.repo, job.Digest}
+	e.jobs.lock()
+	t := e.jobs.entries[k]
+	e.jobs.unlock()
+	if s, ok := store.As[store.Deleter](e.store); ok && (t == nil || t.job.ID == job.ID) {
+		if err := s.Delete(ctx, p.repo, job.Digest); err != nil {
+			return err
+		}
+		e.hot.Delete(k)
+	}
+	return errGone
+}
+
+// untag takes back a tag that was deleted while it moved, unless it moved again.
+func (e *engine) untag(ctx context.Context, p place, t move) error {
+	s, ok := store.As[store.Deleter](e.store)
+	now, err := e.store.Tag(ctx, p.repo, t.Tag)
+	if !ok || err != nil || !now.Asked.Equal(t.Asked) {
+		return nil
+	}
+	err = s.DeleteTag(ctx, p.repo, t.Tag)
+	e.tags.Delete(tagKey{p.repo, t.Tag})
+	return err
 }
 
 // pushEvent is an event of a job. Its ID is derived from the job, so that it is

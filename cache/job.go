@@ -18,8 +18,12 @@ type Copier interface {
 	// the cache submit it again later, and so does a job whose manifest is not
 	// in the Store ten minutes after. Jobs are deduplicated before they come
 	// here, and an index comes when the images that it waits for are complete;
-	// Submit must be safe for concurrent use. A process that only runs jobs needs
-	// a Store without [store.Records]: it would take the jobs up by itself.
+	// Submit must be safe for concurrent use. Events are sent by the cache that
+	// submits, when it finds a job done, and by the one that runs it, if they have
+	// Events, with the same IDs; for at least once it takes the former.
+	//
+	// A process that only runs jobs needs a Store without [store.Records]: it would
+	// take the jobs up by itself.
 	Submit(ctx context.Context, job Job) error
 }
 

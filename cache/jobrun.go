@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 const (
@@ -64,9 +66,6 @@ func (j *jobs) run(t *jobEntry) {
 	p, err := e.again(e.ctx, job.Repository, job.Source)
 	if err != nil && !errors.Is(err, errGone) {
 		err = fmt.Errorf("%w: %w", errNoPlace, err)
-	}
-	if err == nil {
-		err = e.gate(p)
 	}
 	var w work
 	if err == nil {
@@ -123,14 +122,21 @@ func (j *jobs) look(t *jobEntry, waited time.Duration) {
 	j.lock()
 	job := t.job
 	j.unlock()
-	done := j.e.done(job)
+	moved, events := j.e.done(job, t.man)
+	if moved != nil {
+		if err := j.e.tell(j.e.ctx, events); err != nil {
+			j.e.log.Warn("the events of a copy are not taken over and are sent later", "repository", job.Repository, "digest", job.Digest.String(), "err", err)
+			moved = nil
+		}
+	}
 	j.lock()
 	defer j.unlock()
 	switch {
 	case j.entries[t.key()] != t || t.state != jobSubmitted:
-	case done:
-		j.remove(t.key(), t, nil)
-		j.wake(t.key())
+	case moved != nil:
+		k := t.key()
+		j.ended(t, moved, nil)
+		j.wake(k)
 	case time.Since(t.given) > retryLongest:
 		j.start(t)
 	default:
@@ -138,20 +144,31 @@ func (j *jobs) look(t *jobEntry, waited time.Duration) {
 	}
 }
 
-// done reports whether nothing is left of a job that ran elsewhere.
-func (e *engine) done(job Job) bool {
+// done returns what a job has moved that ran elsewhere, nil if something is left
+// of it, and the events that are due for it: whoever did it may have been killed
+// before it sent them.
+func (e *engine) done(job Job, man *manifest) (moves, []webhook.Event) {
 	p, err := e.again(e.ctx, job.Repository, job.Source)
 	if err != nil || e.complete(e.ctx, p, job.Digest) == nil {
-		return false
+		return nil, nil
 	}
+	moved := moves{}
+	var events []webhook.Event
 	for _, t := range job.Tags {
 		now, err := e.store.Tag(e.ctx, p.repo, t.Tag)
 		if err != nil || now.Source != p.source || now.Asked.Before(t.Asked) && now.Digest != job.Digest {
-			return false
+			return nil, nil
 		}
 		e.forget(tagKey{p.repo, t.Tag}, now.Asked)
+		moved[t.Tag] = t.Asked
+		if now.Digest == job.Digest {
+			events = append(events, pushEvent(job, man, t.Tag))
+		}
 	}
-	return true
+	if job.Incomplete {
+		events = append(events, pushEvent(job, man, ""))
+	}
+	return moved, events
 }
 
 // wake starts the indexes that may have waited for a manifest. j.mu is held.
@@ -216,6 +233,7 @@ func (j *jobs) ended(t *jobEntry, moved moves, err error) {
 	case e.ctx.Err() != nil: // the next process takes it up
 	case err == nil && !moved.all(t.job.Tags): // a tag came after its last look
 		t.job.Tags, t.job.Incomplete = moved.left(t.job.Tags), false
+		t.job.ID = rand.Text() // what it owed is told: further events are others
 		j.start(t)
 		j.save(k)
 	case err == nil:
@@ -282,16 +300,13 @@ func (j *jobs) level(v verdict) slog.Level {
 // childIsThere looks whether a child became complete while its index was on its
 // way to wait.
 func (j *jobs) childIsThere(k content, t *jobEntry) {
-	p, err := j.e.again(j.e.ctx, k.repo, t.job.Source)
-	if err != nil {
-		return
-	}
 	j.lock()
 	job := t.job
 	j.unlock()
-	if !j.e.indexReady(j.e.ctx, p, t.parsed, job.Platforms) {
+	p, err := j.e.again(j.e.ctx, k.repo, job.Source)
+	if err == nil && !j.e.indexReady(j.e.ctx, p, t.parsed, job.Platforms) {
 		return
-	}
+	} // with an error the job finds out what it is
 	j.lock()
 	defer j.unlock()
 	if j.entries[k] == t && t.state == jobWaiting {

@@ -10,8 +10,17 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
+)
+
+const (
+	// waitLeast is how long an index waits at least, however old its job is.
+	waitLeast = time.Minute
+	// pauseMost is more than any failure asks for: what waits longer was written
+	// with another clock.
+	pauseMost = 25 * time.Hour
 )
 
 // jobs is the copies that are known.
@@ -19,6 +28,7 @@ type jobs struct {
 	e       *engine
 	watched atomic.Int64  // so that a warm blob costs no lock
 	loaded  chan struct{} // closed when the records of a former process are read
+	resumed chan struct{} // closed when they were taken up, as far as they can be
 
 	mu      sync.Mutex
 	entries map[content]*jobEntry
@@ -35,7 +45,7 @@ type jobs struct {
 
 func (j *jobs) init(e *engine) {
 	j.e = e
-	j.loaded = make(chan struct{})
+	j.loaded, j.resumed = make(chan struct{}), make(chan struct{})
 	j.entries = map[content]*jobEntry{}
 	j.repos = map[string]map[content]*jobEntry{}
 	j.former = map[content]Job{}
@@ -81,8 +91,15 @@ func (e *engine) submit(p place, man *manifest) {
 	if len(tags) == 0 && e.complete(e.ctx, p, man.desc.Digest) != nil {
 		return
 	}
-	_, saved := e.jobs.add(p, man, Job{Tags: tags, Platforms: p.platforms(), Watch: child && len(tags) == 0})
-	saved.wait()
+	job := Job{Tags: tags, Platforms: p.platforms(), Watch: child && len(tags) == 0}
+	ctx, cancel := context.WithTimeout(e.ctx, recordWait)
+	defer cancel()
+	if !e.jobs.awaitRecords(ctx) { // a slow disk is no trouble of the client
+		e.spawn(func() { e.jobs.add(p, man, job) })
+		return
+	}
+	_, saved := e.jobs.add(p, man, job)
+	saved.settle(ctx)
 }
 
 // sighted sees to tags that were seen to stand for a manifest that is complete
@@ -96,7 +113,7 @@ func (e *engine) sighted(p place, man *manifest) {
 // add makes the job of a manifest, or gives its tags to the one that is there;
 // nil if there are too many. What the job says of the manifest is filled in.
 func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
-	j.awaitRecords()
+	j.awaitRecords(j.e.ctx)
 	e := j.e
 	k := content{p.repo, man.desc.Digest}
 	job.Repository, job.Source = p.repo, p.match.Source
@@ -155,6 +172,13 @@ func (j *jobs) inherit(k content, job *Job) {
 	old.Platforms = oci.MergePlatforms(old.Platforms, job.Platforms)
 	old.Watch = old.Watch && job.Watch
 	old.Incomplete = old.Incomplete || job.Incomplete
+	now := time.Now().UTC()
+	if old.Created.After(now) { // the clock went back
+		old.Created = now
+	}
+	if old.Next.After(now.Add(pauseMost)) {
+		old.Next = now
+	}
 	*job = old
 }
 
@@ -188,11 +212,18 @@ func (j *jobs) room(k content, job Job) bool {
 		return len(j.entries) < l.Queue && (j.bytes == 0 || j.bytes+int64(len(job.Manifest)) <= l.ManifestMemory)
 	}
 	for !fits() {
-		oldest := j.oldestParked()
+		oldest := j.oldest(jobParked)
+		if oldest == nil {
+			oldest = j.oldest(jobWatching)
+		}
 		if oldest == nil {
 			break
 		}
-		j.log(slog.LevelError, "a parked copy makes room for others and is given up", "repository", oldest.job.Repository, "digest", oldest.job.Digest.String())
+		level := slog.LevelError
+		if oldest.state == jobWatching {
+			level = slog.LevelDebug // nobody asked for it
+		}
+		j.log(level, "a "+string(oldest.state)+" copy makes room for others and is given up", "repository", oldest.job.Repository, "digest", oldest.job.Digest.String())
 		j.remove(oldest.key(), oldest, errTooMany)
 	}
 	if fits() {
@@ -207,10 +238,11 @@ func (j *jobs) room(k content, job Job) bool {
 	return false
 }
 
-func (j *jobs) oldestParked() *jobEntry {
+// oldest returns the oldest job in a state; nil: none is. j.mu is held.
+func (j *jobs) oldest(state jobState) *jobEntry {
 	var oldest *jobEntry
 	for _, t := range j.entries {
-		if t.state == jobParked && (oldest == nil || t.job.Created.Before(oldest.job.Created)) {
+		if t.state == state && (oldest == nil || t.job.Created.Before(oldest.job.Created)) {
 			oldest = t
 		}
 	}
@@ -245,9 +277,8 @@ func (j *jobs) park(k content, t *jobEntry, state jobState) {
 	t.state = state
 	if state == jobWatching {
 		j.watched.Add(1)
-		return
 	}
-	left := time.Until(t.job.Created.Add(j.e.limits.Wait))
+	left := max(time.Until(t.job.Created.Add(j.e.limits.Wait)), waitLeast)
 	t.timer = time.AfterFunc(left, func() { j.expire(k, t) })
 }
 
@@ -262,14 +293,31 @@ func (j *jobs) unpark(t *jobEntry) {
 	}
 }
 
-// expire gives up an index of which nobody pulled a platform.
+// expire gives up an index of which nobody pulled a platform, and a platform of
+// which nobody pulled a layer.
 func (j *jobs) expire(k content, t *jobEntry) {
 	j.lock()
 	defer j.unlock()
-	if j.entries[k] == t && t.state == jobWaiting {
+	switch {
+	case j.entries[k] != t:
+	case t.state == jobWatching:
+		j.remove(k, t, nil)
+	case t.state == jobWaiting && j.childComes(t): // the upstream or the disk takes its time
+		t.timer = time.AfterFunc(j.e.limits.Wait, func() { j.expire(k, t) })
+	case t.state == jobWaiting:
 		j.log(slog.LevelInfo, "no platform of an index was pulled; its copy is given up", "repository", k.repo, "digest", k.digest.String())
 		j.remove(k, t, nil)
+		j.wake(k)
 	}
+}
+
+// childComes reports whether a manifest that an index names is on its way by
+// itself. j.mu is held.
+func (j *jobs) childComes(t *jobEntry) bool {
+	return slices.ContainsFunc(t.parsed.Children(), func(d ocispec.Descriptor) bool {
+		child := j.entries[content{t.job.Repository, d.Digest}]
+		return child != nil && child.live()
+	})
 }
 
 // pause tries a job again later. j.mu is held.

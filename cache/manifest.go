@@ -127,6 +127,7 @@ func (e *engine) complete(ctx context.Context, p place, d digest.Digest) *manife
 	if man, ok := e.hot.Get(k); ok && p.ours(man.source) {
 		return man
 	}
+	era := e.deleted.era.Load()
 	info, err := e.store.Stat(ctx, p.repo, d)
 	if err != nil || !store.IsManifest(info.MediaType) || !p.ours(info.Source) || info.Size > upstream.MaxManifestSize {
 		return nil
@@ -144,6 +145,9 @@ func (e *engine) complete(ctx context.Context, p place, d digest.Digest) *manife
 	info.Size = int64(len(body))
 	man := newManifest(info.Descriptor, body, info.Source)
 	e.remember(p, man)
+	if e.deleted.era.Load() != era { // perhaps this one
+		e.hot.Delete(k)
+	}
 	return man
 }
 

@@ -50,8 +50,17 @@ func (j *jobs) coming(k content) bool {
 
 // expand has the platforms of an index copied that are wanted whether somebody
 // pulls them or not.
-func (e *engine) expand(ctx context.Context, p place, m *oci.Manifest, platforms []string) error {
-	for _, d := range m.Select(platforms) {
+func (e *engine) expand(ctx context.Context, p place, m *oci.Manifest, job Job) error {
+	selected := m.Select(job.Platforms)
+	if len(selected) > 0 {
+		if err := e.gate(p); err != nil {
+			return err
+		}
+	}
+	for _, d := range selected {
+		if e.deleted.after(p.repo, d.Digest.String(), job.Created) {
+			continue // only a pull brings it back
+		}
 		man, err := e.child(ctx, p, d)
 		if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
 			e.log.Info("a platform of an index is not at its source and is left out", "repository", p.repo, "digest", d.Digest.String(), "rule", p.rule())
@@ -60,8 +69,13 @@ func (e *engine) expand(ctx context.Context, p place, m *oci.Manifest, platforms
 		if err != nil {
 			return err
 		}
+		if e.learn(p, man).Bad != nil {
+			continue // it can never be copied, and is not waited for
+		}
 		if e.complete(ctx, p, d.Digest) == nil {
-			e.jobs.add(p, man, Job{Platforms: platforms})
+			if t, _ := e.jobs.add(p, man, Job{Platforms: job.Platforms}); t == nil {
+				return errTooMany
+			}
 		}
 	}
 	return nil
@@ -90,6 +104,9 @@ var cosignSuffixes = [...]string{".sig", ".att", ".sbom"}
 // like, by the referrers API or its tag, and those that cosign keeps in tags.
 // An upstream that knows no such thing has none.
 func (e *engine) copyReferrers(ctx context.Context, p place, d digest.Digest) error {
+	if err := e.gate(p); err != nil {
+		return err
+	}
 	found, err := e.listReferrers(ctx, p, d)
 	if err != nil {
 		return err
@@ -103,7 +120,9 @@ func (e *engine) copyReferrers(ctx context.Context, p place, d digest.Digest) er
 			return err
 		}
 		if e.complete(ctx, p, r.Digest) == nil {
-			e.jobs.add(p, man, Job{Platforms: []string{oci.AllPlatforms}})
+			if t, _ := e.jobs.add(p, man, Job{Platforms: []string{oci.AllPlatforms}}); t == nil {
+				return errTooMany
+			}
 		}
 	}
 	for _, suffix := range cosignSuffixes {
@@ -125,13 +144,17 @@ func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (f
 	}
 	ctx = upstream.WithLoop(ctx, e.id)
 	query := url.Values{}
-	for query != nil && len(found) < referrersMost {
+	for pages := 0; query != nil && len(found) < referrersMost && pages < referrersMost; pages++ {
 		page, err := l.Referrers(ctx, d, query)
 		e.heard(p, err)
-		if class, ok := upstream.ClassOf(err); ok && (class == upstream.NotFound || class == upstream.Protocol) {
+		class, told := upstream.ClassOf(err)
+		switch {
+		case told && class == upstream.Denied: // no reason to keep the manifest away
+			e.log.Warn("what refers to a manifest may not be listed at its source and is not copied", "repository", p.repo, "digest", d.String(), "rule", p.rule(), "err", err)
 			return found, nil
-		}
-		if err != nil {
+		case told && (class == upstream.NotFound || class == upstream.Protocol):
+			return found, nil
+		case err != nil:
 			return nil, err
 		}
 		found, query = append(found, page.Manifests...), page.Next
@@ -149,6 +172,8 @@ func (e *engine) copyTag(p place, tag string) error {
 	if err != nil {
 		return err
 	}
-	e.jobs.add(p, man, Job{Tags: []TagSighting{{Tag: tag, Asked: asked}}, Platforms: []string{oci.AllPlatforms}})
+	if t, _ := e.jobs.add(p, man, Job{Tags: []TagSighting{{Tag: tag, Asked: asked}}, Platforms: []string{oci.AllPlatforms}}); t == nil {
+		return errTooMany
+	}
 	return nil
 }

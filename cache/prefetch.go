@@ -25,6 +25,9 @@ type Prefetch struct {
 	Progress func(done, total int64)
 }
 
+// prefetchTries is how often a copy is asked for that ends without an error.
+const prefetchTries = 3
+
 // progressEvery is how often Progress is told.
 const progressEvery = 250 * time.Millisecond
 
@@ -118,7 +121,10 @@ func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 	if parsed.Index && !e.childComplete(ctx, p, parsed) {
 		return fmt.Errorf("cache: the index %s has no image for %s", man.desc.Digest, strings.Join(f.platforms, ", "))
 	}
-	for e.complete(ctx, p, man.desc.Digest) == nil {
+	for try := 0; e.complete(ctx, p, man.desc.Digest) == nil; try++ {
+		if try == prefetchTries { // it expired, or the store does not show what it took
+			return fmt.Errorf("cache: %s was copied and is not here", man.desc.Digest)
+		}
 		t, _ := e.jobs.add(p, man, Job{Platforms: f.platforms})
 		if t == nil {
 			return errTooMany
@@ -141,6 +147,10 @@ func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 func (f *prefetch) wait(ctx context.Context, t *jobEntry) error {
 	j := &f.e.jobs
 	j.lock()
+	if t.state == jobParked { // or nothing would ever become of it
+		j.start(t)
+		j.save(t.key())
+	}
 	done := t.done
 	j.unlock()
 	tick := time.NewTicker(progressEvery)

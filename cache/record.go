@@ -37,16 +37,6 @@ func (r *records) init(e *engine) {
 // saved ends when a record is written, or cannot be.
 type saved struct{ done <-chan struct{} }
 
-// wait waits for it as long as a client may.
-func (s saved) wait() {
-	if s.done == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), recordWait)
-	defer cancel()
-	s.settle(ctx)
-}
-
 // settle waits for it until ctx ends.
 func (s saved) settle(ctx context.Context) {
 	if s.done == nil {
@@ -143,19 +133,37 @@ func (e *engine) syncRecords(ctx context.Context) {
 }
 
 // awaitRecords waits for what a former process left, so that a job that is made
-// now goes on with it.
-func (j *jobs) awaitRecords() {
+// now goes on with it. It reports false if ctx ended before.
+func (j *jobs) awaitRecords(ctx context.Context) bool {
 	select {
 	case <-j.loaded:
-		return
+		return true
 	default:
 	}
-	saved{j.loaded}.wait()
+	saved{j.loaded}.settle(ctx)
+	return ctx.Err() == nil
 }
 
 // recover takes up the jobs of a former process.
 func (e *engine) recover() {
 	e.load()
+	left := e.resumeAll()
+	close(e.jobs.resumed)
+	e.finishDeletes()
+	for pause := retryFirst; left > 0; pause = min(2*pause, retryLongest) {
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-e.ctx.Done():
+			t.Stop()
+			return
+		}
+		left = e.resumeAll()
+	}
+}
+
+// resumeAll takes up what it can and returns how many are left for later.
+func (e *engine) resumeAll() (left int) {
 	e.jobs.lock()
 	former := make([]Job, 0, len(e.jobs.former))
 	for _, job := range e.jobs.former {
@@ -165,7 +173,9 @@ func (e *engine) recover() {
 	for _, job := range former {
 		e.resume(job)
 	}
-	e.finishDeletes()
+	e.jobs.lock()
+	defer e.jobs.unlock()
+	return len(e.jobs.former)
 }
 
 // load reads the records.
@@ -185,8 +195,8 @@ func (e *engine) load() {
 			continue
 		}
 		if err != nil {
-			e.log.Error("the records of copies cannot be read", "err", err)
-			return
+			e.log.Error("the record of a copy cannot be read", "key", key, "err", err)
+			continue
 		}
 		var job Job
 		if json.Unmarshal(data, &job) != nil || job.Digest.Validate() != nil {
@@ -206,8 +216,9 @@ func (e *engine) resume(job Job) {
 	p, err := e.again(e.ctx, job.Repository, job.Source)
 	e.jobs.lock()
 	_, left := e.jobs.former[k]
-	if err != nil {
+	if left && errors.Is(err, errGone) {
 		delete(e.jobs.former, k)
+		e.jobs.save(k) // deletes it, in order with what a pull may write now
 	}
 	e.jobs.unlock()
 	switch {
@@ -216,8 +227,7 @@ func (e *engine) resume(job Job) {
 		e.jobs.add(p, jobManifest(p, job), Job{Watch: job.Watch})
 	case errors.Is(err, errGone):
 		e.log.Info("a copy of a former process is given up", "repository", job.Repository, "err", err)
-		_ = e.writeRecord(k, nil)
 	default:
-		e.log.Warn("a copy of a former process is left for the next one", "repository", job.Repository, "err", err)
+		e.log.Warn("a copy of a former process is taken up later", "repository", job.Repository, "err", err)
 	}
 }

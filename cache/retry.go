@@ -19,6 +19,12 @@ func (c *Cache) Retry(ctx context.Context, repository, reference string) (int, e
 		repository = p.repo
 	}
 	j := &e.jobs
+	select { // what a former process left counts too
+	case <-j.resumed:
+	case <-e.ctx.Done():
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
 	j.lock()
 	defer j.unlock()
 	n := 0
@@ -37,7 +43,8 @@ func (t *jobEntry) again() bool {
 	if t.state != jobParked && t.state != jobPaused {
 		return false
 	}
-	t.failures, t.job.Attempts, t.job.Next = 0, 0, time.Time{}
+	t.failures, t.last = 0, nil
+	t.job.Attempts, t.job.Next, t.job.Error = 0, time.Time{}, ""
 	return true
 }
 

@@ -21,6 +21,7 @@ type tagState struct {
 	source  string
 	man     *manifest // complete; nil: nothing complete is stored
 	record  store.Tag
+	era     int64        // of deletions, when it was read
 	checked atomic.Int64 // unix nanoseconds of the last good check
 	asked   atomic.Int64 // of the last question
 }
@@ -30,10 +31,11 @@ type tagState struct {
 func (e *engine) stored(ctx context.Context, p place, tag string) *tagState {
 	k := tagKey{p.repo, tag}
 	old, ok := e.tags.Get(k)
-	if ok && old.man != nil && p.ours(old.source) {
+	era := e.deleted.era.Load()
+	if ok && old.man != nil && p.ours(old.source) && old.era == era {
 		return old
 	}
-	s := &tagState{}
+	s := &tagState{era: era}
 	if t, err := e.store.Tag(ctx, p.repo, tag); err == nil && p.ours(t.Source) {
 		if man := e.complete(ctx, p, t.Digest); man != nil {
 			s.man, s.record, s.source = man, t, t.Source

@@ -75,24 +75,26 @@ func (l *recordLog) open(create bool) error {
 		return err
 	}
 	l.file, l.index = f, make(map[string]span)
+	var former []span // that a process did not get to mark: they would count once the later is deleted
 	l.end, err = readEntries(f, func(key string, s span) {
-		l.live += s.size() - l.index[key].sizeOrZero()
+		if old, ok := l.index[key]; ok {
+			former = append(former, old)
+		}
+		l.live += s.size()
 		l.index[key] = s
 	})
 	if err == nil {
 		err = l.disk.Truncate(f, l.end)
 	}
+	for _, s := range former {
+		if err == nil {
+			err = l.drop(s)
+		}
+	}
 	if err != nil {
 		f.Close()
 	}
 	return err
-}
-
-func (s span) sizeOrZero() int64 {
-	if s == (span{}) {
-		return 0
-	}
-	return s.size()
 }
 
 // put appends an entry with one write, so that the end of the process cannot
