@@ -44,11 +44,12 @@
 //   - auth: what a rule shows to its upstream; auth/azure: managed identities,
 //     service principals and Key Vault, for registries of Azure; auth/azuretest
 //     fakes all that
-//   - upstream: the client that reads from registries; upstreamtest is a fake
-//     registry with faults, for your tests too
-//   - store: what was copied; Mem and Dir, and storetest for stores of your own
+//   - upstream: the client that reads from registries; upstream/upstreamtest is a
+//     fake registry with faults, for your tests too
+//   - store: what was copied; Mem and Dir, and store/storetest for stores of your
+//     own
 //   - cache: the http.Handler, and the same as Go methods
 //   - webhook: who is told when a copy is complete, durably and at least once;
-//     webhooktest receives events in tests
+//     webhook/webhooktest receives events in tests
 //   - examples: programs to run
 package pullthrough

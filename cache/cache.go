@@ -16,9 +16,9 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// Cache is a pull-through cache. Every field is optional; the zero value
-// answers 404 to everything. Fields must not change after first use; Cache
-// never writes them. A Cache is safe for concurrent use and must not be copied.
+// Cache is a pull-through cache. Every field is optional; the zero value knows no
+// repository. Fields must not change after first use; Cache never writes them. A
+// Cache is safe for concurrent use and must not be copied.
 type Cache struct {
 	// Rules says what a repository stands for. If nil, nothing is covered and
 	// only what is stored is served.
@@ -41,8 +41,9 @@ type Cache struct {
 	// itself, on the copy's goroutine. If nil, only the log is.
 	Parked func(CopyState)
 	// Authorize is asked once for every HTTP request that is answered here, with
-	// the canonical repository; what goes to Next is for Next to check. A [*Challenge] answers 401, any other error 403; its text
-	// stays in the log. If nil, everyone may pull. The Go methods do not ask.
+	// the canonical repository; what goes to Next is for Next to check. A
+	// [*Challenge] answers 401, any other error 403; its text stays in the log. If
+	// nil, everyone may pull. The Go methods do not ask.
 	Authorize func(*http.Request, Access) error
 	// Admit is asked before a digest that is new to a tag is served by that tag
 	// or the tag moves. An error keeps the former digest, or answers 403 with

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -24,6 +25,15 @@ type CopyState struct {
 	// Err is why it failed last; nil: it did not, or a former process saw it and
 	// only Job.Error tells.
 	Err error
+}
+
+// String tells what is copied and how far it is, without the manifest.
+func (s CopyState) String() string {
+	text := fmt.Sprintf("%s@%s: %s, %d of %d bytes", s.Repository, s.Digest, s.State, s.Done, s.Total)
+	if s.Error != "" {
+		text += "; " + s.Error
+	}
+	return text
 }
 
 // copyState is what is known of a job without looking at blobs. jobs.mu is held.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
@@ -48,8 +49,12 @@ type Error struct {
 // Error returns code, message and cause.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("cache: %s: %s", e.Code, e.Message)
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
+	cause := e.Err
+	if d, ok := errors.AsType[*auth.DeniedError](cause); ok && strings.HasSuffix(e.Message, d.Reason) {
+		cause = d.Err // the message has said the rest
+	}
+	if cause != nil {
+		text += ": " + cause.Error()
 	}
 	return text
 }

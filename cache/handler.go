@@ -95,6 +95,7 @@ func (q *request) serve() error {
 	}
 	if q.r.Method != http.MethodGet && q.r.Method != http.MethodHead {
 		q.w.Header().Set("Allow", "GET, HEAD")
+		q.state("detail=refused", nil)
 		return q.fail(k, &Error{Status: http.StatusMethodNotAllowed, Code: CodeUnsupported, Message: "this is a cache: it cannot be written to"})
 	}
 	loop, looped := q.e.hop(q.r.Header)
@@ -181,6 +182,7 @@ func (q *request) fail(k kind, err error) error {
 
 // unauthorized answers for Authorize.
 func (q *request) unauthorized(k kind, err error) error {
+	q.state("detail=refused", nil)
 	e := &Error{Status: http.StatusForbidden, Code: CodeDenied, Message: "requested access to the resource is denied", Err: err}
 	if c, ok := errors.AsType[*Challenge](err); ok {
 		q.w.Header().Set("WWW-Authenticate", c.Header)

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/internal/oci"
 )
 
@@ -30,7 +31,10 @@ type jobs struct {
 	loaded  chan struct{} // closed when the records of a former process are read
 	resumed chan struct{} // closed when they were taken up, as far as they can be
 
+	lastEnd *lru.Cache[content, uint64] // which end of a copy, counted by ends, was the last of a manifest
+
 	mu      sync.Mutex
+	ends    uint64
 	entries map[content]*jobEntry
 	repos   map[string]map[content]*jobEntry // the same by repository
 	former  map[content]Job                  // of a former process, not taken up yet
@@ -46,6 +50,7 @@ type jobs struct {
 func (j *jobs) init(e *engine) {
 	j.e = e
 	j.loaded, j.resumed = make(chan struct{}), make(chan struct{})
+	j.lastEnd = lru.New[content, uint64](64 << 10)
 	j.entries = map[content]*jobEntry{}
 	j.repos = map[string]map[content]*jobEntry{}
 	j.former = map[content]Job{}
@@ -114,18 +119,24 @@ func (e *engine) sighted(p place, man *manifest) {
 // nil if there are too many. What the job says of the manifest is filled in.
 func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 	j.awaitRecords(j.e.ctx)
-	e := j.e
 	k := content{p.repo, man.desc.Digest}
 	job.Repository, job.Source = p.repo, p.match.Source
 	job.Digest, job.MediaType, job.Manifest = man.desc.Digest, man.desc.MediaType, man.body
-	job.Incomplete = e.complete(e.ctx, p, job.Digest) == nil
-	parsed := e.learn(p, man)
+	parsed, watch := j.e.learn(p, man), job.Watch
 	var unasked map[digest.Digest]bool
-	if job.Watch {
-		unasked = e.lacking(p, parsed)
-		job.Watch = len(unasked) > 0
+	for {
+		was, _ := j.lastEnd.Get(k)
+		job.Incomplete = j.e.complete(j.e.ctx, p, job.Digest) == nil
+		if watch {
+			unasked = j.e.lacking(p, parsed)
+			job.Watch = len(unasked) > 0
+		}
+		j.lock()
+		if now, _ := j.lastEnd.Get(k); now == was {
+			break
+		}
+		j.unlock() // a copy of it ended meanwhile: look again
 	}
-	j.lock()
 	defer j.unlock()
 	if t := j.known(k, job); t != nil {
 		if j.merge(t, job) {
@@ -350,6 +361,8 @@ func (j *jobs) remove(k content, t *jobEntry, err error) {
 	t.state = ""
 	t.last = err
 	delete(j.entries, k)
+	j.ends++
+	j.lastEnd.Put(k, j.ends, 1)
 	j.bytes -= int64(len(t.job.Manifest))
 	delete(j.repos[k.repo], k)
 	if len(j.repos[k.repo]) == 0 {

@@ -108,6 +108,9 @@ func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bo
 func (e *engine) fetch(p place, reference string) (*manifest, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
 	defer cancel()
+	if e.ctx.Err() != nil {
+		return nil, errShutdown
+	}
 	p, err := e.current(ctx, p)
 	if err != nil {
 		return nil, err

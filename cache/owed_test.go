@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 	"github.com/pullthrough/pullthrough/webhook"
@@ -178,4 +180,44 @@ func TestTagThatIsSeenAgainWhileItMoves(t *testing.T) {
 			c.Errorf("%d GETs, events %+v", c.up.Count("GET", "manifest", "v1"), c.events)
 		}
 	})
+}
+
+// dawdling is a store that tells late what it saw of a manifest, after a number of
+// looks that are not.
+type dawdling struct {
+	*store.Mem
+	digest digest.Digest
+	quick  int // looks; negative: no more late ones
+}
+
+func (d *dawdling) Stat(ctx context.Context, repo string, of digest.Digest) (store.Info, error) {
+	info, err := d.Mem.Stat(ctx, repo, of)
+	if of == d.digest {
+		if d.quick--; d.quick == -1 {
+			time.Sleep(time.Minute)
+		}
+	}
+	return info, err
+}
+
+// A pull that looks while a copy ends does not make its event be sent again.
+func TestPullAtTheEndOfACopy(t *testing.T) {
+	for quick := range 4 {
+		inBubble(t, func(c *clock) {
+			img := c.up.AddImage("team/api", "", upstreamtest.Layers(1, 1000))
+			d := &dawdling{Mem: &store.Mem{}, quick: 1 << 30, digest: img.Digest}
+			c.stop()
+			c.store = d
+			c.start()
+			c.up.Fail(upstreamtest.Fault{Kind: "blob", Latency: 10 * time.Second})
+			c.manifest(img.Digest.String())
+			c.pass(time.Second)
+			d.quick = quick
+			c.manifest(img.Digest.String())
+			c.pass(time.Hour)
+			if len(c.events) != 1 || len(c.cache.Copies()) != 0 {
+				c.Errorf("after %d looks: %d events, %d copies", quick, len(c.events), len(c.cache.Copies()))
+			}
+		})
+	}
 }

@@ -186,6 +186,9 @@ func TestPrefetchPlatforms(t *testing.T) {
 		}
 		c.wantStored(img, "arm64")
 		c.wantTags("v1")
+		if err := c.prefetch(cache.Prefetch{Platforms: []string{"linux/arm64", "linux/s390"}}); err == nil || !strings.Contains(err.Error(), "linux/s390") {
+			c.Errorf("a platform that is not there, of an index that is complete: %v", err)
+		}
 
 		next := c.up.AddMultiPlatform("team/api", "v1", [][]byte{layers[0], upstreamtest.Bytes(7, 900)}, "amd64", "arm64", "s390x")
 		if err := c.prefetch(cache.Prefetch{Platforms: []string{"pulled"}}); err != nil {

@@ -17,7 +17,8 @@ import (
 type Prefetch struct {
 	// Platforms are those of an index that are copied: names such as
 	// "linux/arm64"; "pulled": those that are here of what the tag stood for
-	// until now; "all", as for rules. If nil, all.
+	// until now; "all", as for rules. A name for which the index has no image is an
+	// error. If nil, all.
 	Platforms []string
 	// Progress is told of the bytes of blobs that are here and that there are,
 	// about four times a second and once at the end, on the caller's goroutine.
@@ -63,6 +64,9 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 	}
 	if p.match == nil {
 		return nil // a plain repository holds only what is complete
+	}
+	if missing := e.learn(p, a.man).Lacks(o.Platforms); len(missing) > 0 {
+		return fmt.Errorf("cache: the index %s has no image for %s", a.man.desc.Digest, strings.Join(missing, ", "))
 	}
 	if err := f.copy(ctx, a.man); err != nil {
 		return err
@@ -118,7 +122,7 @@ func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 			return err
 		}
 	}
-	if parsed.Index && !e.childComplete(ctx, p, parsed) {
+	if parsed.Index && len(parsed.Images()) > 0 && len(parsed.Select(f.platforms)) == 0 {
 		return fmt.Errorf("cache: the index %s has no image for %s", man.desc.Digest, strings.Join(f.platforms, ", "))
 	}
 	for try := 0; e.complete(ctx, p, man.desc.Digest) == nil; try++ {

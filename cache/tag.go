@@ -225,6 +225,9 @@ func (e *engine) check(p place, tag string, head bool, s *tagState) answer {
 func (e *engine) resolve(p place, reference string) (ocispec.Descriptor, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
 	defer cancel()
+	if e.ctx.Err() != nil {
+		return ocispec.Descriptor{}, errShutdown
+	}
 	p, err := e.current(ctx, p)
 	if err != nil {
 		return ocispec.Descriptor{}, err

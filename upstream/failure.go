@@ -164,6 +164,8 @@ func plain(err error) string {
 		return "TLS: " + name.Error()
 	case errors.As(err, &record):
 		return "TLS: " + record.Msg
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "it speaks http, not https (see PlainHTTP of package upstream's Host)"
 	case errors.As(err, &alert):
 		return "TLS: " + alert.Error()
 	case errors.As(err, &errno):

@@ -113,7 +113,7 @@ func (h *HTTP) target() (*url.URL, error) {
 	u, err := url.Parse(h.URL)
 	switch {
 	case err != nil || u.Hostname() == "" || !validPort(u.Port()):
-		return nil, fmt.Errorf("%w: the URL of a receiver is not valid", ErrConfig) // the text may hold a secret
+		return nil, fmt.Errorf("%w: the URL of a receiver is not valid: http://HOST/PATH or https://HOST/PATH is expected", ErrConfig) // the text may hold a secret
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("%w: the URL of a receiver at %s is neither http nor https", ErrConfig, u.Host)
 	}

@@ -166,9 +166,14 @@ func or[T int | time.Duration](v, otherwise T) T {
 // open makes the queues.
 func (b *outbox) open() error {
 	byName := map[string]*queue{}
-	for _, r := range b.cfg.Receivers {
-		if r.Name == "" || r.Sink == nil || byName[r.Name] != nil {
-			return fmt.Errorf("%w: receiver %q needs a sink and a name of its own", ErrConfig, r.Name)
+	for i, r := range b.cfg.Receivers {
+		switch {
+		case r.Name == "":
+			return fmt.Errorf("%w: receiver %d has no name", ErrConfig, i+1)
+		case byName[r.Name] != nil:
+			return fmt.Errorf("%w: two receivers have the name %q", ErrConfig, r.Name)
+		case r.Sink == nil:
+			return fmt.Errorf("%w: receiver %q has no sink", ErrConfig, r.Name)
 		}
 		err := r.Scope.Check()
 		if c, ok := r.Sink.(interface{ Check() error }); ok && err == nil {

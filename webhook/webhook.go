@@ -20,6 +20,7 @@
 //	outbox := &webhook.Outbox{Records: dir, Receivers: []webhook.Receiver{
 //		{Name: "scanner", Sink: &webhook.HTTP{URL: "https://scanner.example.com/hook"}, Scope: "promoted/api:*"},
 //	}}
+//	err = outbox.Start(ctx) // delivers what a former process left
 //	c := &cache.Cache{Rules: rules, Store: dir, Events: outbox}
 //
 // Package webhooktest has a receiver for tests.

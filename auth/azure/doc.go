@@ -38,8 +38,8 @@
 //
 // # What goes wrong, and what follows
 //
-// Who has nothing stored is told the status; who has gets that, as the tag table
-// of package cache says. Trouble is remembered for a moment, so that a crowd of
+// If nothing is stored, the client gets the status below; otherwise it gets the
+// stored copy, as package cache says. Trouble is remembered for a moment, so that a crowd of
 // pulls is no crowd of questions.
 //
 //   - The identity is not assigned, or the machine does not have it, or it

@@ -89,6 +89,17 @@ func (m *Manifest) Select(list []string) []ocispec.Descriptor {
 	return chosen
 }
 
+// Lacks returns the names of a selection for which an index has no image.
+func (m *Manifest) Lacks(list []string) (names []string) {
+	for _, name := range list {
+		has := func(d ocispec.Descriptor) bool { return matches(name, d.Platform) }
+		if m.Index && name != AllPlatforms && name != PulledPlatforms && !slices.ContainsFunc(m.Images(), has) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // matches reports whether a name selects a platform. Without a variant it selects
 // all variants.
 func matches(name string, p *ocispec.Platform) bool {

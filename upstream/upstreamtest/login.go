@@ -96,7 +96,7 @@ func (r *Registry) allowed(w http.ResponseWriter, req *http.Request, q Request) 
 			return true
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="upstreamtest"`)
-		fail(w, http.StatusUnauthorized, "")
+		fail(w, q.Kind, http.StatusUnauthorized, "")
 		return false
 	}
 	token, _ := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
@@ -104,11 +104,11 @@ func (r *Registry) allowed(w http.ResponseWriter, req *http.Request, q Request) 
 	case 2:
 		return true
 	case 1:
-		fail(w, http.StatusForbidden, "")
+		fail(w, q.Kind, http.StatusForbidden, "")
 		return false
 	}
 	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service=%q,scope="repository:%s:pull"`, issuer.URL(), r.Host(), q.Repository))
-	fail(w, http.StatusUnauthorized, "")
+	fail(w, q.Kind, http.StatusUnauthorized, "")
 	return false
 }
 
@@ -119,7 +119,7 @@ func (r *Registry) token(w http.ResponseWriter, req *http.Request) {
 	defer r.mu.Unlock()
 	user, ok := r.user(req)
 	if !ok {
-		fail(w, http.StatusUnauthorized, "")
+		fail(w, "token", http.StatusUnauthorized, "")
 		return
 	}
 	r.issued++

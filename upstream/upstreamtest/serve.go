@@ -50,12 +50,12 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		panic(http.ErrAbortHandler)
 	case f.Challenge != "":
 		w.Header().Set("WWW-Authenticate", f.Challenge)
-		fail(w, http.StatusUnauthorized, "")
+		fail(w, q.Kind, http.StatusUnauthorized, "")
 	case f.Redirect != "":
 		w.Header().Set("Location", f.Redirect)
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	case f.Status != 0:
-		fail(w, f.Status, f.RetryAfter)
+		fail(w, q.Kind, f.Status, f.RetryAfter)
 	case q.Kind == "token":
 		r.token(w, req)
 	case r.allowed(w, req, q):
@@ -72,7 +72,7 @@ func (r *Registry) inspect(q Request) {
 }
 
 // fail answers with an OCI error.
-func fail(w http.ResponseWriter, status int, retryAfter string) {
+func fail(w http.ResponseWriter, kind string, status int, retryAfter string) {
 	codes := map[int]string{401: "UNAUTHORIZED", 403: "DENIED", 404: "MANIFEST_UNKNOWN", 429: "TOOMANYREQUESTS"}
 	w.Header().Set("Content-Type", "application/json")
 	if retryAfter != "" {
@@ -80,8 +80,13 @@ func fail(w http.ResponseWriter, status int, retryAfter string) {
 	}
 	w.WriteHeader(status)
 	code := codes[status]
-	if code == "" {
+	switch {
+	case code == "":
 		code = "UNKNOWN"
+	case status == http.StatusNotFound && kind == "blob":
+		code = "BLOB_UNKNOWN"
+	case status == http.StatusNotFound && kind != "manifest":
+		code = "NAME_UNKNOWN"
 	}
 	_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"a fault of upstreamtest"}]}`, code)
 }
@@ -108,7 +113,7 @@ func (a *reply) count(n int) {
 
 func (a *reply) serve() {
 	if a.req.Method != http.MethodGet && a.req.Method != http.MethodHead {
-		fail(a.w, http.StatusMethodNotAllowed, "")
+		fail(a.w, a.q.Kind, http.StatusMethodNotAllowed, "")
 		return
 	}
 	switch a.q.Kind {
@@ -125,7 +130,7 @@ func (a *reply) serve() {
 			return
 		}
 		if !ok {
-			fail(a.w, http.StatusNotFound, "")
+			fail(a.w, a.q.Kind, http.StatusNotFound, "")
 			return
 		}
 		a.content("application/octet-stream", a.q.Reference, body, true)
@@ -135,7 +140,7 @@ func (a *reply) serve() {
 		a.referrers()
 	default:
 		if a.q.Path != "/v2/" {
-			fail(a.w, http.StatusNotFound, "")
+			fail(a.w, a.q.Kind, http.StatusNotFound, "")
 			return
 		}
 		_, _ = a.w.Write([]byte("{}"))
@@ -158,7 +163,7 @@ func (a *reply) manifest() {
 		}
 	}
 	if !ok {
-		fail(a.w, http.StatusNotFound, "")
+		fail(a.w, a.q.Kind, http.StatusNotFound, "")
 		return
 	}
 	a.content(m.mediaType, d.String(), m.body, false)
@@ -185,7 +190,7 @@ func (a *reply) content(mediaType, digest string, body []byte, ranges bool) {
 		var ok bool
 		if start, end, ok = span(v, int64(len(body))); !ok {
 			h.Set("Content-Range", fmt.Sprintf("bytes */%d", len(body)))
-			fail(a.w, http.StatusRequestedRangeNotSatisfiable, "")
+			fail(a.w, a.q.Kind, http.StatusRequestedRangeNotSatisfiable, "")
 			return
 		}
 		start = min(start+f.ShiftRange, end-1)
@@ -273,7 +278,7 @@ func (a *reply) tags() {
 	}
 	a.r.mu.Unlock()
 	if !ok {
-		fail(a.w, http.StatusNotFound, "")
+		fail(a.w, a.q.Kind, http.StatusNotFound, "")
 		return
 	}
 	slices.Sort(tags)
@@ -307,7 +312,7 @@ func (r *Registry) listless() bool {
 
 func (a *reply) referrers() {
 	if a.r.listless() {
-		fail(a.w, http.StatusNotFound, "")
+		fail(a.w, a.q.Kind, http.StatusNotFound, "")
 		return
 	}
 	want := a.req.URL.Query().Get("artifactType")
