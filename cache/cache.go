@@ -87,8 +87,9 @@ type Limits struct {
 	// Jobs is how many manifests are copied at once (8).
 	Jobs int
 	// Queue is how many copies may be known at once, running, waiting, queued or
-	// parked (10,000). Of what is too much the parked go first; then new ones are
-	// dropped, with a line in the log: the next pull asks for them again.
+	// parked (10,000). Of what is too much the parked go first, then platforms that
+	// were only looked at; then new ones are dropped, with a line in the log: the
+	// next pull asks for them again.
 	Queue int
 	// Attempts is how often a copy may fail by itself before it is parked (20).
 	// What its upstream does not have is asked for three times at most. Trouble
@@ -113,7 +114,7 @@ type Limits struct {
 	// gets 503 (15 s).
 	Busy time.Duration
 	// Wait is how long the copy of an index waits for one of its platforms to
-	// be pulled (24 h).
+	// be pulled, and that of a platform for one of its layers (24 h).
 	Wait time.Duration
 }
 
