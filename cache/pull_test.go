@@ -2,7 +2,9 @@ package cache_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
@@ -105,20 +107,23 @@ func TestDigestPullMakesNoTag(t *testing.T) {
 }
 
 func TestFiftyAtOnceAskTwice(t *testing.T) {
-	s := newStory(t)
-	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 10<<10))
-	s.pull("app/api", "v1", img)
-	s.settle()
-	s.up.Reset()
-	s.up.Fail(upstreamtest.Fault{Kind: "manifest", Latency: 50e6})
-	done := make(chan bool)
-	for range 50 {
-		go func() { s.manifest("app/api", "v1"); done <- true }()
-	}
-	for range 50 {
-		<-done
-	}
-	if n := s.up.Count("HEAD", "manifest", ""); n > 2 || s.up.Count("", "", "") != n {
-		t.Errorf("50 pulls cost %d HEADs of %d requests", n, s.up.Count("", "", ""))
-	}
+	inBubble(t, func(c *clock) { // where no time passes before all fifty have asked
+		c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 10<<10))
+		c.manifest("v1")
+		c.pass(0)
+		c.up.Reset()
+		c.up.Fail(upstreamtest.Fault{Kind: "manifest", Latency: 50 * time.Millisecond})
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if _, _, err := c.cache.Manifest(c.Context(), "app/api", "v1"); err != nil {
+					c.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := c.up.Count("HEAD", "manifest", ""); n == 0 || n > 2 || c.up.Count("", "", "") != n {
+			c.Errorf("50 pulls cost %d HEADs of %d requests", n, c.up.Count("", "", ""))
+		}
+	})
 }
