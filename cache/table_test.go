@@ -30,6 +30,7 @@ func TestTagTable(t *testing.T) {
 		{"503", upstreamtest.Fault{Status: 503}, 502, "UNKNOWN", "503"},
 		{"hang", upstreamtest.Fault{Hang: true}, 504, "UNKNOWN", "timeout"},
 	} {
+		row.fault.Kind = "manifest"
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			s := newStory(t, func(s *story) {
@@ -39,7 +40,6 @@ func TestTagTable(t *testing.T) {
 			img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 			s.pull("app/api", "v1", img)
 			s.settle()
-			row.fault.Kind = "manifest"
 			s.up.Fail(row.fault)
 			for range 2 {
 				r := s.wantManifest("app/api", "v1", img)
@@ -60,7 +60,6 @@ func TestTagTable(t *testing.T) {
 		t.Run(row.name+" cold", func(t *testing.T) {
 			t.Parallel()
 			s := newStory(t, func(s *story) { s.cache.Limits.Answer = time.Second })
-			row.fault.Kind = "manifest"
 			s.up.Fail(row.fault)
 			for range 2 {
 				r := s.manifest("app/api", "v1")
