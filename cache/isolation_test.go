@@ -192,6 +192,7 @@ func TestAdmitKeepsTheFormerDigest(t *testing.T) {
 	hold = false
 	mu.Unlock()
 	s.pull("app/api", "v1", second)
+	s.settle() // its copy asks too
 	s.up.Tag("team/api", "bad", first.Digest)
 	r := s.manifest("app/api", "bad")
 	s.wantError(r, 403, "DENIED")
