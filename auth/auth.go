@@ -50,6 +50,14 @@ type Invalidator interface {
 	Invalidate(r Request, c Credential)
 }
 
+// Renewer is an optional ability of an [Authenticator] that is told more than an
+// [Invalidator], and instead of it: unauthenticated says that it was the credential
+// itself that was refused, by the token server or by a registry that takes it as it
+// is, and not something that it may not do. It must not block on I/O.
+type Renewer interface {
+	Renew(r Request, c Credential, unauthenticated bool)
+}
+
 // Observer is an optional ability of an [Authenticator]: it is told how the
 // upstream took a credential in the end. It must not block on I/O.
 type Observer interface {

@@ -127,13 +127,23 @@ func (s *CredentialSet) Invalidate(_ Request, c Credential) {
 	}
 }
 
-// Accepted makes the set healthy.
+// Accepted makes the set healthy and tells secrets that are kept that they worked,
+// unless c is not the pair that was read last.
 func (s *CredentialSet) Accepted(_ Request, c Credential) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.Version == s.current {
+	current := c.Version == s.current
+	if current {
 		s.refused = ""
 		s.become(Health{Status: Healthy})
+	}
+	s.mu.Unlock()
+	if !current {
+		return
+	}
+	for _, secret := range []Secret{s.Username, s.Password} {
+		if o, ok := secret.(SecretObserver); ok {
+			o.Accepted()
+		}
 	}
 }
 

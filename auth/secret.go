@@ -22,6 +22,13 @@ type SecretInvalidator interface {
 	Invalidate()
 }
 
+// SecretObserver is an optional ability of a [Secret] that keeps what it read: the
+// upstream accepted it, so a refusal that follows tells that it was changed. It
+// must not block on I/O.
+type SecretObserver interface {
+	Accepted()
+}
+
 // Value is a secret that is given as it is.
 type Value struct{ Text Sensitive }
 

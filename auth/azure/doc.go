@@ -21,6 +21,13 @@
 // token as the difference of its own times, so a clock that is wrong does no
 // harm.
 //
+// A refresh token or a secret of a vault that worked and is then itself refused is
+// renewed at once, however young it is; one that never worked, or whose renewal
+// was in vain, or that may only not do what was asked for, is not renewed before it
+// is 10 seconds old. So a registry that refuses everything causes no exchange at
+// every pull, and neither does one that accepts a token for one repository and
+// refuses it for another.
+//
 // An Entra token is good for every registry where the identity has a role. So
 // it goes only to hosts that are the login server of a registry in the
 // configured cloud (NAME.azurecr.io), over https, without following redirects;
@@ -59,10 +66,12 @@
 //     address that the registry saw.
 //   - Key Vault is down (no answer, 429, 5xx): the value that was read last serves
 //     for an hour, then 503.
-//   - A secret was rotated: it is seen within 5 minutes, or at once if the upstream
-//     refuses the former one, at most every 10 seconds. A rotation between the
-//     reading of user and password gives a torn pair, which the upstream refuses;
-//     both are then read again, and the question is asked once more.
+//   - A secret was rotated: it is seen within 5 minutes, or when the upstream
+//     refuses the former one: at once if that is known to have worked
+//     ([KeyVaultSecret.Accepted]), otherwise if it is 10 seconds old. A rotation
+//     between the reading of user and password gives a torn pair, which the upstream
+//     refuses; both are then read again in the same way, and the question is asked
+//     once more.
 //   - A secret is disabled or deleted, or the vault refuses us: 403, within 5
 //     minutes. Neither the value that was read nor a former version is used. A
 //     version that is named works on while it is enabled itself.

@@ -21,7 +21,8 @@ const (
 	// vaultFresh is how long a secret is used before it is read again, and so
 	// how late a rotation may be seen that breaks nothing.
 	vaultFresh = 5 * time.Minute
-	// vaultEarly is how often a refusal by an upstream makes it be read early.
+	// vaultEarly is the least time between two early readings of the same value,
+	// and how old a value that never worked must be for the first one.
 	vaultEarly = 10 * time.Second
 	// vaultStale is how long the last good value serves while the vault is in
 	// trouble.
@@ -33,8 +34,9 @@ const (
 )
 
 // KeyVaultSecret is an [auth.Secret] in a Key Vault. A value is kept for 5
-// minutes; when an upstream refuses what was made of it, it is read again at
-// once, at most every 10 seconds. While the vault cannot be reached, is
+// minutes; when an upstream refuses what was made of it, it is read again: at
+// once if it worked, otherwise when it is 10 seconds old, and the same value at
+// most every 10 seconds. While the vault cannot be reached, is
 // throttled or broken (timeouts, 429, 5xx), the last good value serves for up
 // to an hour. A secret that the vault refuses (401, 403: no access, disabled)
 // or has not (404) is not used any longer: [*auth.DeniedError]. It is safe for
@@ -48,12 +50,13 @@ type KeyVaultSecret struct {
 
 	shared shared[vaultValue]
 
-	mu    sync.Mutex
-	last  vaultValue
-	read  time.Time // when last was read; zero: never, or it may not be used
-	next  time.Time // when to read again
-	early time.Time // when it was last read early
-	err   error     // what serves until next if there is no value
+	mu     sync.Mutex
+	last   vaultValue
+	worked bool      // last was accepted
+	read   time.Time // when last was read; zero: never, or it may not be used
+	next   time.Time // when to read again
+	early  time.Time // when a refusal of last made it be read early
+	err    error     // what serves until next if there is no value
 }
 
 // vaultValue is a secret as it was read.
@@ -177,12 +180,22 @@ func (k *KeyVaultSecret) Read(ctx context.Context) (auth.Sensitive, string, erro
 // Format writes the secret's identifier, whatever the verb.
 func (k *KeyVaultSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.identifier) }
 
-// Invalidate makes the secret be read again at its next use, unless that
-// happened in the last 10 seconds.
+// Accepted says that an upstream took what was made of the value: if it is
+// refused later, it was probably rotated.
+func (k *KeyVaultSecret) Accepted() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.worked = true
+}
+
+// Invalidate makes the secret be read again at its next use: at once if the
+// value worked, otherwise if it is 10 seconds old. A value that an early reading
+// brought again was not rotated, and waits for 10 seconds in any case.
 func (k *KeyVaultSecret) Invalidate() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); now.Sub(k.early) >= vaultEarly && now.Sub(k.read) >= vaultEarly {
+	now := time.Now()
+	if now.Sub(k.early) >= vaultEarly && (k.worked || now.Sub(k.read) >= vaultEarly) {
 		k.early, k.next = now, time.Time{}
 	}
 }
@@ -206,6 +219,9 @@ func (k *KeyVaultSecret) fetch(ctx context.Context) (vaultValue, error) {
 	defer k.mu.Unlock()
 	now := time.Now()
 	later, passes := errors.AsType[*auth.UnavailableError](err)
+	if err == nil && !value.text.Equal(k.last.text) { // it was rotated: nothing is known of it
+		k.worked, k.early = false, time.Time{}
+	}
 	switch {
 	case err == nil:
 		k.last, k.read, k.next, k.err = value, now, now.Add(vaultFresh), nil

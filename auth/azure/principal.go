@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,10 +24,10 @@ const (
 	// renewBefore is how long before its end a refresh token is renewed, a
 	// quarter of its life at most.
 	renewBefore = 5 * time.Minute
-	// invalidateEvery is how old a refresh token must be to be thrown away
-	// because it was refused: a role that is missing is no reason to ask Entra
-	// at every pull.
-	invalidateEvery = 10 * time.Second
+	// invalidateAfter is how old a refused refresh token must be to be thrown
+	// away if nothing says that another one helps: a missing role is no reason
+	// for an exchange at every pull.
+	invalidateAfter = 10 * time.Second
 	// Failures are remembered for a moment, so that a crowd of pulls does not
 	// become a crowd of questions.
 	rememberDenied      = 5 * time.Second
@@ -57,6 +58,16 @@ type ticket struct {
 	renew      time.Time // from here on another is fetched while this one serves
 	end        time.Time
 	err        error // instead of a credential
+	worked     bool  // the upstream accepted it
+	failed     bool  // the upstream refused it after Renew did what it could
+}
+
+// replaceable reports whether a refusal throws the ticket away. A token that
+// worked, and is itself refused, is renewed however young it is. A token that
+// failed waits, even if it works for something else: what Renew did about the
+// refusal did not help.
+func (t *ticket) replaceable(unauthenticated bool) bool {
+	return unauthenticated && t.worked && !t.failed || time.Since(t.got) >= invalidateAfter
 }
 
 // Format writes the principal's name, whatever the verb: what it holds changes
@@ -96,25 +107,26 @@ func (p *principal) get(ctx context.Context, r auth.Request) (auth.Credential, e
 
 // fetch gets a refresh token and remembers it. A failure to renew one that is
 // still good only puts off the next try.
-func (p *principal) fetch(ctx context.Context, key ticketKey, repository string) *ticket {
+func (p *principal) fetch(ctx context.Context, key ticketKey, repository string) (t *ticket) {
 	if have, ok := p.all().Get(key); ok && time.Now().Before(have.renew) {
 		return have // it came between the look and the question
 	}
 	token, err := p.exchanged(ctx, key.host, repository)
 	now := time.Now()
-	have, ok := p.all().Get(key)
-	switch {
-	case err == nil:
-		have = p.ticket(token, now)
-	case ok && have.err == nil && now.Before(have.end):
-		later := *have
-		later.renew = now.Add(pause(err))
-		have = &later
-	default:
-		have = &ticket{err: err, renew: now.Add(pause(err))}
+	if err == nil {
+		t = p.ticket(token, now)
+		p.all().Put(key, t, 1)
+		return t
 	}
-	p.all().Put(key, have, 1)
-	return have
+	p.all().Update(key, func(have *ticket, ok bool) (*ticket, int64, bool) {
+		t = &ticket{err: err}
+		if ok && have.err == nil && now.Before(have.end) {
+			*t = *have
+		}
+		t.renew = now.Add(pause(err))
+		return t, 1, true
+	})
+	return t
 }
 
 func (p *principal) ticket(token string, now time.Time) *ticket {
@@ -160,18 +172,46 @@ func (p *principal) exchanged(ctx context.Context, host, repository string) (str
 	panic("unreachable")
 }
 
-// Invalidate throws the refresh token c away, unless it is new.
-func (p *principal) Invalidate(r auth.Request, c auth.Credential) {
+// note tells the ticket that c came from what became of it, and reports whether
+// that ticket is the current one: what is said of an older one changes nothing.
+// tell returns false if the ticket is to be thrown away.
+func (p *principal) note(r auth.Request, c auth.Credential, tell func(*ticket) (keep bool)) (current bool) {
 	p.all().Update(ticketKey{r.Rule, r.Host}, func(t *ticket, ok bool) (*ticket, int64, bool) {
-		return t, 1, ok && (!t.credential.RefreshToken.Equal(c.RefreshToken) || time.Since(t.got) < invalidateEvery)
+		if current = ok && t.credential.RefreshToken.Equal(c.RefreshToken); !current {
+			return t, 1, ok
+		}
+		told := *t // others read t
+		keep := tell(&told)
+		return &told, 1, keep
 	})
+	return current
 }
 
-// Accepted does nothing.
-func (p *principal) Accepted(auth.Request, auth.Credential) {}
+func (p *principal) renew(r auth.Request, c auth.Credential, unauthenticated bool) (current bool) {
+	return p.note(r, c, func(t *ticket) bool { return !t.replaceable(unauthenticated) })
+}
+
+func (p *principal) accepted(r auth.Request, c auth.Credential) (current bool) {
+	return p.note(r, c, func(t *ticket) bool { t.worked = true; return true })
+}
+
+// Renew throws the refresh token c away: at once if it worked and is itself refused,
+// otherwise if it is 10 seconds old.
+func (p *principal) Renew(r auth.Request, c auth.Credential, unauthenticated bool) {
+	p.renew(r, c, unauthenticated)
+}
+
+// Invalidate is Renew of a refresh token that is itself refused.
+func (p *principal) Invalidate(r auth.Request, c auth.Credential) { p.renew(r, c, true) }
+
+// Accepted remembers that the refresh token c worked.
+func (p *principal) Accepted(r auth.Request, c auth.Credential) { p.accepted(r, c) }
 
 // Refused says which role the identity lacks, or that the network is not let in.
-func (p *principal) Refused(r auth.Request, _ auth.Credential, f auth.Refusal) error {
+func (p *principal) Refused(r auth.Request, c auth.Credential, f auth.Refusal) error {
+	if f.Status != http.StatusForbidden { // Renew is not called for a 403
+		p.note(r, c, func(t *ticket) bool { t.failed = true; return true })
+	}
 	if reason := acr.Explain(r.Host, r.Repository, p.who, max(f.Status, 401), f.Message); reason != "" {
 		return &auth.DeniedError{Reason: reason}
 	}

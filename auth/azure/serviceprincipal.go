@@ -112,19 +112,30 @@ func (p *ServicePrincipal) now() *principal {
 	return p.current
 }
 
-// Invalidate throws away what c came from, and makes a secret that is kept be
-// read again.
-func (p *ServicePrincipal) Invalidate(r auth.Request, c auth.Credential) {
-	if now := p.now(); now != nil {
-		now.Invalidate(r, c)
+// Invalidate is Renew of a credential that is itself refused.
+func (p *ServicePrincipal) Invalidate(r auth.Request, c auth.Credential) { p.Renew(r, c, true) }
+
+// Renew throws away what c came from, and makes a secret that is kept be read
+// again. A refusal of an older credential changes nothing.
+func (p *ServicePrincipal) Renew(r auth.Request, c auth.Credential, unauthenticated bool) {
+	if now := p.now(); now == nil || !now.renew(r, c, unauthenticated) {
+		return
 	}
 	if i, ok := p.secret.(auth.SecretInvalidator); ok {
 		i.Invalidate()
 	}
 }
 
-// Accepted does nothing.
-func (p *ServicePrincipal) Accepted(auth.Request, auth.Credential) {}
+// Accepted remembers that what c came from worked: the refresh token, and a
+// secret that is kept.
+func (p *ServicePrincipal) Accepted(r auth.Request, c auth.Credential) {
+	if now := p.now(); now == nil || !now.accepted(r, c) {
+		return
+	}
+	if o, ok := p.secret.(auth.SecretObserver); ok {
+		o.Accepted()
+	}
+}
 
 // Refused says which role the service principal lacks, or that the network is
 // not let in.
