@@ -36,7 +36,7 @@ func (a *blobAnswer) close() {
 // origin, or downloaded.
 func (e *engine) blob(ctx context.Context, p place, d digest.Digest) blobAnswer {
 	e.jobs.wants(p, d)
-	for range 3 { // it may come into the store or leave it meanwhile
+	for try := range 3 { // it may come into the store or leave it meanwhile, or have another size
 		if a, ok := e.local(ctx, p, d); ok {
 			return a
 		}
@@ -44,7 +44,7 @@ func (e *engine) blob(ctx context.Context, p place, d digest.Digest) blobAnswer 
 			return blobAnswer{err: errUnknown}
 		}
 		a := e.fly(ctx, p, d)
-		if !errors.Is(a.err, flight.ErrStored) {
+		if !errors.Is(a.err, flight.ErrStored) && (!errors.Is(a.err, flight.ErrSize) || try > 0) {
 			return a
 		}
 	}
@@ -55,7 +55,7 @@ func (e *engine) blob(ctx context.Context, p place, d digest.Digest) blobAnswer 
 func (e *engine) local(ctx context.Context, p place, d digest.Digest) (blobAnswer, bool) {
 	info, r, err := e.store.Open(ctx, p.repo, d)
 	if err != nil {
-		if !errors.Is(err, store.ErrNotFound) {
+		if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
 			e.stats.storeErrors.Add(1)
 			e.log.Error("a stored blob cannot be read; it is asked for upstream", "repository", p.repo, "digest", d.String(), "err", err)
 		}
@@ -65,8 +65,7 @@ func (e *engine) local(ctx context.Context, p place, d digest.Digest) (blobAnswe
 	if err == nil {
 		_, err = r.Seek(0, io.SeekStart)
 	}
-	known, told := e.sizes.Get(content{p.repo, d})
-	if err != nil || store.IsManifest(info.MediaType) || !p.ours(info.Source) || told && known != size || info.Size >= 0 && info.Size != size {
+	if err != nil || info.IsManifest() || !p.ours(info.Source) || info.Size >= 0 && info.Size != size {
 		_ = r.Close()
 		return blobAnswer{}, false
 	}
@@ -75,23 +74,20 @@ func (e *engine) local(ctx context.Context, p place, d digest.Digest) (blobAnswe
 
 // fly joins the download of a blob, or begins it.
 func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
-	size, told := e.sizes.Get(content{p.repo, d})
-	if !told {
-		size = -1
-	}
 	key := flight.Key{Source: p.match.Source, Digest: d}
 	_, _, flying := e.flights.Peek(key)
-	state := "fwd=miss; collapsed"
+	state, refused := "fwd=miss; collapsed", false
 	if !flying {
 		state = "fwd=miss; stored"
-		if err := e.limited(p); err != nil {
+		if err := e.barred(p); err != nil {
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}
-		if done, asked, err := e.adopt(ctx, p, d, size); done {
-			if err != nil {
-				e.heard(p, err)
-				return blobAnswer{err: err, state: fwd("miss", err)}
-			}
+		done, asked, err := e.adopt(ctx, p, d)
+		if done && err != nil {
+			e.heard(p, err)
+			return blobAnswer{err: err, state: fwd("miss", err)}
+		}
+		if done {
 			a, ok := e.local(ctx, p, d)
 			if asked {
 				a.state = "fwd=miss; fwd-status=200; detail=adopted"
@@ -100,12 +96,13 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 				return a
 			}
 		}
+		refused = asked && !done
 	}
-	h, err := e.flights.Join(ctx, e.flight(p, d, size, false))
+	h, err := e.flights.Join(ctx, e.flight(p, d, false))
 	if err != nil {
 		return blobAnswer{err: err}
 	}
-	size, err = h.Header(ctx)
+	size, err := h.Header(ctx)
 	if err != nil {
 		h.Close()
 		if !flying {
@@ -113,23 +110,29 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 		}
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}
+	if refused {
+		e.refusesHead(p, kindBlob)
+	}
 	return blobAnswer{flight: h, size: size, state: state, remote: true}
 }
 
 // flight describes the download of a blob.
-func (e *engine) flight(p place, d digest.Digest, size int64, job bool) flight.Request {
+func (e *engine) flight(p place, d digest.Digest, job bool) flight.Request {
 	source, loop := p.match.Source, p.loop
+	told := e.sizeOf(p, d)
 	again := func(ctx context.Context) (place, error) {
 		q, err := e.again(ctx, p.repo, source)
 		q.loop = loop
 		return q, err
 	}
 	want := store.Info{Source: p.source}
-	want.Digest, want.Size = d, size
+	want.Digest, want.Size = d, told.size
 	return flight.Request{
-		Key:  flight.Key{Source: source, Digest: d},
-		Size: size,
-		Job:  job,
+		Key:      flight.Key{Source: source, Digest: d},
+		Size:     told.size,
+		Doubt:    told.doubt,
+		Disputed: func() { e.dispute(p, d) },
+		Job:      job,
 		Open: func(ctx context.Context) (upstream.Repository, error) {
 			q, err := again(ctx)
 			if err != nil {
@@ -148,22 +151,4 @@ func (e *engine) flight(p place, d digest.Digest, size int64, job bool) flight.R
 			return newFileSpool(e.cfg.SpoolDir, e.store, p.repo, want)
 		},
 	}
-}
-
-// statBlob answers HEAD for a blob.
-func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAnswer {
-	if a, ok := e.local(ctx, p, d); ok {
-		return a
-	}
-	if p.match == nil {
-		return blobAnswer{err: errUnknown}
-	}
-	if err := e.limited(p); err != nil {
-		return blobAnswer{err: err, state: fwd("miss", err)}
-	}
-	ctx, cancel := context.WithTimeout(ctx, e.limits.Answer)
-	defer cancel()
-	desc, err := e.looped(p).StatBlob(ctx, d)
-	e.heard(p, err)
-	return blobAnswer{size: desc.Size, err: err, state: fwd("miss", err), remote: true}
 }

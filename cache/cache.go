@@ -21,7 +21,8 @@ import (
 // Cache is safe for concurrent use and must not be copied.
 type Cache struct {
 	// Rules says what a repository stands for. If nil, nothing is covered and
-	// only what is stored is served.
+	// only what is stored is served. While it fails, what is stored is served for
+	// the names that it has matched before, and the rest answers 503.
 	Rules rule.Matcher
 	// Store keeps what was copied. If nil, a bounded [store.Mem] is used, which
 	// is gone with the process.
@@ -34,25 +35,34 @@ type Cache struct {
 	Copier Copier
 	// Events is told of every completed copy, and of manifests that
 	// [Cache.Delete] deletes. Until it has taken an event over, the copy is not
-	// finished: a [webhook.Outbox] is quick and forgets nothing. If nil, nobody
-	// is told.
+	// finished: a [webhook.Outbox] is quick and forgets nothing. Any error means
+	// that it was not taken over and is sent again later. If nil, nobody is told.
 	Events webhook.Sink
+	// Host is the public name of this cache, such as "cache.example.com" or
+	// "cache.example.com:5000". Events tell it as the host of their request, from
+	// which receivers build the names of images. If empty, the host that the client
+	// asked for is told, which is the client's word: set it where receivers act on
+	// events.
+	Host string
 	// Parked is told of a copy that failed too often and is not tried again by
 	// itself, on the copy's goroutine. If nil, only the log is.
 	Parked func(CopyState)
 	// Authorize is asked once for every HTTP request that is answered here, with
-	// the canonical repository; what goes to Next is for Next to check. A
-	// [*Challenge] answers 401, any other error 403; its text stays in the log. If
-	// nil, everyone may pull. The Go methods do not ask.
+	// the canonical repository, and for /v2/ also if Next answers it: there clients
+	// learn how to prove themselves. What else goes to Next is for Next to check;
+	// [Guard] does it with the same function. A [*Challenge] answers 401, any other
+	// error 403; its text stays in the log. If nil, everyone may pull. The Go methods
+	// do not ask.
 	Authorize func(*http.Request, Access) error
 	// Admit is asked before a digest that is new to a tag is served by that tag
-	// or the tag moves. An error keeps the former digest, or answers 403 with
-	// the error's text if there is none; a [*Hold] also says until when. If
-	// nil, everything is admitted. It may be asked again about the same
-	// candidate.
+	// or the tag moves. Any error means that the digest is not admitted now: it
+	// keeps the former digest, or answers 403 with the error's text if there is
+	// none; a [*Hold] also says until when. If nil, everything is admitted. It may
+	// be asked again about the same candidate.
 	Admit func(context.Context, Candidate) error
-	// Next answers what no rule covers, /v2/ and /v2/_catalog included. If nil,
-	// those are answered here, from what is stored.
+	// Next answers what no rule covers, /v2/ and /v2/_catalog included. It is not
+	// guarded by Authorize but for /v2/: see [Guard]. If nil, those are answered
+	// here, from what is stored.
 	Next http.Handler
 	// Freshness is how long the answer to "has this tag moved" is reused,
 	// unless the rule says otherwise. If zero, every pull by tag asks.
@@ -69,7 +79,8 @@ type Cache struct {
 	// zero, 3.
 	MaxHops int
 	// Observe is told of every HTTP request that was answered here, afterwards,
-	// on the request's goroutine. What went to Next is not told. If nil, nobody is.
+	// on the request's goroutine. What went to Next is not told. If nil, requests
+	// that failed with 5xx are logged instead.
 	Observe func(Outcome)
 	// Logger gets what goes wrong. If nil, nothing is logged.
 	Logger *slog.Logger
@@ -98,6 +109,11 @@ type Limits struct {
 	// ManifestMemory is how many bytes of manifests are kept in memory
 	// (64 MiB), and how many those of unfinished copies may have besides.
 	ManifestMemory int64
+	// Kept is how many bytes of tag and referrer lists are kept for when the upstream
+	// cannot be asked, and how many of manifests that clients have read and that are
+	// not copied (32 MiB each). What was used least recently makes room. Negative:
+	// none.
+	Kept int64
 	// Orphan is how many bytes a download may still fetch when neither a
 	// client nor a copy waits for it (1 GiB). Negative: none.
 	Orphan int64
@@ -123,10 +139,15 @@ type Access struct {
 	// Kind is what is asked for: "ping", "catalog", "manifest", "blob", "tags"
 	// or "referrers".
 	Kind string
-	// Repository is the canonical local name; empty for ping and catalog.
+	// Repository is the canonical local name; empty for ping and catalog. Decide by
+	// it: names that stand for the same have one.
 	Repository string
-	// Actions are the actions of the distribution spec's token scopes: "pull";
-	// "push" for a write, which is refused afterwards; "*" for the catalog.
+	// Requested is the name as the client wrote it, such as hub/alpine for
+	// hub/library/alpine. Some clients (docker) ask for tokens for that name alone.
+	Requested string
+	// Actions are the actions of the distribution spec's token scopes: "pull"; "pull"
+	// and "push" for a write, and "delete" for a DELETE, which are refused afterwards
+	// here; "*" for the catalog; none for the ping.
 	Actions []string
 }
 

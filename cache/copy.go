@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -12,6 +13,7 @@ import (
 	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // blobsAtOnce is how many blobs of one manifest are fetched at once.
@@ -44,7 +46,11 @@ func (c *Cache) Copy(ctx context.Context, job Job) error {
 }
 
 func jobManifest(p place, job Job) *manifest {
-	return newManifest(ocispec.Descriptor{MediaType: job.MediaType, Digest: job.Digest, Size: int64(len(job.Manifest))}, job.Manifest, p.source)
+	body := job.Manifest
+	if body == nil {
+		body = []byte{} // a job that says nothing is a bad one
+	}
+	return newManifest(ocispec.Descriptor{MediaType: job.MediaType, Digest: job.Digest, Size: int64(len(body))}, body, p.source)
 }
 
 // work is the manifest of a job that is ready.
@@ -63,7 +69,7 @@ func (e *engine) ready(ctx context.Context, p place, job Job, man *manifest) (wo
 	if err := job.Digest.Validate(); err != nil || job.Digest.Algorithm().FromBytes(job.Manifest) != job.Digest {
 		return w, fmt.Errorf("%w: its manifest is not %s", errBadJob, job.Digest)
 	}
-	parsed := e.learn(p, man)
+	parsed := man.parsed
 	if parsed.Bad != nil {
 		return w, fmt.Errorf("%w: %w", errBadJob, parsed.Bad)
 	}
@@ -81,16 +87,17 @@ func (e *engine) ready(ctx context.Context, p place, job Job, man *manifest) (wo
 
 // copy does a job that is ready.
 func (e *engine) copy(ctx context.Context, p place, job Job, w work) (moves, error) {
-	if parsed := e.learn(p, w.manifest); !w.complete && !parsed.Index {
+	if parsed := w.parsed; !w.complete && !parsed.Index {
 		if err := e.gate(p); err != nil {
 			return nil, err
 		}
+		e.learn(p, w.manifest) // it may come from another process
 		if err := e.copyBlobs(ctx, p, parsed); err != nil {
 			return nil, err
 		}
 	}
 	if job.Incomplete && p.match.Rule.Referrers {
-		if err := e.copyReferrers(ctx, p, job.Digest); err != nil {
+		if err := e.copyReferrers(ctx, p, job); err != nil {
 			return nil, err
 		}
 	}
@@ -101,7 +108,7 @@ func (e *engine) copyBlobs(ctx context.Context, p place, m *oci.Manifest) error 
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(blobsAtOnce)
 	for _, d := range m.Blobs() {
-		g.Go(func() error { return e.ensure(ctx, p, d) })
+		g.Go(func() error { return e.ensure(ctx, p, d.Digest) })
 	}
 	return g.Wait()
 }
@@ -109,23 +116,35 @@ func (e *engine) copyBlobs(ctx context.Context, p place, m *oci.Manifest) error 
 // linked reports whether a blob may be read at p.
 func (e *engine) linked(ctx context.Context, p place, d digest.Digest) bool {
 	info, err := e.store.Stat(ctx, p.repo, d)
-	return err == nil && !store.IsManifest(info.MediaType) && p.ours(info.Source)
+	return err == nil && !info.IsManifest() && p.ours(info.Source)
 }
 
 // ensure brings a blob into the store: it is there, another repository has it
-// from the same origin and the upstream says that we may, or it is downloaded.
-func (e *engine) ensure(ctx context.Context, p place, d ocispec.Descriptor) error {
-	if e.linked(ctx, p, d.Digest) {
+// from the same origin and the upstream shows that it has the same, or it is
+// downloaded.
+func (e *engine) ensure(ctx context.Context, p place, d digest.Digest) error {
+	err := e.bring(ctx, p, d)
+	if errors.Is(err, flight.ErrSize) { // no manifest's word counts any more
+		err = e.bring(ctx, p, d)
+	}
+	return err
+}
+
+func (e *engine) bring(ctx context.Context, p place, d digest.Digest) error {
+	if e.linked(ctx, p, d) {
 		return nil
 	}
-	key := flight.Key{Source: p.match.Source, Digest: d.Digest}
+	refused := false
+	key := flight.Key{Source: p.match.Source, Digest: d}
 	if _, _, flying := e.flights.Peek(key); !flying {
-		if done, _, err := e.adopt(ctx, p, d.Digest, d.Size); done {
+		done, asked, err := e.adopt(ctx, p, d)
+		if done {
 			e.heard(p, err)
 			return err
 		}
+		refused = asked
 	}
-	h, err := e.flights.Join(ctx, e.flight(p, d.Digest, d.Size, true))
+	h, err := e.flights.Join(ctx, e.flight(p, d, true))
 	if err != nil {
 		return err
 	}
@@ -134,36 +153,47 @@ func (e *engine) ensure(ctx context.Context, p place, d ocispec.Descriptor) erro
 		e.heard(p, err)
 		return err
 	}
+	if refused {
+		e.refusesHead(p, kindBlob)
+	}
 	return nil
 }
 
-// adopt links bytes that came from the same origin before, if the upstream says
-// so to this rule. done: there is nothing to download, for better or worse;
-// asked: the upstream said so. It is not asked about what this repository has: a
-// download may have begun and ended since somebody looked.
-func (e *engine) adopt(ctx context.Context, p place, d digest.Digest, size int64) (done, asked bool, err error) {
+// adopt links bytes that came from the same origin before, if the upstream shows
+// this rule that it has them. done: there is nothing to download, for better or
+// worse; asked: the upstream was asked. What it refuses to show, or shows
+// differently, is no answer: the blob is downloaded. It is not asked about what
+// this repository has: a download may have begun and ended since somebody looked.
+func (e *engine) adopt(ctx context.Context, p place, d digest.Digest) (done, asked bool, err error) {
 	want := store.Info{Source: p.source}
-	want.Digest, want.Size = d, size
-	var refused error
-	err = e.store.Adopt(ctx, p.repo, want, func(ctx context.Context) error {
+	want.Digest, want.Size = d, -1
+	var gone, refused error
+	err = e.store.Adopt(ctx, p.repo, want, func(ctx context.Context, have io.ReadSeeker) error {
 		if e.linked(ctx, p, d) {
 			return nil
 		}
-		asked = true
-		now, err := e.current(ctx, p)
-		if refused = err; err == nil {
-			_, refused = e.looped(now).StatBlob(ctx, d)
+		if e.headRefused(p, kindBlob) {
+			return errUnproven
 		}
+		var now place
+		if now, gone = e.current(ctx, p); gone != nil {
+			return gone
+		}
+		asked = true
+		refused = e.prove(ctx, now, d, have)
 		return refused
 	})
+	_, answer := errors.AsType[*upstream.Error](refused)
 	switch {
 	case err == nil:
 		if asked {
 			e.stats.adopted.Add(1)
 		}
 		return true, asked, nil
-	case refused != nil:
-		return true, true, refused
+	case gone != nil:
+		return true, asked, gone
+	case answer && upstream.Settles(refused): // a download would meet the same
+		return true, asked, refused
 	}
 	return false, asked, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,9 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 	}
 	e.deleted.note(p.repo, reference)
 	e.jobs.forget(p, reference)
+	if p.match != nil && d != "" {
+		e.read.drop(ctx, p.readKey(d))
+	}
 	defer e.deleted.era.Add(1)
 	if d == "" {
 		err = s.DeleteTag(ctx, p.repo, reference)
@@ -117,10 +121,10 @@ func (e *engine) deleteManifest(ctx context.Context, s store.Deleter, p place, d
 		e.hot.Delete(content{p.repo, d})
 		return err
 	}
-	if err != nil || !store.IsManifest(info.MediaType) || e.cfg.Events == nil {
+	if err != nil || !info.IsManifest() || e.cfg.Events == nil {
 		return gone()
 	}
-	ev := deleteEvent(p.repo, info.Descriptor)
+	ev := e.deleteEvent(p.repo, info.Descriptor)
 	key := recordKey(content{p.repo, d})
 	if r := e.jobs.records.store; r != nil {
 		data, _ := json.Marshal(ev) // plain data
@@ -134,10 +138,11 @@ func (e *engine) deleteManifest(ctx context.Context, s store.Deleter, p place, d
 	return e.sendDelete(ctx, key, ev)
 }
 
-func deleteEvent(repo string, desc ocispec.Descriptor) webhook.Event {
+func (e *engine) deleteEvent(repo string, desc ocispec.Descriptor) webhook.Event {
 	return webhook.Event{
 		ID: webhook.NewID(), Timestamp: time.Now().UTC(), Action: webhook.ActionDelete,
-		Target: webhook.Target{MediaType: desc.MediaType, Digest: desc.Digest.String(), Repository: repo},
+		Target:  webhook.Target{MediaType: desc.MediaType, Digest: desc.Digest.String(), Repository: repo},
+		Request: e.request(cause{method: http.MethodDelete}),
 	}
 }
 

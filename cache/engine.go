@@ -36,18 +36,30 @@ type engine struct {
 	flights   flight.Group
 	questions ask.Group[question, answer]
 	fetches   ask.Group[fetchKey, answer]
+	listings  ask.Group[listQuestion, listAnswer]
 	jobs      jobs
 	stats     counters
 
+	matches   *lru.Cache[string, *rule.Match] // the last of each name, for rules that may fail; nil: they cannot
 	opened    *lru.Cache[upstream.Source, *opened]
 	hot       *lru.Cache[content, *manifest]
 	tags      *lru.Cache[tagKey, *tagState]
 	sightings sightings
-	sizes     *lru.Cache[content, int64]    // of blobs, from verified manifests
-	children  *lru.Cache[content, struct{}] // manifests that an index names
+	sizes     *lru.Cache[named, blobSize]        // of blobs, from verified manifests
+	children  *lru.Cache[content, digest.Digest] // manifests that an index names, and the index
+	headless  *lru.Cache[headKey, time.Time]     // upstreams that do not answer HEAD, until then
+	missing   *lru.Cache[named, missing]         // digests of tags that could not be had
 	health    *lru.Cache[healthKey, trouble]
 	holds     *lru.Cache[holdKey, Hold]
+	lists     *shelf // the last whole lists
+	read      *shelf // manifests that were read and are not complete here
 	deleted   deletions
+}
+
+// named is something with a digest in a local repository, as one source has it.
+type named struct {
+	content
+	source string // scheme://host/repository
 }
 
 // content is something with a digest in a local repository.
@@ -69,6 +81,16 @@ func (c *Cache) engine() *engine {
 		e := newEngine(c)
 		c.e = e
 		e.spawn(e.recover)
+	})
+	return c.e
+}
+
+// ended is the engine of a Cache that is over before it ran: it recovers nothing
+// and answers nothing.
+func (c *Cache) ended() *engine {
+	c.once.Do(func() {
+		c.e = newEngine(c)
+		c.e.cancel(errShutdown)
 	})
 	return c.e
 }
@@ -101,12 +123,19 @@ func newEngine(c *Cache) *engine {
 	e.hot = lru.New[content, *manifest](l.ManifestMemory)
 	e.tags = lru.New[tagKey, *tagState](l.ManifestMemory)
 	e.sightings.init(many)
-	e.sizes = lru.New[content, int64](many)
-	e.children = lru.New[content, struct{}](many)
+	e.sizes = lru.New[named, blobSize](many)
+	e.children = lru.New[content, digest.Digest](many)
+	e.headless = lru.New[headKey, time.Time](4096)
+	e.missing = lru.New[named, missing](4096)
+	if _, ok := c.Rules.(*rule.Set); !ok {
+		e.matches = lru.New[string, *rule.Match](4096)
+	}
 	e.health = lru.New[healthKey, trouble](4096)
 	e.holds = lru.New[holdKey, Hold](4096)
 	e.deleted.times = lru.New[tagKey, time.Time](4096)
 	e.jobs.init(e)
+	e.lists = newShelf("lists", e.jobs.records.store, l.Kept)
+	e.read = newShelf("manifests", e.jobs.records.store, l.Kept)
 	return e
 }
 
@@ -145,6 +174,9 @@ func (l Limits) defaults() Limits {
 	if l.Orphan == 0 {
 		l.Orphan = 1 << 30
 	}
+	if l.Kept == 0 {
+		l.Kept = 32 << 20
+	}
 	dur(&l.Idle, 30*time.Second)
 	dur(&l.Answer, 20*time.Second)
 	dur(&l.Stale, 2*time.Second)
@@ -153,18 +185,29 @@ func (l Limits) defaults() Limits {
 	return l
 }
 
-// Start finds the copies that a former process did not finish and takes them
-// up. The first use of the Cache does the same.
-func (c *Cache) Start(context.Context) error {
-	c.engine()
-	return nil
+// Start finds the copies that a former process did not finish, takes them up, and
+// waits until all are known, so that [Cache.Copies] lists them. It returns the
+// error of a store whose records cannot be listed, or why ctx ended; the work goes
+// on nevertheless. The first use of the Cache begins the same and waits for
+// nothing.
+func (c *Cache) Start(ctx context.Context) error {
+	e := c.engine()
+	select {
+	case <-e.jobs.resumed:
+		return e.jobs.unread
+	case <-e.ctx.Done():
+		return errShutdown
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Shutdown ends downloads and copies, which the next process takes up where
 // they are, and waits for them or ctx. Requests that still stream from a
-// download are cut: shut the HTTP server down first.
+// download are cut: shut the HTTP server down first. Whatever waits in a method of
+// the Cache returns with an error. A Cache that never ran does not begin to.
 func (c *Cache) Shutdown(ctx context.Context) error {
-	e := c.engine()
+	e := c.ended()
 	e.ending.Lock()
 	e.cancel(errShutdown)
 	e.ending.Unlock()
@@ -180,93 +223,10 @@ func (c *Cache) Shutdown(ctx context.Context) error {
 }
 
 func (e *engine) storeFailed(k flight.Key, err error) {
+	if e.ctx.Err() != nil {
+		return // it is not the store that failed, but us that end
+	}
 	e.stats.storeErrors.Add(1)
 	e.log.Error("the store does not take a blob; clients are served without it",
 		"rule", k.Source.Rule, "source", k.Source.String(), "digest", k.Digest.String(), "err", err)
-}
-
-// place is what a local repository stands for.
-type place struct {
-	repo   string
-	match  *rule.Match // nil: no rule, a plain repository
-	up     upstream.Repository
-	source string // scheme://host/repository; empty without a rule
-	loop   string // CDN-Loop of requests for it; empty: this cache only
-}
-
-// opened is an upstream repository as one generation of a rule sees it.
-type opened struct {
-	generation uint64
-	up         upstream.Repository
-	source     string
-	err        error
-}
-
-// locate finds the rule of a repository. Without one the place is plain.
-func (e *engine) locate(ctx context.Context, repo string) (place, error) {
-	if e.cfg.Rules == nil {
-		return place{repo: repo}, nil
-	}
-	m, err := e.cfg.Rules.Match(ctx, repo)
-	if errors.Is(err, rule.ErrNoMatch) {
-		return place{repo: repo}, nil
-	}
-	if err != nil {
-		return place{}, err
-	}
-	return e.at(m)
-}
-
-// at opens what a match stands for, once for each generation of its rule.
-func (e *engine) at(m *rule.Match) (place, error) {
-	o, ok := e.opened.Get(m.Source)
-	if !ok || o.generation != m.Generation {
-		o = &opened{generation: m.Generation}
-		o.up, o.err = e.opener.Open(m.Source, m.Rule.Auth)
-		if o.err == nil {
-			origin := "https://" + m.Source.Host
-			if g, ok := o.up.(upstream.Originator); ok {
-				origin = g.Origin()
-			}
-			o.source = origin + "/" + m.Source.Repository
-		}
-		e.opened.Put(m.Source, o, 1)
-	}
-	return place{repo: m.Repository, match: m, up: o.up, source: o.source}, o.err
-}
-
-// again finds a place once more, for work that outlives its request: the rule
-// may be gone, or another.
-func (e *engine) again(ctx context.Context, repo string, want upstream.Source) (place, error) {
-	p, err := e.locate(ctx, repo)
-	if err != nil {
-		return p, err
-	}
-	if p.match == nil || p.match.Source != want {
-		return p, errGone
-	}
-	return p, nil
-}
-
-// current is p as its rule is now, for each question that is asked on nobody's
-// request: an authenticator that was exchanged since p was found must not be
-// used again.
-func (e *engine) current(ctx context.Context, p place) (place, error) {
-	q, err := e.again(ctx, p.repo, p.match.Source)
-	q.loop = p.loop
-	return q, err
-}
-
-// errGone reports that no rule maps the repository to that source any more.
-var errGone = errors.New("cache: the rule is gone")
-
-// ours reports whether content of that source may be served at p.
-func (p place) ours(source string) bool { return p.match == nil || p.source == source }
-
-// rule is the name of the rule, for logs.
-func (p place) rule() string {
-	if p.match == nil {
-		return ""
-	}
-	return p.match.Rule.Name
 }

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +10,6 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
-	"github.com/pullthrough/pullthrough/internal/flight"
-	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // Code is an error code of the OCI distribution spec.
@@ -46,14 +43,14 @@ type Error struct {
 	Err error
 }
 
-// Error returns code, message and cause.
+// Error returns code, message and cause, and nothing twice.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("cache: %s: %s", e.Code, e.Message)
 	cause := e.Err
-	if d, ok := errors.AsType[*auth.DeniedError](cause); ok && strings.HasSuffix(e.Message, d.Reason) {
+	if d, ok := errors.AsType[*auth.DeniedError](cause); ok && strings.Contains(e.Message, d.Reason) {
 		cause = d.Err // the message has said the rest
 	}
-	if cause != nil {
+	if cause != nil && !strings.Contains(e.Message, cause.Error()) {
 		text += ": " + cause.Error()
 	}
 	return text
@@ -85,82 +82,19 @@ func (k kind) unknown() Code {
 	return CodeManifestUnknown
 }
 
-// fail is the one place that turns what went wrong into what clients are told.
-func (p place) fail(k kind, err error) *Error {
-	var told *Error
-	if errors.As(err, &told) {
-		return told
-	}
-	e := &Error{Status: http.StatusInternalServerError, Code: CodeUnknown, Err: err}
-	what := fmt.Sprintf("%s of repository '%s'", k, p.repo)
-	if p.match != nil {
-		what = fmt.Sprintf("request to pull from source '%s' for cache rule '%s'", p.match.Source, p.match.Rule.Name)
-	}
-	var denied *auth.DeniedError
-	var later *auth.UnavailableError
-	var up *upstream.Error
-	switch {
-	case errors.As(err, &denied):
-		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, what+": "+denied.Reason
-	case errors.As(err, &later):
-		e.Status, e.Message = http.StatusServiceUnavailable, what+": "+later.Reason
-		e.RetryAfter = max(later.RetryAfter, 5*time.Second)
-	case errors.As(err, &up):
-		tell(e, up, k, what)
-	case errors.Is(err, auth.ErrHost):
-		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, what+": its credential is for another host"
-	case errors.Is(err, errUnknown), errors.Is(err, errGone):
-		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), what+": it is not known"
-	case errors.Is(err, errNoRule):
-		e.Status, e.Code, e.Message = http.StatusNotFound, CodeNameUnknown, fmt.Sprintf("repository '%s' is not known: no cache rule covers it and nothing is stored", p.repo)
-	case errors.Is(err, flight.ErrBusy):
-		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" found no free place; try again", 5*time.Second
-	case errors.Is(err, flight.ErrClosed), errors.Is(err, errShutdown):
-		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+": shutting down", 5*time.Second
-	case errors.Is(err, context.DeadlineExceeded):
-		e.Status, e.Message = http.StatusGatewayTimeout, what+" took too long"
-	case errors.Is(err, context.Canceled):
-		e.Status, e.Message = 499, what+" was given up" // nobody is there to read it
-	default:
-		e.Message = what + " has failed"
-	}
-	return e
-}
-
-// tell is the part of the table for what an upstream answered.
-func tell(e *Error, up *upstream.Error, k kind, what string) {
-	e.RetryAfter = up.RetryAfter
-	switch {
-	case up.Timeout:
-		e.Status, e.Message = http.StatusGatewayTimeout, what+" took too long"
-	case up.Class == upstream.Limited:
-		e.Status, e.Code, e.Message = http.StatusTooManyRequests, CodeTooManyRequests, "too many requests: "+what+" was refused for now"
-	case up.Class == upstream.Denied:
-		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, "denied: "+what+" has been denied"
-	case up.Class == upstream.NotFound:
-		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), what+": it is not known there"
-		if Code(up.Code) == CodeNameUnknown {
-			e.Code = CodeNameUnknown
-		}
-	case up.Class == upstream.Unreachable:
-		e.Status, e.Message = http.StatusBadGateway, what+" has failed: the source cannot be reached"
-		if up.Status != 0 {
-			e.Message = fmt.Sprintf("%s has failed: the source answered %d", what, up.Status)
-		}
-	default:
-		e.Status, e.Message = http.StatusBadGateway, what+" has failed: the source's answer cannot be used"
-	}
-}
-
 // errUnknown reports that upstream and store do not have it.
 var errUnknown = errors.New("cache: not known")
 
 // errNoRule reports a repository without rule and content.
 var errNoRule = errors.New("cache: no rule covers the repository")
 
-// write answers with the OCI error envelope.
+// write answers with the OCI error envelope. What a HEAD has no body for goes into a
+// Warning.
 func (e *Error) write(w http.ResponseWriter, head bool) {
 	h := w.Header()
+	if head {
+		warn(h, e.Message)
+	}
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if e.RetryAfter > 0 {

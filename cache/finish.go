@@ -147,8 +147,8 @@ func (e *engine) moving(ctx context.Context, p place, job Job, t TagSighting) bo
 
 // link makes a manifest visible. It is the last thing that makes it complete.
 func (e *engine) link(ctx context.Context, p place, man *manifest) error {
-	parsed := e.learn(p, man)
-	info := store.Info{Descriptor: man.desc, Source: p.source, Subject: parsed.Subject}
+	parsed := man.parsed
+	info := store.Info{Descriptor: man.desc, Manifest: true, Source: p.source, Subject: parsed.Subject}
 	if parsed.Subject != "" {
 		info.ArtifactType, info.Annotations = parsed.ArtifactType, parsed.Annotations
 	}
@@ -165,6 +165,9 @@ func (e *engine) link(ctx context.Context, p place, man *manifest) error {
 	}
 	e.stats.copied.Add(1)
 	e.remember(p, man)
+	if key := p.readKey(man.desc.Digest); e.read.has(key) {
+		e.read.drop(ctx, key)
+	}
 	return nil
 }
 
@@ -233,6 +236,7 @@ func pushEvent(job Job, man *manifest, tag string) webhook.Event {
 			MediaType: man.desc.MediaType, Size: man.desc.Size, Length: man.desc.Size,
 			Digest: job.Digest.String(), Repository: job.Repository, Tag: tag,
 		},
+		Request: job.Request,
 	}
 }
 

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
@@ -63,16 +62,16 @@ func (q *request) serve() error {
 	parsed, err := route.Parse(q.r.URL)
 	q.route = parsed
 	k := routeKind(parsed.Kind)
-	q.out.Access = Access{Kind: string(k), Repository: parsed.Repository, Actions: actions(k, q.r.Method)}
+	q.out.Access = accessOf(q.r, parsed)
 	q.out.Reference = parsed.Reference
-	if err != nil {
-		if q.e.cfg.Next != nil && parsed.Repository == "" {
-			return q.next()
-		}
-		return q.fail(k, routeError(k, err))
-	}
 	if q.e.cfg.Next != nil && parsed.Repository == "" {
+		if err == nil && k == kindPing && q.refused(k) {
+			return nil
+		}
 		return q.next()
+	}
+	if err != nil {
+		return q.fail(k, routeError(err))
 	}
 	if parsed.Repository != "" {
 		q.place, err = q.find(parsed.Repository)
@@ -84,26 +83,55 @@ func (q *request) serve() error {
 			q.out.Access.Repository = q.place.repo
 		}
 	}
-	q.w.Header()["Docker-Distribution-Api-Version"] = []string{"registry/2.0"}
-	if q.e.cfg.Authorize != nil {
-		if denied := q.e.cfg.Authorize(q.r, q.out.Access); denied != nil {
-			return q.unauthorized(k, denied)
-		}
+	if q.refused(k) {
+		return nil
 	}
+	q.apiVersion()
 	if err != nil {
 		return q.fail(k, err)
 	}
 	if q.r.Method != http.MethodGet && q.r.Method != http.MethodHead {
 		q.w.Header().Set("Allow", "GET, HEAD")
 		q.state("detail=refused", nil)
-		return q.fail(k, &Error{Status: http.StatusMethodNotAllowed, Code: CodeUnsupported, Message: "this is a cache: it cannot be written to"})
+		return q.fail(k, methodError(q.r.Method))
 	}
 	loop, looped := q.e.hop(q.r.Header)
 	if looped != nil {
 		return q.fail(k, looped)
 	}
-	q.place.loop = loop
+	q.place.loop, q.place.cause = loop, causeOf(q.r)
 	return q.dispatch(k)
+}
+
+// refused asks Authorize and answers if it refuses.
+func (q *request) refused(k kind) bool {
+	if q.e.cfg.Authorize == nil {
+		return false
+	}
+	refused := denial(q.w, q.e.cfg.Authorize(q.r, q.out.Access))
+	if refused == nil {
+		return false
+	}
+	q.apiVersion()
+	q.state("detail=refused", nil)
+	_ = q.fail(k, refused) // which has answered
+	return true
+}
+
+// apiVersion says which API this is, as old clients want to know.
+func (q *request) apiVersion() {
+	q.w.Header()["Docker-Distribution-Api-Version"] = []string{"registry/2.0"}
+}
+
+// methodError answers what neither GET nor HEAD is.
+func methodError(method string) *Error {
+	e := &Error{Status: http.StatusMethodNotAllowed, Code: CodeUnsupported, Message: "this is a cache: it cannot be written to"}
+	switch method {
+	case http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete:
+	default:
+		e.Message = "only GET and HEAD are answered here"
+	}
+	return e
 }
 
 // dispatch answers what was asked for.
@@ -128,6 +156,9 @@ func (q *request) dispatch(k kind) error {
 		q.state(a.state, a.err)
 		if a.err != nil {
 			return q.fail(k, a.err)
+		}
+		if a.stale != nil {
+			q.warnStale(k, a.stale)
 		}
 		serveManifest(q.w, q.r, a)
 		return nil
@@ -166,11 +197,16 @@ func (q *request) state(state string, err error) {
 	q.w.Header()["Cache-Status"] = []string{"pullthrough; " + state}
 }
 
+// warnStale says in a header why what is served was not checked.
+func (q *request) warnStale(k kind, err error) {
+	warn(q.w.Header(), "served as it was known before: "+q.place.fail(k, q.route.Reference, err).Message)
+}
+
 // fail answers with an error. It returns nil: the answer is whole.
 func (q *request) fail(k kind, err error) error {
-	told := q.place.fail(k, err)
+	told := q.place.fail(k, q.route.Reference, err)
 	q.out.Err = err
-	if told.Status >= 500 {
+	if told.Status >= 500 && q.e.cfg.Observe == nil {
 		q.e.log.Warn("a request failed", "path", q.r.URL.Path, "status", told.Status, "rule", q.out.Rule, "err", err)
 	}
 	if q.w.Header()["Cache-Status"] == nil && q.place.match != nil {
@@ -178,17 +214,6 @@ func (q *request) fail(k kind, err error) error {
 	}
 	told.write(q.w, q.r.Method == http.MethodHead)
 	return nil
-}
-
-// unauthorized answers for Authorize.
-func (q *request) unauthorized(k kind, err error) error {
-	q.state("detail=refused", nil)
-	e := &Error{Status: http.StatusForbidden, Code: CodeDenied, Message: "requested access to the resource is denied", Err: err}
-	if c, ok := errors.AsType[*Challenge](err); ok {
-		q.w.Header().Set("WWW-Authenticate", c.Header)
-		e.Status, e.Code, e.Message = http.StatusUnauthorized, CodeUnauthorized, "authentication required"
-	}
-	return q.fail(k, e)
 }
 
 // find locates the repository, through containerd's ns= if it is there: the
@@ -216,60 +241,13 @@ func (q *request) find(repo string) (place, error) {
 		return p, errNoNamespace(host)
 	}
 	m, err := s.MatchSource(ctx, host, repo)
-	if errors.Is(err, rule.ErrNoMatch) {
-		return place{repo: repo}, errNoNamespace(host)
+	p, err = q.e.found(host+" "+repo, repo, m, err)
+	if err == nil && p.match == nil {
+		return p, errNoNamespace(host)
 	}
-	if err != nil {
-		return place{repo: repo}, err
-	}
-	return q.e.at(m)
+	return p, err
 }
 
 func errNoNamespace(host string) error {
 	return &Error{Status: http.StatusNotFound, Code: CodeNameUnknown, Message: "no cache rule has a source at '" + host + "' that covers the repository"}
-}
-
-func routeKind(k route.Kind) kind {
-	switch k {
-	case route.Ping:
-		return kindPing
-	case route.Catalog:
-		return kindCatalog
-	case route.Blob, route.Upload:
-		return kindBlob
-	case route.Tags:
-		return kindTags
-	case route.Referrers:
-		return kindReferrers
-	}
-	return kindManifest
-}
-
-// actions are those of the distribution spec's token scopes.
-func actions(k kind, method string) []string {
-	switch {
-	case k == kindPing:
-		return nil
-	case k == kindCatalog:
-		return []string{"*"}
-	case method == http.MethodDelete:
-		return []string{"delete"}
-	case method != http.MethodGet && method != http.MethodHead:
-		return []string{"pull", "push"}
-	}
-	return []string{"pull"}
-}
-
-// routeError is the part of the error table for paths that cannot be parsed.
-func routeError(k kind, err error) *Error {
-	e := &Error{Status: http.StatusNotFound, Code: CodeUnsupported, Message: "this path is not known", Err: err}
-	switch {
-	case errors.Is(err, route.ErrName):
-		e.Status, e.Code, e.Message = http.StatusBadRequest, CodeNameInvalid, "the repository name is not valid"
-	case errors.Is(err, route.ErrDigest):
-		e.Status, e.Code, e.Message = http.StatusBadRequest, CodeDigestInvalid, "the digest is not valid"
-	case errors.Is(err, route.ErrTag):
-		e.Code, e.Message = CodeManifestUnknown, "there can be no such tag"
-	}
-	return e
 }

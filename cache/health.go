@@ -40,6 +40,9 @@ func (p place) healthKeys() [3]healthKey {
 // trouble returns why the upstream of p cannot be asked just now, nil if it
 // can. due says that one request may find out whether that is still so.
 func (e *engine) trouble(p place) (err *upstream.Error, due bool) {
+	if p.closed != nil {
+		return p.closed, false
+	}
 	now := time.Now()
 	for _, k := range p.healthKeys() {
 		t, ok := e.health.Get(k)
@@ -58,8 +61,12 @@ func (e *engine) trouble(p place) (err *upstream.Error, due bool) {
 	return nil, false
 }
 
-// limited returns the 429 that lasts, nil if there is none.
-func (e *engine) limited(p place) error {
+// barred returns why the upstream is not asked even if nothing is stored: a 429 that
+// lasts, or a part of the embedder's that failed. nil: it is asked.
+func (e *engine) barred(p place) error {
+	if p.closed != nil {
+		return p.closed
+	}
 	if t, ok := e.health.Get(p.healthKeys()[1]); ok && t.err.Class == upstream.Limited && time.Now().Before(t.until) {
 		return t.err
 	}

@@ -147,10 +147,16 @@ func TestNextAndAuthorize(t *testing.T) {
 		}
 	})
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
-	for _, path := range []string{"/v2/", "/v2/_catalog", "/v2/own/x/manifests/v1", "/elsewhere"} {
+	for _, path := range []string{"/v2/_catalog", "/v2/own/x/manifests/v1", "/elsewhere"} {
 		if r := s.get(path); string(r.body) != "next "+path {
 			t.Errorf("%s was not given to Next: %s", path, r.body)
 		}
+	}
+	// /v2/ is where clients learn how to prove themselves.
+	s.wantError(s.get("/v2/"), 401, "UNAUTHORIZED")
+	s.wantError(s.get("/v2/", "Authorization", "Bearer bad"), 403, "DENIED")
+	if r := s.get("/v2/", "Authorization", "Bearer good"); string(r.body) != "next /v2/" {
+		t.Errorf("/v2/ was not given to Next: %s", r.body)
 	}
 	r := s.manifest("app/api", "v1")
 	s.wantError(r, 401, "UNAUTHORIZED")
@@ -379,6 +385,7 @@ func TestForeignLayersAndArtifacts(t *testing.T) {
 	if !strings.Contains(string(r.body), art.Digest.String()) {
 		t.Errorf("referrers: %s", r.body)
 	}
+	s.get("/v2/app/api/tags/list")
 	s.up.Stop()
 	s.pull("app/api", "sbom", art)
 	if r := s.get("/v2/app/api/referrers/" + img.Digest.String()); !strings.Contains(string(r.body), art.Digest.String()) {

@@ -9,14 +9,16 @@ import (
 
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // Copier decides where copies run.
 type Copier interface {
 	// Submit takes a job over: sooner or later somebody must call [Cache.Copy]
-	// with it, here or in another process with the same Store. An error makes
-	// the cache submit it again later, and so does a job whose manifest is not
-	// in the Store ten minutes after. Jobs are deduplicated before they come
+	// with it, here or in another process with the same Store. An error, whatever
+	// it is, means that the job was not taken: the cache submits it again later,
+	// and does not count that against the copy; so it does with a job whose
+	// manifest is not in the Store ten minutes after. Jobs are deduplicated before they come
 	// here, and an index comes when the images that it waits for are complete;
 	// Submit must be safe for concurrent use. Events are sent by the cache that
 	// submits, when it finds a job done, and by the one that runs it, if they have
@@ -44,6 +46,9 @@ type Job struct {
 	// this manifest still lacks: it is part of an index, and some clients fetch
 	// the manifests of all platforms and the layers of one.
 	Watch bool `json:"watch,omitempty"`
+	// Request is the pull that caused the copy, for its events; nil: nothing is told
+	// of it.
+	Request *webhook.Request `json:"request,omitempty"`
 	// Incomplete says that the manifest was not complete when the job began, so
 	// that its own event is due when it is.
 	Incomplete bool      `json:"incomplete,omitempty"`
@@ -106,6 +111,7 @@ type jobEntry struct {
 	man      *manifest
 	state    jobState
 	unasked  map[digest.Digest]bool
+	config   bool          // a client asked for the config while it was watched
 	failures int           // in a row, whosesoever they are
 	given    time.Time     // when the Copier took it
 	last     error         // of the last failure

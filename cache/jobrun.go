@@ -36,9 +36,12 @@ var (
 	errNotTaken = errors.New("cache: the copier takes nothing")
 	// errNotTold reports an event that Cache.Events does not take.
 	errNotTold = errors.New("cache: the event is not taken over")
-	// errTooMany reports a job that had to make room.
-	errTooMany = errors.New("cache: too many copies are known")
 )
+
+// ErrTooManyCopies reports that [Limits.Queue] copies are known already, so that
+// another one could not be noted, or had to make room. It says nothing about the
+// copy itself.
+var ErrTooManyCopies = errors.New("cache: too many copies are known")
 
 // dispatch runs what is queued. j.mu is held.
 func (j *jobs) dispatch() {
@@ -208,7 +211,8 @@ func (l Limits) judge(job Job, failures int, err error) verdict {
 		v.pause = max(v.pause, later.RetryAfter)
 	case told && (class == upstream.Limited || class == upstream.Unreachable),
 		errors.Is(err, flight.ErrBusy), errors.Is(err, context.Canceled),
-		errors.Is(err, errNoPlace), errors.Is(err, errNotTaken), errors.Is(err, errNotTold):
+		errors.Is(err, errNoPlace), errors.Is(err, errNotTaken), errors.Is(err, errNotTold),
+		errors.Is(err, ErrTooManyCopies), errors.Is(err, errShutdown):
 	default:
 		v.own = true
 	}

@@ -30,6 +30,7 @@ type jobs struct {
 	watched atomic.Int64  // so that a warm blob costs no lock
 	loaded  chan struct{} // closed when the records of a former process are read
 	resumed chan struct{} // closed when they were taken up, as far as they can be
+	unread  error         // why the records could not be listed, once loaded is closed
 
 	lastEnd *lru.Cache[content, uint64] // which end of a copy, counted by ends, was the last of a manifest
 
@@ -96,7 +97,10 @@ func (e *engine) submit(p place, man *manifest) {
 	if len(tags) == 0 && e.complete(e.ctx, p, man.desc.Digest) != nil {
 		return
 	}
-	job := Job{Tags: tags, Platforms: p.platforms(), Watch: child && len(tags) == 0}
+	if child && !e.read.has(p.readKey(man.desc.Digest)) {
+		e.spawn(func() { e.keepRead(p, man) })
+	}
+	job := Job{Tags: tags, Platforms: p.platforms(), Watch: child && len(tags) == 0, Request: e.request(p.cause)}
 	ctx, cancel := context.WithTimeout(e.ctx, recordWait)
 	defer cancel()
 	if !e.jobs.awaitRecords(ctx) { // a slow disk is no trouble of the client
@@ -122,7 +126,7 @@ func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 	k := content{p.repo, man.desc.Digest}
 	job.Repository, job.Source = p.repo, p.match.Source
 	job.Digest, job.MediaType, job.Manifest = man.desc.Digest, man.desc.MediaType, man.body
-	parsed, watch := j.e.learn(p, man), job.Watch
+	parsed, watch := man.parsed, job.Watch
 	var unasked map[digest.Digest]bool
 	for {
 		was, _ := j.lastEnd.Get(k)
@@ -201,6 +205,9 @@ func (j *jobs) merge(t *jobEntry, job Job) (changed bool) {
 	t.job.Tags = mergeTags(t.job.Tags, job.Tags)
 	t.job.Platforms = oci.MergePlatforms(t.job.Platforms, job.Platforms)
 	changed = len(t.job.Tags) != tags || !slices.Equal(t.job.Platforms, platforms)
+	if t.job.Request == nil {
+		t.job.Request = job.Request
+	}
 	start := false
 	switch t.state {
 	case jobWatching:
@@ -235,7 +242,7 @@ func (j *jobs) room(k content, job Job) bool {
 			level = slog.LevelDebug // nobody asked for it
 		}
 		j.log(level, "a "+string(oldest.state)+" copy makes room for others and is given up", "repository", oldest.job.Repository, "digest", oldest.job.Digest.String())
-		j.remove(oldest.key(), oldest, errTooMany)
+		j.remove(oldest.key(), oldest, ErrTooManyCopies)
 	}
 	if fits() {
 		j.dropped = false

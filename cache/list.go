@@ -1,12 +1,15 @@
 package cache
 
 import (
-	"context"
+	"bufio"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -23,31 +26,62 @@ const (
 	pageMost = 10000
 )
 
-// tags answers tags/list: the upstream's, or the stored ones when it cannot be
-// asked.
-func (q *request) tags() error {
+// maxQuery is the length of the longest query of a list.
+const maxQuery = 4 << 10
+
+// listQuery is what a client asks of a list, without what is for this cache alone.
+func (q *request) listQuery() (url.Values, *Error) {
+	if len(q.r.URL.RawQuery) > maxQuery {
+		return nil, &Error{Status: http.StatusBadRequest, Code: CodeUnknown, Message: fmt.Sprintf("the query is longer than %d characters", maxQuery)}
+	}
 	query := q.r.URL.Query()
 	query.Del("ns")
-	name := q.route.Repository
-	if l, ok := q.lister(); ok {
-		page, err := l.Tags(q.via(), query)
-		q.e.heard(q.place, err)
-		q.state(fwd("miss", err), err)
-		if err == nil {
-			return q.list(map[string]any{"name": name, "tags": nonNil(page.Tags)}, page.Next)
-		}
-		if !q.standIn(err) {
-			return q.fail(kindTags, err)
-		}
-	}
-	s, ok := store.As[store.Lister](q.e.store)
-	if !ok {
-		return q.fail(kindTags, errNoRule)
-	}
-	n, last, bad := paging(query)
+	_, _, bad := paging(query)
+	return query, bad
+}
+
+// tags answers tags/list: of a covered repository the upstream's, of a plain one
+// what is stored.
+func (q *request) tags() error {
+	query, bad := q.listQuery()
 	if bad != nil {
 		return q.fail(kindTags, bad)
 	}
+	if q.place.match == nil {
+		return q.storedTags(query)
+	}
+	a, ok := q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindTags, query: query.Encode()})
+	if !ok {
+		return nil
+	}
+	return q.sendNames("tags", a.Tags, a.next())
+}
+
+// upstreamList answers a question, or says why there is no answer: not ok.
+func (q *request) upstreamList(question listQuestion) (listAnswer, bool) {
+	a, stale := q.e.list(q.r.Context(), q.place, question)
+	if a.err != nil {
+		q.state(fwd("miss", a.err), a.err)
+		_ = q.fail(question.kind, a.err) // which has answered
+		return a, false
+	}
+	if stale == nil {
+		q.state(fwd("miss", nil), nil)
+		return a, true
+	}
+	q.state(fwd("stale", stale), nil)
+	q.w.Header().Set("Age", strconv.Itoa(max(0, int(time.Since(a.Asked).Seconds()))))
+	q.warnStale(question.kind, stale)
+	return a, true
+}
+
+// storedTags lists a repository that no rule covers.
+func (q *request) storedTags(query url.Values) error {
+	s, ok := store.As[store.Lister](q.e.store)
+	if !ok {
+		return q.fail(kindTags, errStoreLists)
+	}
+	n, last, _ := paging(query) // looked at before
 	tags, next, err := page(s.TagNames(q.r.Context(), q.place.repo, last), n)
 	if err != nil {
 		return q.fail(kindTags, err)
@@ -55,100 +89,63 @@ func (q *request) tags() error {
 	if len(tags) == 0 && last == "" && n != 0 {
 		return q.fail(kindTags, errNoRule)
 	}
-	q.stored()
-	return q.list(map[string]any{"name": name, "tags": nonNil(tags)}, next)
+	q.state("hit", nil)
+	return q.sendNames("tags", tags, next)
 }
 
-// lister is the upstream's ability to list tags, if it can be asked now.
-func (q *request) lister() (upstream.TagLister, bool) {
-	if q.place.match == nil {
-		return nil, false
-	}
-	if err, due := q.e.trouble(q.place); err != nil && !due {
-		q.state(fwd("stale", err), nil)
-		return nil, false
-	}
-	l, ok := q.place.up.(upstream.TagLister)
-	return l, ok
-}
+// errStoreLists answers where the store is to be listed and cannot be. It never
+// changes.
+var errStoreLists = &Error{Status: http.StatusMethodNotAllowed, Code: CodeUnsupported, Message: "the store of this cache cannot list what it has"}
 
-// stored says that what is listed is what is here.
-func (q *request) stored() {
-	if q.place.match == nil {
-		q.state("hit", nil)
-		return
-	}
-	q.w.Header()["Cache-Status"] = []string{"pullthrough; fwd=stale; detail=stored"}
-}
-
-// standIn reports whether what is stored may stand in for an upstream that
-// answered with err.
-func (q *request) standIn(err error) bool {
-	class, ok := upstream.ClassOf(err)
-	return ok && (class == upstream.Unreachable || class == upstream.Limited)
-}
-
-// via is the request's context with the caches it has passed.
-func (q *request) via() context.Context {
-	value := q.place.loop
-	if value == "" {
-		value = q.e.id
-	}
-	return upstream.WithLoop(q.r.Context(), value)
-}
-
-// referrers answers what refers to a manifest: the upstream's, or the stored
-// ones when it cannot be asked.
+// referrers answers what refers to a manifest: of a covered repository what the
+// upstream says, of a plain one what is stored.
 func (q *request) referrers(d digest.Digest) error {
-	query := q.r.URL.Query()
-	query.Del("ns")
-	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
-	var l upstream.ReferrerLister
-	if q.place.match != nil {
-		if err, due := q.e.trouble(q.place); err == nil || due {
-			l, _ = q.place.up.(upstream.ReferrerLister)
-		}
+	query, bad := q.listQuery()
+	if bad != nil {
+		return q.fail(kindReferrers, bad)
 	}
-	if l != nil {
-		page, err := l.Referrers(q.via(), d, query)
-		q.e.heard(q.place, err)
-		q.state(fwd("miss", err), err)
-		if err == nil {
-			if page.FiltersApplied != "" {
-				q.w.Header().Set("OCI-Filters-Applied", page.FiltersApplied)
-			}
-			index.Manifests = nonNil(page.Manifests)
-			return q.send(ocispec.MediaTypeImageIndex, index, page.Next)
+	a := listAnswer{Manifests: []ocispec.Descriptor{}}
+	if q.place.match == nil {
+		s, ok := store.As[store.Lister](q.e.store)
+		if !ok {
+			return q.fail(kindReferrers, errStoreLists)
 		}
-		if !q.standIn(err) {
-			return q.fail(kindReferrers, err)
-		}
-	}
-	s, ok := store.As[store.Lister](q.e.store)
-	index.Manifests = []ocispec.Descriptor{}
-	if ok {
-		want := query.Get("artifactType")
 		for desc, err := range s.Referrers(q.r.Context(), q.place.repo, d) {
 			if err != nil {
 				return q.fail(kindReferrers, err)
 			}
-			if want == "" || desc.ArtifactType == want {
-				index.Manifests = append(index.Manifests, desc)
-			}
+			a.Manifests = append(a.Manifests, desc)
 		}
-		if want != "" {
-			q.w.Header().Set("OCI-Filters-Applied", "artifactType")
+		page := upstream.ReferrerPage{Manifests: a.Manifests}.Filter(query.Get(artifactType))
+		a.Manifests, a.Filters = page.Manifests, page.FiltersApplied
+		q.state("hit", nil)
+	} else {
+		var ok bool
+		a, ok = q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindReferrers, digest: d, query: query.Encode()})
+		if !ok {
+			return nil
 		}
 	}
-	q.stored()
-	return q.send(ocispec.MediaTypeImageIndex, index, nil)
+	if a.Filters != "" {
+		q.w.Header().Set("OCI-Filters-Applied", a.Filters)
+	}
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: nonNil(a.Manifests)}
+	data, err := json.Marshal(index)
+	if err != nil {
+		return q.fail(kindReferrers, err)
+	}
+	q.listHeader(ocispec.MediaTypeImageIndex, len(data), a.next())
+	if q.r.Method != http.MethodHead {
+		_, _ = q.w.Write(data)
+	}
+	return nil
 }
 
 // catalog answers with the repositories that are stored.
 func (q *request) catalog() error {
 	s, ok := store.As[store.Lister](q.e.store)
 	if !ok {
-		return q.fail(kindCatalog, &Error{Status: http.StatusNotFound, Code: CodeUnsupported, Message: "the store cannot list"})
+		return q.fail(kindCatalog, errStoreLists)
 	}
 	n, last, bad := paging(q.r.URL.Query())
 	if bad != nil {
@@ -159,7 +156,7 @@ func (q *request) catalog() error {
 		return q.fail(kindCatalog, err)
 	}
 	q.state("hit", nil)
-	return q.list(map[string]any{"repositories": nonNil(names)}, next)
+	return q.sendNames("repositories", names, next)
 }
 
 func nonNil[T any](s []T) []T {
@@ -199,29 +196,55 @@ func page(names iter.Seq2[string, error], n int) (list []string, next url.Values
 	return list, nil, nil
 }
 
-func (q *request) list(body any, next url.Values) error {
-	return q.send("application/json", body, next)
+// sendNames writes a list of names, which need no escape in JSON: a long one is not
+// built as a whole.
+func (q *request) sendNames(key string, names []string, next url.Values) error {
+	begin, end := `{"`+key+`":[`, `]}`
+	if key == "tags" {
+		begin = `{"name":"` + q.route.Repository + `","tags":[`
+	}
+	size := len(begin) + len(end) + max(0, 3*len(names)-1)
+	for _, name := range names {
+		size += len(name)
+	}
+	q.listHeader("application/json", size, next)
+	if q.r.Method == http.MethodHead {
+		return nil
+	}
+	w := bufio.NewWriterSize(q.w, 16<<10)
+	_, _ = w.WriteString(begin)
+	for i, name := range names {
+		if i > 0 {
+			_ = w.WriteByte(',')
+		}
+		_ = w.WriteByte('"')
+		_, _ = w.WriteString(name)
+		_ = w.WriteByte('"')
+	}
+	_, _ = w.WriteString(end)
+	return w.Flush()
 }
 
-// send writes a list. Its Link is ours, with local names.
-func (q *request) send(mediaType string, body any, next url.Values) error {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return q.fail(kindTags, err)
-	}
+// listHeader writes the header of a list. Its Link is ours, with local names.
+func (q *request) listHeader(mediaType string, size int, next url.Values) {
 	h := q.w.Header()
 	if next != nil {
 		if ns := q.r.URL.Query().Get("ns"); ns != "" {
 			next.Set("ns", ns)
 		}
-		h.Set("Link", "<"+q.r.URL.EscapedPath()+"?"+next.Encode()+`>; rel="next"`)
+		h.Set("Link", "<"+requestPath(q.r)+"?"+next.Encode()+`>; rel="next"`)
 	}
 	h.Set("Content-Type", mediaType)
-	h.Set("Content-Length", strconv.Itoa(len(data)))
+	h.Set("Content-Length", strconv.Itoa(size))
 	h.Set("X-Content-Type-Options", "nosniff")
 	q.w.WriteHeader(http.StatusOK)
-	if q.r.Method != http.MethodHead {
-		_, _ = q.w.Write(data)
+}
+
+// requestPath is the path that the client asked for, also behind a StripPrefix.
+func requestPath(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil && strings.HasSuffix(u.EscapedPath(), path) {
+		return u.EscapedPath()
 	}
-	return nil
+	return path
 }

@@ -43,11 +43,19 @@ func (e *engine) hop(h http.Header) (string, *Error) {
 
 // looped is the upstream of p whose requests say which caches they passed.
 func (e *engine) looped(p place) upstream.Repository {
-	value := p.loop
-	if value == "" {
-		value = e.id
+	return loopRepository{p.up, e.loopValue(p)}
+}
+
+// withLoop is ctx for requests to the upstream of p that do not go through looped.
+func (e *engine) withLoop(ctx context.Context, p place) context.Context {
+	return upstream.WithLoop(ctx, e.loopValue(p))
+}
+
+func (e *engine) loopValue(p place) string {
+	if p.loop == "" {
+		return e.id
 	}
-	return loopRepository{p.up, value}
+	return p.loop
 }
 
 // loopRepository adds the CDN-Loop header to every request.

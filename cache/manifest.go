@@ -6,26 +6,28 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
-	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// manifest is a verified manifest with its headers made.
+// manifest is a verified manifest with its headers made. It never changes, but for
+// when it was read.
 type manifest struct {
 	desc   ocispec.Descriptor
 	body   []byte // nil: only the descriptor is known
 	source string
-	parsed *oci.Manifest
+	parsed *oci.Manifest // nil: only the descriptor is known
 	length []string
 	digest []string
 	etag   []string
 	ctype  []string
+	read   atomic.Int64 // when a client asked for its content by digest last, in unix nanoseconds
 }
 
 func newManifest(desc ocispec.Descriptor, body []byte, source string) *manifest {
@@ -34,6 +36,12 @@ func newManifest(desc ocispec.Descriptor, body []byte, source string) *manifest 
 	m.digest = []string{desc.Digest.String()}
 	m.etag = []string{`"` + desc.Digest.String() + `"`}
 	m.ctype = []string{desc.MediaType}
+	if body != nil {
+		var err error
+		if m.parsed, err = oci.Parse(desc.MediaType, body); err != nil {
+			m.parsed = &oci.Manifest{Bad: err}
+		}
+	}
 	return m
 }
 
@@ -44,7 +52,8 @@ type answer struct {
 	remote bool   // it comes from the upstream, not from a complete copy
 	state  string // Cache-Status without our name
 	asked  time.Time
-	same   bool // the tag is what is stored
+	same   bool  // the tag is what is stored
+	stale  error // why what is stored is served unchecked; nil: it is not
 }
 
 // question is what an upstream is asked about a tag.
@@ -62,9 +71,17 @@ type fetchKey struct {
 	generation uint64
 }
 
-// byDigest answers a pull by digest: complete here, being copied, or from the
-// upstream. It asks the upstream only in the last case.
+// byDigest answers a pull by digest: complete here, being copied, read before, or
+// from the upstream. It asks the upstream only in the last case.
 func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bool) answer {
+	a := e.findDigest(ctx, p, d, head)
+	if !head && a.err == nil {
+		a.man.read.Store(time.Now().UnixNano())
+	}
+	return a
+}
+
+func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head bool) answer {
 	if man := e.complete(ctx, p, d); man != nil {
 		e.sighted(p, man)
 		return answer{man: man, state: "hit"}
@@ -78,21 +95,33 @@ func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bo
 	if p.match == nil {
 		return answer{err: errNoRule}
 	}
-	if err := e.limited(p); err != nil {
+	if man := e.readBefore(ctx, p, d); man != nil {
+		if !head {
+			e.submit(p, man)
+		}
+		return answer{man: man, remote: true, state: "hit; detail=read"}
+	}
+	if err := e.barred(p); err != nil {
 		return answer{err: err, state: fwd("miss", err)}
 	}
 	// One download for all who want it; who only asks for the head asks alone.
-	if head {
+	refused := false
+	if head && !e.headRefused(p, kindManifest) {
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Answer)
 		defer cancel()
 		desc, err := e.looped(p).Resolve(ctx, d.String())
-		if !errors.Is(err, upstream.ErrIncomplete) {
+		if upstream.Settles(err) {
 			e.heard(p, err)
 			return answer{man: newManifest(desc, nil, p.source), err: err, remote: true, state: fwd("miss", err)}
 		}
+		refused = true
 	}
 	a, err := e.fetches.Share(ctx, fetchKey{content{p.repo, d}, p.source, p.match.Generation}, func() answer {
 		man, err := e.fetch(p, d.String())
+		e.noteMissing(p, d, err)
+		if err == nil && refused {
+			e.refusesHead(p, kindManifest)
+		}
 		if err == nil && !head {
 			e.submit(p, man)
 		}
@@ -106,6 +135,12 @@ func (e *engine) byDigest(ctx context.Context, p place, d digest.Digest, head bo
 
 // fetch gets a manifest from the upstream, on nobody's request.
 func (e *engine) fetch(p place, reference string) (*manifest, error) {
+	return e.fetchUnless(p, reference, nil)
+}
+
+// fetchUnless is fetch, but [upstream.ErrUnchanged] if the upstream can say that it
+// is the known one; nil: none is known.
+func (e *engine) fetchUnless(p place, reference string, known *manifest) (*manifest, error) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
 	defer cancel()
 	if e.ctx.Err() != nil {
@@ -115,13 +150,28 @@ func (e *engine) fetch(p place, reference string) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	desc, body, err := e.looped(p).Manifest(ctx, reference)
+	var desc ocispec.Descriptor
+	var body []byte
+	if c, ok := upstream.As[upstream.Conditional](p.up); ok && known != nil {
+		desc, body, err = c.ManifestUnless(e.withLoop(ctx, p), reference, known.desc.Digest)
+	} else {
+		desc, body, err = e.looped(p).Manifest(ctx, reference)
+	}
+	if errors.Is(err, upstream.ErrUnchanged) {
+		e.heard(p, nil)
+		return nil, err
+	}
 	e.heard(p, err)
 	if err != nil {
 		return nil, err
 	}
 	e.stats.manifestsFetched.Add(1)
-	return newManifest(desc, body, p.source), nil
+	man := newManifest(desc, body, p.source)
+	if man.parsed.Bad != nil {
+		e.log.Warn("a manifest cannot be parsed; it is passed on and not copied", "repository", p.repo, "digest", desc.Digest.String(), "err", man.parsed.Bad)
+	}
+	e.learn(p, man)
+	return man, nil
 }
 
 // complete returns a manifest that is complete here, nil if it is not.
@@ -132,7 +182,7 @@ func (e *engine) complete(ctx context.Context, p place, d digest.Digest) *manife
 	}
 	era := e.deleted.era.Load()
 	info, err := e.store.Stat(ctx, p.repo, d)
-	if err != nil || !store.IsManifest(info.MediaType) || !p.ours(info.Source) || info.Size > upstream.MaxManifestSize {
+	if err != nil || !info.IsManifest() || !p.ours(info.Source) || info.Size > upstream.MaxManifestSize {
 		return nil
 	}
 	info, r, err := e.store.Open(ctx, p.repo, d)
@@ -141,6 +191,9 @@ func (e *engine) complete(ctx context.Context, p place, d digest.Digest) *manife
 	}
 	defer r.Close()
 	body, err := io.ReadAll(io.LimitReader(r, upstream.MaxManifestSize+1))
+	if err != nil && ctx.Err() != nil {
+		return nil // nobody waits for it, which is no trouble of the store
+	}
 	if err != nil || d.Algorithm().FromBytes(body) != d {
 		e.log.Error("a stored manifest cannot be read or is damaged; it counts as missing", "repository", p.repo, "digest", d.String(), "err", err)
 		return nil
@@ -158,27 +211,6 @@ func (e *engine) complete(ctx context.Context, p place, d digest.Digest) *manife
 func (e *engine) remember(p place, man *manifest) {
 	e.learn(p, man)
 	e.hot.Put(content{p.repo, man.desc.Digest}, man, int64(len(man.body))+512)
-}
-
-// learn notes what a verified manifest says of others: the sizes of blobs, and
-// which manifests are parts of an index.
-func (e *engine) learn(p place, man *manifest) *oci.Manifest {
-	if man.parsed != nil {
-		return man.parsed
-	}
-	m, err := oci.Parse(man.desc.MediaType, man.body)
-	if err != nil {
-		e.log.Warn("a manifest cannot be parsed; it is passed on and not copied", "repository", p.repo, "digest", man.desc.Digest.String(), "err", err)
-		m = &oci.Manifest{Bad: err}
-	}
-	for _, d := range m.Blobs() {
-		e.sizes.Put(content{p.repo, d.Digest}, d.Size, 1)
-	}
-	for _, d := range m.Children() {
-		e.children.Put(content{p.repo, d.Digest}, struct{}{}, 1)
-	}
-	man.parsed = m
-	return m
 }
 
 // fwd is a Cache-Status for something that was forwarded for a reason, with

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"net/url"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -69,12 +70,12 @@ func (e *engine) expand(ctx context.Context, p place, m *oci.Manifest, job Job) 
 		if err != nil {
 			return err
 		}
-		if e.learn(p, man).Bad != nil {
+		if man.parsed.Bad != nil {
 			continue // it can never be copied, and is not waited for
 		}
 		if e.complete(ctx, p, d.Digest) == nil {
-			if t, _ := e.jobs.add(p, man, Job{Platforms: job.Platforms}); t == nil {
-				return errTooMany
+			if t, _ := e.jobs.add(p, man, Job{Platforms: job.Platforms, Request: job.Request}); t == nil {
+				return ErrTooManyCopies
 			}
 		}
 	}
@@ -103,7 +104,8 @@ var cosignSuffixes = [...]string{".sig", ".att", ".sbom"}
 // copyReferrers has what refers to a manifest copied: signatures, SBOMs and the
 // like, by the referrers API or its tag, and those that cosign keeps in tags.
 // An upstream that knows no such thing has none.
-func (e *engine) copyReferrers(ctx context.Context, p place, d digest.Digest) error {
+func (e *engine) copyReferrers(ctx context.Context, p place, job Job) error {
+	d := job.Digest
 	if err := e.gate(p); err != nil {
 		return err
 	}
@@ -120,32 +122,33 @@ func (e *engine) copyReferrers(ctx context.Context, p place, d digest.Digest) er
 			return err
 		}
 		if e.complete(ctx, p, r.Digest) == nil {
-			if t, _ := e.jobs.add(p, man, Job{Platforms: []string{oci.AllPlatforms}}); t == nil {
-				return errTooMany
+			if t, _ := e.jobs.add(p, man, Job{Platforms: []string{oci.AllPlatforms}, Request: job.Request}); t == nil {
+				return ErrTooManyCopies
 			}
 		}
 	}
 	for _, suffix := range cosignSuffixes {
-		if err := e.copyTag(p, d.Algorithm().String()+"-"+d.Encoded()+suffix); err != nil {
+		if err := e.copyTag(p, job, d.Algorithm().String()+"-"+d.Encoded()+suffix); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// listReferrers asks the upstream, page by page.
+// listReferrers asks the upstream, page by page. A list that is whole is kept, for
+// clients that ask when the upstream cannot be.
 func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (found []ocispec.Descriptor, err error) {
 	if p, err = e.current(ctx, p); err != nil {
 		return nil, err
 	}
-	l, ok := p.up.(upstream.ReferrerLister)
+	l, ok := upstream.As[upstream.ReferrerLister](p.up)
 	if !ok {
 		return nil, nil
 	}
-	ctx = upstream.WithLoop(ctx, e.id)
+	asked := time.Now()
 	query := url.Values{}
 	for pages := 0; query != nil && len(found) < referrersMost && pages < referrersMost; pages++ {
-		page, err := l.Referrers(ctx, d, query)
+		page, err := l.Referrers(e.withLoop(ctx, p), d, query)
 		e.heard(p, err)
 		class, told := upstream.ClassOf(err)
 		switch {
@@ -159,11 +162,14 @@ func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (f
 		}
 		found, query = append(found, page.Manifests...), page.Next
 	}
+	if query == nil {
+		e.keepList(p, listQuestion{repo: p.repo, source: p.match.Source, kind: kindReferrers, digest: d}, listAnswer{Asked: asked, Manifests: found})
+	}
 	return found[:min(len(found), referrersMost)], nil
 }
 
 // copyTag has a tag copied that may not exist.
-func (e *engine) copyTag(p place, tag string) error {
+func (e *engine) copyTag(p place, job Job, tag string) error {
 	asked := e.stored(e.ctx, p, tag).askNow()
 	man, err := e.fetch(p, tag)
 	if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
@@ -172,8 +178,9 @@ func (e *engine) copyTag(p place, tag string) error {
 	if err != nil {
 		return err
 	}
-	if t, _ := e.jobs.add(p, man, Job{Tags: []TagSighting{{Tag: tag, Asked: asked}}, Platforms: []string{oci.AllPlatforms}}); t == nil {
-		return errTooMany
+	tags := []TagSighting{{Tag: tag, Asked: asked}}
+	if t, _ := e.jobs.add(p, man, Job{Tags: tags, Platforms: []string{oci.AllPlatforms}, Request: job.Request}); t == nil {
+		return ErrTooManyCopies
 	}
 	return nil
 }

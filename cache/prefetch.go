@@ -2,14 +2,17 @@ package cache
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // Prefetch says what is copied before anybody pulls it. The zero value copies
@@ -18,7 +21,7 @@ type Prefetch struct {
 	// Platforms are those of an index that are copied: names such as
 	// "linux/arm64"; "pulled": those that are here of what the tag stood for
 	// until now; "all", as for rules. A name for which the index has no image is an
-	// error. If nil, all.
+	// error, and so is one that an image without an index is not for. If nil, all.
 	Platforms []string
 	// Progress is told of the bytes of blobs that are here and that there are,
 	// about four times a second and once at the end, on the caller's goroutine.
@@ -65,8 +68,11 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 	if p.match == nil {
 		return nil // a plain repository holds only what is complete
 	}
-	if missing := e.learn(p, a.man).Lacks(o.Platforms); len(missing) > 0 {
+	if missing := a.man.parsed.Lacks(o.Platforms); len(missing) > 0 {
 		return fmt.Errorf("cache: the index %s has no image for %s", a.man.desc.Digest, strings.Join(missing, ", "))
+	}
+	if err := f.fits(ctx, a.man); err != nil {
+		return err
 	}
 	if err := f.copy(ctx, a.man); err != nil {
 		return err
@@ -81,7 +87,7 @@ func (e *engine) pulled(ctx context.Context, p place, tag string) ([]string, err
 	if s.man == nil {
 		return nil, fmt.Errorf("cache: no platform of %s:%s was pulled", p.repo, tag)
 	}
-	parsed := e.learn(p, s.man)
+	parsed := s.man.parsed
 	if !parsed.Index {
 		return []string{oci.AllPlatforms}, nil
 	}
@@ -97,6 +103,32 @@ func (e *engine) pulled(ctx context.Context, p place, tag string) ([]string, err
 	return names, nil
 }
 
+// fits reports an image without an index that is for another platform than was
+// asked for. Its config says which; what has no config of an image is for all.
+func (f *prefetch) fits(ctx context.Context, man *manifest) error {
+	config := man.parsed.Config
+	if man.parsed.Index || config == nil || !oci.IsImageConfig(config.MediaType) || !oci.NamesPlatforms(f.platforms) {
+		return nil
+	}
+	_, r, err := f.e.cfg.Blob(ctx, f.p.repo, config.Digest)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var platform ocispec.Platform
+	body, err := io.ReadAll(io.LimitReader(r, upstream.MaxManifestSize))
+	if err != nil {
+		return f.p.fail(kindBlob, config.Digest.String(), err)
+	}
+	if json.Unmarshal(body, &platform) != nil || platform.OS == "" {
+		return nil // it does not say
+	}
+	if !oci.Selects(f.platforms, &platform) {
+		return fmt.Errorf("cache: the image %s is for %s, not for %s", man.desc.Digest, oci.PlatformName(&platform), strings.Join(f.platforms, ", "))
+	}
+	return nil
+}
+
 // prefetch is one Prefetch at work.
 type prefetch struct {
 	e         *engine
@@ -109,14 +141,14 @@ type prefetch struct {
 // copy copies a manifest and what is selected of an index.
 func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 	e, p := f.e, f.p
-	parsed := e.learn(p, man)
+	parsed := man.parsed
 	for _, b := range parsed.Blobs() {
 		f.blobs[content{p.repo, b.Digest}] = b.Size
 	}
 	for _, d := range parsed.Select(f.platforms) {
 		child, err := e.child(ctx, p, d)
 		if err != nil {
-			return p.fail(kindManifest, err)
+			return p.fail(kindManifest, man.desc.Digest.String(), err)
 		}
 		if err := f.copy(ctx, child); err != nil {
 			return err
@@ -131,10 +163,10 @@ func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 		}
 		t, _ := e.jobs.add(p, man, Job{Platforms: f.platforms})
 		if t == nil {
-			return errTooMany
+			return ErrTooManyCopies
 		}
 		if err := f.wait(ctx, t); err != nil {
-			return p.fail(kindManifest, err)
+			return p.fail(kindManifest, man.desc.Digest.String(), err)
 		}
 	}
 	// Its tags and events, if they are still to come.
@@ -167,6 +199,8 @@ func (f *prefetch) wait(ctx context.Context, t *jobEntry) error {
 			return t.last
 		case <-tick.C:
 			f.tell()
+		case <-f.e.ctx.Done():
+			return errShutdown
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

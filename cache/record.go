@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -97,7 +98,7 @@ func (j *jobs) write() {
 			close(done)
 			j.lock()
 			r.now = content{}
-			if err != nil && !r.failing {
+			if err != nil && !r.failing && j.e.ctx.Err() == nil {
 				j.log(slog.LevelError, "the records of copies cannot be written; a crash would lose some", "repository", k.repo, "err", err)
 			}
 			r.failing = err != nil
@@ -150,6 +151,8 @@ func (e *engine) recover() {
 	left := e.resumeAll()
 	close(e.jobs.resumed)
 	e.finishDeletes()
+	e.lists.load(e.ctx)
+	e.read.load(e.ctx)
 	for pause := retryFirst; left > 0; pause = min(2*pause, retryLongest) {
 		t := time.NewTimer(pause)
 		select {
@@ -187,12 +190,18 @@ func (e *engine) load() {
 		return
 	}
 	for key, err := range r.RecordKeys(e.ctx, recordJobs) {
+		if err != nil && key == "" {
+			e.jobs.unread = fmt.Errorf("cache: the records of copies cannot be listed: %w", err)
+		}
 		var data []byte
 		if err == nil {
 			data, err = r.Record(e.ctx, recordJobs, key)
 		}
 		if errors.Is(err, store.ErrNotFound) {
 			continue
+		}
+		if err != nil && e.ctx.Err() != nil {
+			return
 		}
 		if err != nil {
 			e.log.Error("the record of a copy cannot be read", "key", key, "err", err)
@@ -224,7 +233,9 @@ func (e *engine) resume(job Job) {
 	switch {
 	case !left:
 	case err == nil:
-		e.jobs.add(p, jobManifest(p, job), Job{Watch: job.Watch})
+		man := jobManifest(p, job)
+		e.learn(p, man)
+		e.jobs.add(p, man, Job{Watch: job.Watch})
 	case errors.Is(err, errGone):
 		e.log.Info("a copy of a former process is given up", "repository", job.Repository, "err", err)
 	default:

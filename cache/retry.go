@@ -14,7 +14,7 @@ func (c *Cache) Retry(ctx context.Context, repository, reference string) (int, e
 	if repository != "" {
 		p, err := e.locate(ctx, repository)
 		if err != nil {
-			return 0, p.fail(kindManifest, err)
+			return 0, p.fail(kindManifest, reference, err)
 		}
 		repository = p.repo
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -32,8 +34,8 @@ func serveManifest(w http.ResponseWriter, r *http.Request, a answer) {
 	if a.remote {
 		h.Set("X-Azure-Origin", "upstream")
 	}
-	if m.body != nil && (r.Header["Range"] != nil || r.Header["If-Range"] != nil) {
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.body))
+	if m.body != nil && r.Header["Range"] != nil {
+		serveContent(w, r, m.etag[0], m.desc.Size, bytes.NewReader(m.body))
 		return
 	}
 	if unmodified(r, m.etag[0]) {
@@ -73,7 +75,7 @@ func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAns
 		h.Set("X-Azure-Origin", "upstream")
 	}
 	if a.file != nil {
-		http.ServeContent(w, r, "", time.Time{}, a.file)
+		serveContent(w, r, `"`+digest+`"`, a.size, a.file)
 		return nil
 	}
 	h["Accept-Ranges"] = []string{"bytes"}
@@ -82,10 +84,9 @@ func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAns
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	ranges, err := wanted(r, digest, a.size)
+	ranges, err := wanted(r, `"`+digest+`"`, a.size)
 	if err != nil {
-		h.Set("Content-Range", fmt.Sprintf("bytes */%d", a.size))
-		(&Error{Status: http.StatusRequestedRangeNotSatisfiable, Code: CodeUnknown, Message: "the range lies outside of the blob"}).write(w, r.Method == http.MethodHead)
+		outside(w, r, a.size)
 		return nil
 	}
 	s := &sender{ctx: r.Context(), w: w, a: a, head: r.Method == http.MethodHead}
@@ -98,13 +99,51 @@ func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAns
 	return s.several(ranges)
 }
 
+// serveContent writes what is here, or what of it was asked for, by the same rules
+// as what is on its way: [http.ServeContent] has rules of its own for ranges, and
+// gets none that it would judge differently.
+func serveContent(w http.ResponseWriter, r *http.Request, etag string, size int64, content io.ReadSeeker) {
+	if r.Header["Range"] != nil {
+		ranges, err := wanted(r, etag, size)
+		if err != nil {
+			outside(w, r, size)
+			return
+		}
+		r = withRanges(r, ranges)
+	}
+	http.ServeContent(w, r, "", time.Time{}, content)
+}
+
+// withRanges is the request for just these ranges; none: for everything.
+func withRanges(r *http.Request, ranges []route.Range) *http.Request {
+	plain := *r
+	plain.Header = maps.Clone(r.Header)
+	delete(plain.Header, "Range")
+	delete(plain.Header, "If-Range")
+	if len(ranges) > 0 {
+		texts := make([]string, len(ranges))
+		for i, one := range ranges {
+			texts[i] = fmt.Sprintf("%d-%d", one.Start, one.Start+one.Length-1)
+		}
+		plain.Header.Set("Range", "bytes="+strings.Join(texts, ","))
+	}
+	return &plain
+}
+
+// outside answers a range that lies beyond the end.
+func outside(w http.ResponseWriter, r *http.Request, size int64) {
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+	e := &Error{Status: http.StatusRequestedRangeNotSatisfiable, Code: CodeUnknown, Message: fmt.Sprintf("the range lies outside of the content, which has %d bytes", size)}
+	e.write(w, r.Method == http.MethodHead)
+}
+
 // wanted evaluates Range and If-Range. None means everything.
-func wanted(r *http.Request, digest string, size int64) ([]route.Range, error) {
+func wanted(r *http.Request, etag string, size int64) ([]route.Range, error) {
 	header := r.Header.Get("Range")
 	if header == "" || size < 0 || r.Method != http.MethodGet {
 		return nil, nil
 	}
-	if c := r.Header.Get("If-Range"); c != "" && c != `"`+digest+`"` {
+	if c := r.Header.Get("If-Range"); c != "" && c != etag {
 		return nil, nil
 	}
 	ranges, err := route.ParseRange(header, size)

@@ -56,11 +56,18 @@ func (s *sightings) add(p place, tag string, d digest.Digest, asked time.Time) {
 	})
 }
 
+// stands reports whether a tag was seen to stand for a manifest that was not copied
+// yet.
+func (s *sightings) stands(k content) bool {
+	_, ok := s.digests.Get(k)
+	return ok
+}
+
 // take returns the tags whose newest sighting is d, and forgets that they may
 // stand for it: the caller sees to them.
 func (s *sightings) take(p place, d digest.Digest) []TagSighting {
 	k := content{p.repo, d}
-	if _, ok := s.digests.Get(k); !ok {
+	if !s.stands(k) {
 		return nil
 	}
 	var tags []string

@@ -86,8 +86,8 @@ func (e *engine) byTag(ctx context.Context, p place, tag string, head bool) answ
 	if s.man != nil && e.fresh(p, s) {
 		return answer{man: s.man, state: "hit"}
 	}
-	// With nothing to stand in, only a 429 is answered from memory.
-	if err, due := e.trouble(p); err != nil && (s.man != nil || err.Class == upstream.Limited) {
+	// With nothing to stand in, only what bars the way is answered from memory.
+	if err, due := e.trouble(p); err != nil && (s.man != nil || e.barred(p) != nil) {
 		if due {
 			go e.asked(e.ctx, p, tag, head) // ends with the engine
 		}
@@ -101,7 +101,7 @@ func (e *engine) byTag(ctx context.Context, p place, tag string, head bool) answ
 	defer cancel()
 	a := e.asked(ctx, p, tag, head)
 	if errors.Is(a.err, context.DeadlineExceeded) && !errors.As(a.err, new(*upstream.Error)) {
-		a.err = &upstream.Error{Source: p.match.Source, Op: "manifest " + tag, Class: upstream.Unreachable, Timeout: true, Err: a.err}
+		a.err = p.tooSlow("manifest "+tag, a.err)
 		if s.man != nil { // slow counts as down, or each pull would wait as long
 			e.heard(p, a.err)
 		}
@@ -147,7 +147,13 @@ func (e *engine) settle(p place, s *tagState, a answer) answer {
 		return a
 	}
 	e.stats.stale.Add(1)
-	return answer{man: s.man, state: fwd("stale", a.err)}
+	return answer{man: s.man, state: fwd("stale", a.err), stale: a.err}
+}
+
+// tooSlow is the error of an upstream that did not answer before somebody's
+// patience ended.
+func (p place) tooSlow(op string, err error) *upstream.Error {
+	return &upstream.Error{Source: p.match.Source, Op: op, Class: upstream.Unreachable, Timeout: true, Err: err}
 }
 
 // ask sends one question about a tag. What it learns counts even when nobody
@@ -193,13 +199,16 @@ func (e *engine) ask(p place, tag string, head bool) answer {
 // check asks whether a stored tag has moved, or where a tag is (HEAD).
 func (e *engine) check(p place, tag string, head bool, s *tagState) answer {
 	for try := 0; ; try++ {
+		if e.headRefused(p, kindManifest) {
+			return e.checkByGet(p, tag, s)
+		}
 		desc, err := e.resolve(p, tag)
-		if errors.Is(err, upstream.ErrIncomplete) {
-			man, err := e.fetch(p, tag)
-			if err == nil && s.man != nil && man.desc.Digest == s.man.desc.Digest {
-				return answer{man: s.man, same: true, state: "fwd=request; fwd-status=200; detail=unchanged"}
+		if !upstream.Settles(err) {
+			a := e.checkByGet(p, tag, s)
+			if a.err == nil {
+				e.refusesHead(p, kindManifest)
 			}
-			return answer{man: man, err: err, state: fwd("miss", err)}
+			return a
 		}
 		if err != nil {
 			return answer{err: err}
@@ -207,18 +216,47 @@ func (e *engine) check(p place, tag string, head bool, s *tagState) answer {
 		if s.man != nil && desc.Digest == s.man.desc.Digest {
 			return answer{man: s.man, same: true, state: "fwd=request; fwd-status=200; detail=unchanged"}
 		}
-		if head {
-			return answer{man: newManifest(desc, nil, p.source), state: "fwd=miss; fwd-status=200"}
-		}
 		if man := e.complete(e.ctx, p, desc.Digest); man != nil {
 			return answer{man: man, state: "fwd=request; fwd-status=200"}
 		}
+		if head {
+			return e.checkByHead(p, s, desc)
+		}
 		man, err := e.fetch(p, desc.Digest.String())
+		e.noteMissing(p, desc.Digest, err)
 		if class, ok := upstream.ClassOf(err); err != nil && ok && class == upstream.NotFound && try == 0 {
 			continue // it moved once more between the two requests
 		}
 		return answer{man: man, err: err, state: fwd("request", err)}
 	}
+}
+
+// checkByHead is what a HEAD is told of a tag that moved: its promise is kept, so
+// a digest that could not be had is not promised while something older can be.
+func (e *engine) checkByHead(p place, s *tagState, desc ocispec.Descriptor) answer {
+	if s.man != nil {
+		man, err := e.promised(p, desc.Digest)
+		if err != nil {
+			return answer{err: err}
+		}
+		if man != nil {
+			return answer{man: man, state: "fwd=miss; fwd-status=200"}
+		}
+	}
+	return answer{man: newManifest(desc, nil, p.source), state: "fwd=miss; fwd-status=200"}
+}
+
+// checkByGet asks about a tag in the way that its manifest is fetched; what is
+// stored need not be sent again.
+func (e *engine) checkByGet(p place, tag string, s *tagState) answer {
+	man, err := e.fetchUnless(p, tag, s.man)
+	switch {
+	case errors.Is(err, upstream.ErrUnchanged):
+		return answer{man: s.man, same: true, state: "fwd=request; fwd-status=304; detail=unchanged"}
+	case err == nil && s.man != nil && man.desc.Digest == s.man.desc.Digest:
+		return answer{man: s.man, same: true, state: "fwd=request; fwd-status=200; detail=unchanged"}
+	}
+	return answer{man: man, err: err, state: fwd("miss", err)}
 }
 
 // resolve sends a HEAD on nobody's request.
@@ -234,7 +272,7 @@ func (e *engine) resolve(p place, reference string) (ocispec.Descriptor, error) 
 	}
 	desc, err := e.looped(p).Resolve(ctx, reference)
 	e.stats.checks.Add(1)
-	if !errors.Is(err, upstream.ErrIncomplete) {
+	if upstream.Settles(err) {
 		e.heard(p, err)
 	}
 	return desc, err

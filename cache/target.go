@@ -38,6 +38,11 @@ func (r *Repository) Fetch(ctx context.Context, target ocispec.Descriptor) (io.R
 		return io.NopCloser(bytes.NewReader(body)), nil
 	}
 	_, body, err := r.cache.Blob(ctx, r.name, target.Digest)
+	if e, ok := err.(*Error); ok && e.Status == 404 { // it may be a manifest whose type nobody knows
+		if _, body, err := r.cache.Manifest(ctx, r.name, target.Digest.String()); err == nil {
+			return io.NopCloser(bytes.NewReader(body)), nil
+		}
+	}
 	return body, err
 }
 
@@ -66,7 +71,7 @@ func (c *Cache) statBlob(ctx context.Context, repository string, d digest.Digest
 	a := e.statBlob(ctx, p, d)
 	defer a.close()
 	if a.err != nil {
-		return p.fail(kindBlob, a.err)
+		return p.fail(kindBlob, d.String(), a.err)
 	}
 	return nil
 }

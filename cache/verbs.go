@@ -45,7 +45,7 @@ func (c *Cache) pull(ctx context.Context, repository, reference string, head boo
 		a = e.byTag(ctx, p, reference, head)
 	}
 	if a.err != nil {
-		return answer{}, p.fail(kindManifest, a.err)
+		return answer{}, p.fail(kindManifest, reference, a.err)
 	}
 	return a, nil
 }
@@ -54,11 +54,11 @@ func (c *Cache) pull(ctx context.Context, repository, reference string, head boo
 func (e *engine) name(ctx context.Context, k kind, repository, reference string) (place, digest.Digest, error) {
 	d, err := route.Reference(repository, reference)
 	if err != nil {
-		return place{}, "", routeError(k, err)
+		return place{}, "", routeError(err)
 	}
 	p, err := e.locate(ctx, repository)
 	if err != nil {
-		return p, d, p.fail(k, err)
+		return p, d, p.fail(k, reference, err)
 	}
 	return p, d, nil
 }
@@ -73,12 +73,12 @@ func (c *Cache) Blob(ctx context.Context, repository string, d digest.Digest) (o
 		return ocispec.Descriptor{}, nil, err
 	}
 	if d == "" {
-		return ocispec.Descriptor{}, nil, routeError(kindBlob, route.ErrDigest)
+		return ocispec.Descriptor{}, nil, routeError(route.ErrDigest)
 	}
 	a := e.blob(ctx, p, d)
 	if a.err != nil {
 		a.close()
-		return ocispec.Descriptor{}, nil, p.fail(kindBlob, a.err)
+		return ocispec.Descriptor{}, nil, p.fail(kindBlob, d.String(), a.err)
 	}
 	desc := ocispec.Descriptor{MediaType: octetStream, Digest: d, Size: a.size}
 	if a.file != nil {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,6 +26,44 @@ func (e *engine) lacking(p place, m *oci.Manifest) map[digest.Digest]bool {
 	return unasked
 }
 
+// onlyChildTime is how long a client is given to ask for more of an index than one
+// of its images.
+const onlyChildTime = time.Minute
+
+// onlyChild starts the copy of an image whose config a client asked for, and of
+// which it did not ask for a layer, if it did not read another image of the same
+// index in the minutes around that: it has the layers already, as a docker, a
+// kubelet or a buildkit that gets a cache later. One that reads the manifests of
+// all images (ctr) shows by its layers which one it wants.
+func (j *jobs) onlyChild(p place, k content, t *jobEntry, asked time.Time) {
+	e := j.e
+	index, ok := e.children.Get(k)
+	if !ok {
+		return
+	}
+	parent := e.complete(e.ctx, p, index)
+	if parent == nil {
+		if parent = j.manifest(p, index); parent == nil {
+			return
+		}
+	}
+	for _, d := range parent.parsed.Images() {
+		sibling := j.manifest(p, d.Digest)
+		if sibling == nil {
+			sibling, _ = e.hot.Get(content{p.repo, d.Digest})
+		}
+		if d.Digest != k.digest && sibling != nil && time.Unix(0, sibling.read.Load()).After(asked.Add(-onlyChildTime)) {
+			return
+		}
+	}
+	j.lock()
+	defer j.unlock()
+	if j.entries[k] == t && t.state == jobWatching {
+		j.start(t)
+		j.save(k)
+	}
+}
+
 // wants notes that a client asks for a blob. Of the manifests that are watched,
 // one counts as pulled when it alone still lacks that layer, or when all its
 // layers were asked for.
@@ -40,7 +79,12 @@ func (j *jobs) wants(p place, d digest.Digest) {
 	defer j.unlock()
 	var watching []*jobEntry
 	owners := 0
-	for _, t := range j.repos[p.repo] {
+	for k, t := range j.repos[p.repo] {
+		if t.state == jobWatching && !t.config && t.parsed.Config != nil && t.parsed.Config.Digest == d {
+			t.config = true
+			asked := time.Now()
+			time.AfterFunc(onlyChildTime, func() { j.e.spawn(func() { j.onlyChild(p, k, t, asked) }) })
+		}
 		has := slices.ContainsFunc(t.parsed.Layers, func(l ocispec.Descriptor) bool { return l.Digest == d })
 		if !has {
 			continue

@@ -162,7 +162,7 @@ func story(ctx context.Context, d *Dir, s things, done func(what string)) error 
 		step("index", func() error { return create("a/b", s.index) }),
 		step("tag moved", tag(s.index, 2)),
 		step("adopted", func() error {
-			return d.Adopt(ctx, "c", s.small, func(context.Context) error { return nil })
+			return d.Adopt(ctx, "c", s.small, func(context.Context, io.ReadSeeker) error { return nil })
 		}),
 		step("record gone", func() error { return d.DeleteRecord(ctx, "jobs", "job") }),
 		step("tag gone", func() error { return d.DeleteTag(ctx, "a/b", "V1") }),

@@ -288,7 +288,7 @@ func TestSweep(t *testing.T) {
 	}
 	wantBlob(t, d, "a", kept.Digest, keptData)
 	wantBlob(t, d, "a", shared.Digest, sharedData)
-	no := func(context.Context) error { t.Error("allowed was called"); return nil }
+	no := func(context.Context, io.ReadSeeker) error { t.Error("allowed was called"); return nil }
 	if err := d.Adopt(t.Context(), "c", gone, no); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Adopt of what was swept: %v", err)
 	}

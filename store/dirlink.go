@@ -29,6 +29,7 @@ const (
 // makes it, it cannot be torn, and one reads it. A manifest has a record.
 type manifestRecord struct {
 	MediaType    string            `json:"mediaType"`
+	Manifest     bool              `json:"manifest,omitempty"`
 	Size         int64             `json:"size"`
 	Source       string            `json:"source"`
 	Subject      digest.Digest     `json:"subject,omitempty"`
@@ -108,13 +109,16 @@ func (d *Dir) findManifest(repo string, c content) (Info, error) {
 		return Info{}, fmt.Errorf("store: %w", err)
 	}
 	var r manifestRecord
-	if json.Unmarshal(data, &r) != nil || !IsManifest(r.MediaType) {
+	if json.Unmarshal(data, &r) != nil {
 		return Info{}, ErrNotFound // torn
 	}
-	info := Info{Source: r.Source, Subject: r.Subject}
+	info := Info{Source: r.Source, Subject: r.Subject, Manifest: r.Manifest}
 	info.Descriptor = ocispec.Descriptor{
 		MediaType: r.MediaType, Digest: c.digest, Size: r.Size,
 		ArtifactType: r.ArtifactType, Annotations: r.Annotations,
+	}
+	if !info.IsManifest() {
+		return Info{}, ErrNotFound // torn
 	}
 	return info, nil
 }
@@ -177,7 +181,7 @@ func withSize(info Info, size int64, err error) (Info, error) {
 
 // link links bytes that are there in repo, and notes the origin.
 func (d *Dir) link(repo string, c content, info Info) error {
-	if IsManifest(info.MediaType) {
+	if info.IsManifest() {
 		return d.linkManifest(repo, c, info)
 	}
 	if err := d.linkBlob(repo, c, info.Source); err != nil {
@@ -221,7 +225,7 @@ func (d *Dir) noteOrigin(repo string, c content, origin string) error {
 // linkManifest makes a manifest visible once everything before it is durable.
 func (d *Dir) linkManifest(repo string, c content, info Info) error {
 	data, err := json.Marshal(manifestRecord{
-		MediaType: info.MediaType, Size: info.Size, Source: info.Source, Subject: info.Subject,
+		MediaType: info.MediaType, Manifest: info.Manifest, Size: info.Size, Source: info.Source, Subject: info.Subject,
 		ArtifactType: info.ArtifactType, Annotations: info.Annotations,
 	})
 	if err != nil {
@@ -293,7 +297,7 @@ func (d *Dir) noteReferrer(repo string, c content, subject digest.Digest) error 
 }
 
 // Adopt implements [Content]. [ErrSize] if want.Size is known and wrong.
-func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context) error) error {
+func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context, io.ReadSeeker) error) error {
 	if err := checkInfo(ctx, repo, want); err != nil {
 		return err
 	}
@@ -301,7 +305,16 @@ func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(co
 	if _, err := d.adoptable(c, want); err != nil {
 		return err
 	}
-	if err := allowed(ctx); err != nil {
+	have, _, err := durable.OpenRead(d.blobPath(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound // just now
+	}
+	if err != nil {
+		return d.wrap("adopt", repo, c, err)
+	}
+	err = allowed(ctx, have)
+	have.Close()
+	if err != nil {
 		return err
 	}
 	d.sweep.RLock()

@@ -37,7 +37,7 @@ func Example() {
 	fmt.Println("other:", err)
 
 	want.Source = "https://registry.example/team/other"
-	err = s.Adopt(ctx, "team/other", want, func(context.Context) error {
+	err = s.Adopt(ctx, "team/other", want, func(context.Context, io.ReadSeeker) error {
 		return nil // the registry said that this repository may read it
 	})
 	info, _ := s.Stat(ctx, "team/other", want.Digest)

@@ -157,11 +157,12 @@ func checkInfo(ctx context.Context, repo string, want Info) error {
 func linked(want Info, size int64) Info {
 	got := Info{Source: want.Source}
 	got.Digest, got.Size = want.Digest, size
-	if !IsManifest(want.MediaType) {
+	if !want.IsManifest() {
 		got.MediaType = blobMediaType
 		return got
 	}
 	got.MediaType, got.ArtifactType = want.MediaType, want.ArtifactType
+	got.Manifest = !IsManifest(want.MediaType)
 	got.Annotations = maps.Clone(want.Annotations)
 	got.Subject = want.Subject
 	return got
@@ -259,7 +260,7 @@ func (m *Mem) link(repo string, info Info, b *memBlob) error {
 	if r != nil {
 		old, again = r.content[info.Digest]
 	}
-	if again && IsManifest(old.MediaType) && !IsManifest(info.MediaType) {
+	if again && old.IsManifest() && !info.IsManifest() {
 		return nil // once a manifest, always one
 	}
 	if !again {
@@ -286,22 +287,22 @@ func (b *memBlob) drop(origin string) {
 }
 
 // Adopt implements [Content]. [ErrSize] if want.Size is known and wrong.
-func (m *Mem) Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context) error) error {
+func (m *Mem) Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context, io.ReadSeeker) error) error {
 	if err := checkInfo(ctx, repo, want); err != nil {
 		return err
 	}
 	m.mu.RLock()
-	_, err := m.adoptable(want)
+	b, err := m.adoptable(want)
 	m.mu.RUnlock()
 	if err != nil {
 		return err
 	}
-	if err := allowed(ctx); err != nil {
+	if err := allowed(ctx, &chunkReader{c: b.data}); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b, err := m.adoptable(want) // it may have gone meanwhile
+	b, err = m.adoptable(want) // it may have gone meanwhile
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (r *memRepo) listed() bool {
 		return true
 	}
 	for _, info := range r.content {
-		if IsManifest(info.MediaType) {
+		if info.IsManifest() {
 			return true
 		}
 	}

@@ -24,6 +24,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
 )
 
 var (
@@ -44,16 +46,25 @@ var (
 // Info describes content in a repository.
 type Info struct {
 	// Descriptor has at least the digest. Size -1 is unknown. A MediaType for
-	// which [IsManifest] holds makes it a manifest; everything else is a blob
-	// and reads back as application/octet-stream. Of manifests the store keeps
-	// ArtifactType and Annotations too; they are what a referrer list shows.
+	// which the function IsManifest holds makes it a manifest, and so does the
+	// field Manifest; everything else is a blob and reads back as
+	// application/octet-stream. Of manifests the store keeps MediaType,
+	// ArtifactType and Annotations; they are what a referrer list shows.
 	// Content that is linked as a manifest stays one when it is committed as a
 	// blob: nobody can take a manifest away by naming it as a layer.
 	ocispec.Descriptor
+	// Manifest makes content a manifest whose MediaType the function IsManifest
+	// does not know. The MediaType must not be empty then.
+	Manifest bool
 	// Source is where the bytes came from: scheme://host/repository.
 	Source string
 	// Subject is the manifest that a manifest refers to; empty: none.
 	Subject digest.Digest
+}
+
+// IsManifest reports whether the content is a manifest: see Descriptor.
+func (i Info) IsManifest() bool {
+	return IsManifest(i.MediaType) || i.Manifest && i.MediaType != ""
 }
 
 // Origin returns scheme://host of the source.
@@ -69,17 +80,9 @@ func Origin(source string) string {
 	return scheme + "://" + host
 }
 
-// IsManifest reports whether a media type is that of a manifest or an index,
-// of OCI or Docker schema 2.
-func IsManifest(mediaType string) bool {
-	switch mediaType {
-	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
-		"application/vnd.docker.distribution.manifest.v2+json",
-		"application/vnd.docker.distribution.manifest.list.v2+json":
-		return true
-	}
-	return false
-}
+// IsManifest reports whether a media type is known to be that of a manifest or
+// an index: of OCI, of Docker schema 2, or of artifacts from before OCI 1.1.
+func IsManifest(mediaType string) bool { return oci.IsManifest(mediaType) }
 
 // Store keeps content and tags. Implementations must be safe for concurrent
 // use and must not keep ctx beyond the call (a Writer's ctx: beyond its life).
@@ -107,8 +110,9 @@ type Content interface {
 	// with want.Source as their new source there. It returns [ErrNotFound],
 	// without a call of allowed, if nobody has them, and [ErrSize] if want.Size is
 	// known and another; otherwise allowed decides, called with no lock held, and
-	// its error is returned as it is.
-	Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context) error) error
+	// its error is returned as it is. It is given the bytes, so that it can compare
+	// them with what the caller may read; they are closed when it returns.
+	Adopt(ctx context.Context, repo string, want Info, allowed func(ctx context.Context, have io.ReadSeeker) error) error
 }
 
 // Writer writes content in order. It is used by one goroutine.

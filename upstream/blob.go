@@ -52,7 +52,7 @@ func extent(resp *http.Response, ranged bool, offset, length int64) (Body, error
 		return Body{Offset: 0, Length: resp.ContentLength, Size: resp.ContentLength}, nil
 	}
 	if !ranged {
-		return Body{}, errors.New("a part, though the whole was asked for")
+		return Body{}, errPart
 	}
 	if strings.HasPrefix(mediaType(resp.Header), "multipart/") {
 		return Body{}, errors.New("a part in several pieces")
@@ -156,7 +156,8 @@ func (b *blobReader) Close() error {
 	return err
 }
 
-// StatBlob implements [Repository].
+// StatBlob implements [Repository]. A page for people, such as that of a proxy
+// which wants somebody to sign on, is [ErrIncomplete].
 func (r *repository) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
 	if err := checkDigest(d); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("upstream: blob %q: %w", d, err)
@@ -168,10 +169,17 @@ func (r *repository) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Des
 	}
 	defer a.close()
 	if a.StatusCode != http.StatusOK {
-		return ocispec.Descriptor{}, r.protocol(op, a.Response, errors.New("a part, though the whole was asked for"))
+		return ocispec.Descriptor{}, r.protocol(op, a.Response, errPart)
 	}
 	if _, err := digestHeader(a.Header, d); err != nil {
 		return ocispec.Descriptor{}, r.protocol(op, a.Response, err)
 	}
-	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: a.ContentLength}, nil
+	if isPage(mediaType(a.Header)) {
+		return ocispec.Descriptor{}, ErrIncomplete
+	}
+	size := a.ContentLength
+	if size == 0 && d != d.Algorithm().FromBytes(nil) || identity(a.Header) != nil {
+		size = -1
+	}
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}, nil
 }

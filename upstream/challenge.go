@@ -21,13 +21,19 @@ type challenge struct {
 func (t *trip) challenged(resp *http.Response) (*http.Response, error) {
 	offers := parseChallenges(resp.Header.Values("Www-Authenticate"))
 	resp.Header.Del("Www-Authenticate")
+	if t.left && !strings.HasPrefix(t.hop.URL.Path, "/v2/") {
+		return resp, nil // no registry but a storage, which is shown its link and nothing else
+	}
 	for _, c := range offers {
 		if c.scheme != "bearer" || c.params["realm"] == "" {
 			continue
 		}
 		realm, err := t.realm(c.params["realm"])
-		if service := c.params["service"]; err == nil && t.own && canonical(service) != t.host {
-			err = &guardError{fmt.Sprintf("the challenge names another service than %q", t.host)}
+		if service := c.params["service"]; err == nil && t.own() && canonical(service) != t.host {
+			err = &guardError{fmt.Sprintf("the challenge names another service than %q", t.host), "its challenge names another service"}
+		}
+		if err != nil && t.left { // the refusal of somebody who is owed nothing
+			return resp, nil
 		}
 		if err != nil {
 			_ = resp.Body.Close()
@@ -43,7 +49,7 @@ func (t *trip) challenged(resp *http.Response) (*http.Response, error) {
 		return resp, nil
 	}
 	for _, c := range offers {
-		if c.scheme == "basic" && t.pass {
+		if c.scheme == "basic" && t.basic() {
 			resp.Header.Set("Www-Authenticate", "Basic")
 		}
 	}

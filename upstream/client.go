@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/lru"
 )
 
 // Defaults of [Client].
@@ -31,7 +32,10 @@ const (
 // What one rule earns is kept from all others: tokens belong to a rule, a host
 // and one version of a credential. A credential goes to the host of its rule
 // and to the token server that is allowed for that host, to no other place:
-// not where a challenge or a redirect points.
+// not where a challenge or a redirect points. A rule without a credential has
+// nothing to lose, so it takes an anonymous token from any token server that the
+// rules for addresses allow; and so does every request that a redirect leads to
+// another registry, which is shown that token and nothing of the rule's.
 //
 // Addresses. The host of a rule may lie anywhere but on a link-local or
 // metadata address. A host that an upstream names (a token server, a redirect)
@@ -81,10 +85,13 @@ type Host struct {
 	// PlainHTTP asks the host over http. DANGER: credentials and content travel
 	// in the open.
 	PlainHTTP bool
-	// RootCAs are the authorities trusted for this host. If nil, the system's.
+	// RootCAs are the authorities trusted for this host, and for the token
+	// servers that are known or listed as Realms for it and have no entry of
+	// their own. If nil, the system's.
 	RootCAs *x509.CertPool
 	// Realms are further hosts, in canonical form, that may issue tokens for
-	// this host. They are shown its credentials.
+	// this host. They are shown its credentials. A rule without a credential
+	// needs none.
 	Realms []string
 }
 
@@ -96,6 +103,8 @@ type engine struct {
 	pools     *pools
 	http      *http.Client // never follows a redirect
 	sessions  *sessions
+	etags     *lru.Cache[etagKey, string]
+	listless  *lru.Cache[Source, time.Time] // without the referrers API, until then
 }
 
 func (c *Client) resolve() *engine {
@@ -125,6 +134,8 @@ func (c *Client) resolve() *engine {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 		e.sessions = newSessions(e.http)
+		e.etags = lru.New[etagKey, string](maxETags)
+		e.listless = lru.New[Source, time.Time](maxListless)
 		c.engine = e
 	})
 	return c.engine

@@ -11,7 +11,7 @@ type Class int
 
 const (
 	// Protocol: the upstream answered something that cannot be used: wrong
-	// digest, wrong range, encoded body, schema 1, a refused realm or address.
+	// digest, wrong range, schema 1, a refused realm or address.
 	Protocol Class = iota
 	// Limited: 429. RetryAfter says for how long.
 	Limited
@@ -54,6 +54,11 @@ type Error struct {
 	RetryAfter time.Duration
 	// Timeout says that the upstream was too slow.
 	Timeout bool
+	// Anonymous says that the rule had no credential to show.
+	Anonymous bool
+	// Reason says in a few words what is the matter, for clients too: it holds no
+	// secret and nothing that the upstream wrote. Empty: Class and Status say it.
+	Reason string
 	// Err is the cause; nil: Status says it all.
 	Err error
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,7 +18,7 @@ import (
 )
 
 // refusal is the error of an answer that is none.
-func (r *repository) refusal(op string, resp *http.Response) error {
+func (r *repository) refusal(op string, resp *http.Response) *Error {
 	return &Error{
 		Source:     r.source,
 		Op:         op,
@@ -47,13 +48,29 @@ func classOf(status int) Class {
 	return Protocol
 }
 
+// unusable says why an answer cannot be used: text for the log, which may quote
+// the upstream, says for clients.
+type unusable struct{ text, says string }
+
+func (u unusable) Error() string  { return u.text }
+func (u unusable) reason() string { return u.says }
+
 // protocol is the error of an answer that cannot be used.
 func (r *repository) protocol(op string, resp *http.Response, err error) error {
-	e := &Error{Source: r.source, Op: op, Class: Protocol, Err: err}
+	e := &Error{Source: r.source, Op: op, Class: Protocol, Err: err, Reason: reasonOf(err)}
 	if resp != nil {
 		e.Status = resp.StatusCode
 	}
 	return e
+}
+
+// reasonOf finds what may be said to clients of an error.
+func reasonOf(err error) string {
+	var r interface{ reason() string }
+	if errors.As(err, &r) {
+		return r.reason()
+	}
+	return ""
 }
 
 // bodyError is a body that broke off.
@@ -63,7 +80,7 @@ func (e *bodyError) Error() string { return "the body broke off: " + e.err.Error
 func (e *bodyError) Unwrap() error { return e.err }
 
 // fail is the error of a question that got no answer.
-func (r *repository) fail(ctx context.Context, op string, err error) error {
+func (r *repository) fail(ctx context.Context, op string, err error) *Error {
 	e := &Error{Source: r.source, Op: op, Class: Unreachable}
 	var (
 		token  *tokenError
@@ -80,7 +97,7 @@ func (r *repository) fail(ctx context.Context, op string, err error) error {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &guard):
-		e.Class, e.Err = Protocol, guard
+		e.Class, e.Err, e.Reason = Protocol, guard, guard.says
 	case errors.As(err, &denied), errors.Is(err, auth.ErrHost):
 		e.Class, e.Err = Denied, err
 	case errors.As(err, &later):
@@ -90,24 +107,47 @@ func (r *repository) fail(ctx context.Context, op string, err error) error {
 		if e.Class == NotFound { // the token server's, not the repository's
 			e.Class = Denied
 		}
+		e.Reason = fmt.Sprintf("its token server answered with status %d", token.status)
 	case errors.Is(context.Cause(ctx), errTooSlow):
-		e.Timeout, e.Err = true, &cause{errTooSlow.Error(), context.DeadlineExceeded}
+		e.Timeout, e.Err = true, &cause{text: errTooSlow.Error(), err: context.DeadlineExceeded}
 	case ctx.Err() != nil:
 		e.Timeout = errors.Is(ctx.Err(), context.DeadlineExceeded)
-		e.Err = &cause{plain(ctx.Err()), ctx.Err()}
+		e.Err = &cause{text: plain(ctx.Err()).text, err: ctx.Err()}
 	case errors.As(err, &cred):
-		if e.Class = Denied; errors.As(err, &asNet) {
+		e.Class, e.Reason = Denied, "no credential can be had for it"
+		if errors.As(err, &asNet) {
 			e.Class, e.Timeout = Unreachable, asNet.Timeout()
 		}
 		e.Err = cred
 	case errors.As(err, &asURL), errors.As(err, &broken):
 		e.Timeout = errors.As(err, &asNet) && asNet.Timeout()
-		e.Err = &cause{plain(err), withoutURL(err)}
+		e.Err, e.Reason = r.below(err)
 	default:
 		// What is left comes from reading the token server's answer.
-		e.Class, e.Err = Protocol, &cause{"the token server's answer cannot be used", err}
+		const text = "the token server's answer cannot be used"
+		e.Class, e.Err, e.Reason = Protocol, &cause{text: text, err: err}, text
 	}
 	return e
+}
+
+// below is what went wrong below HTTP, and at which host if that is not the
+// rule's own. Clients are told the name of a host only if somebody on this side
+// named it.
+func (r *repository) below(err error) (error, string) {
+	what := plain(err)
+	text, says := what.text, what.says
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		at, _ := url.Parse(u.URL)
+		if at == nil || at.Host == "" || originOf(at) == r.origin {
+			return &cause{text, withoutURL(err)}, says
+		}
+		host, name := hostOf(at), "a host that it leads to"
+		if (&trip{host: r.source.Host, realms: r.engine.hosts[r.source.Host].Realms}).trusted(host) {
+			name = "its token server " + host
+		}
+		text, says = fmt.Sprintf("the host %.100q: %s", host, text), name+": "+says
+	}
+	return &cause{text, withoutURL(err)}, says
 }
 
 // withoutURL takes the address out of an error of net/http, which may be that of
@@ -130,9 +170,14 @@ type cause struct {
 func (c *cause) Error() string { return c.text }
 func (c *cause) Unwrap() error { return c.err }
 
+// wording is one failure in two languages: for the log, and for clients.
+type wording struct{ text, says string }
+
 // plain says what went wrong below HTTP, without URLs, bodies and our own
-// addresses: only texts that are known to hold none are passed on.
-func plain(err error) string {
+// addresses: only texts that are known to hold none are passed on, and to clients
+// none that quotes a certificate.
+func plain(err error) wording {
+	same := func(text string) wording { return wording{text, text} }
 	var (
 		dns     *net.DNSError
 		errno   syscall.Errno
@@ -141,37 +186,40 @@ func plain(err error) string {
 		alert   tls.AlertError
 		unknown x509.UnknownAuthorityError
 		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
 		asNet   net.Error
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
-		return "canceled"
+		return same("canceled")
 	case errors.As(err, &dns):
 		if dns.IsTimeout {
-			return "DNS: timed out"
+			return same("DNS: timed out")
 		}
 		if dns.IsNotFound {
-			return "DNS: no such host"
+			return same("DNS: no such host")
 		}
-		return "DNS: the name cannot be resolved"
+		return same("DNS: the name cannot be resolved")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &asNet) && asNet.Timeout():
-		return "timed out"
-	case errors.As(err, &cert):
-		return "TLS: " + cert.Err.Error()
+		return same("timed out")
 	case errors.As(err, &unknown):
-		return "TLS: " + unknown.Error()
+		return wording{"TLS: " + unknown.Error(), "its certificate is signed by an authority that is not trusted (ca)"}
 	case errors.As(err, &name):
-		return "TLS: " + name.Error()
+		return wording{"TLS: " + name.Error(), "its certificate is for another host"}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return wording{"TLS: " + invalid.Error(), "its certificate has expired or is not valid yet"}
+	case errors.As(err, &cert):
+		return wording{"TLS: " + cert.Err.Error(), "its certificate is not accepted"}
 	case errors.As(err, &record):
-		return "TLS: " + record.Msg
+		return wording{"TLS: " + record.Msg, "it does not speak TLS"}
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return "it speaks http, not https (see PlainHTTP of package upstream's Host)"
+		return same("it speaks http, not https (plainHTTP must be set for such a host)")
 	case errors.As(err, &alert):
-		return "TLS: " + alert.Error()
+		return wording{"TLS: " + alert.Error(), "the TLS handshake failed"}
 	case errors.As(err, &errno):
-		return errno.Error()
+		return same(errno.Error())
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the connection ended early"
+		return same("the connection ended early")
 	}
-	return "the connection failed"
+	return same("the connection failed")
 }

@@ -8,10 +8,11 @@ import (
 )
 
 // guardError says that an upstream led somewhere where requests must not go.
-// Its text holds no URL.
-type guardError struct{ text string }
+// Its text holds no URL; says is for clients.
+type guardError struct{ text, says string }
 
-func (e *guardError) Error() string { return e.text }
+func (e *guardError) Error() string  { return e.text }
+func (e *guardError) reason() string { return e.says }
 
 // depth is how far inside an address lies. What is deeper is worth more to
 // somebody who can make us ask it.
@@ -185,14 +186,14 @@ func depthOfConn(a net.Addr) depth {
 func checkDialled(address string, limit depth) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return &guardError{"an address that cannot be read"}
+		return errAddress
 	}
 	return within(depthOf(addr.Addr()), limit, "the address that was dialled")
 }
 
 func within(d, limit depth, what string) error {
 	if d == never || d > limit {
-		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what, d)}
+		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what, d), "it leads to an address where it may not lead"}
 	}
 	return nil
 }

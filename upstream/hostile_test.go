@@ -206,7 +206,7 @@ func TestRefusedCredentialIsDenied(t *testing.T) {
 
 func TestAnswersThatCannotBeUsed(t *testing.T) {
 	for name, f := range map[string]upstreamtest.Fault{
-		"encoded":        {Encoding: "gzip"},
+		"encoded":        {Encoding: "gzip", Flip: true, FlipAt: 3},
 		"wrong digest":   {WrongDigest: digest.FromString("other").String()},
 		"bad digest":     {WrongDigest: "sha256:zz"},
 		"flipped bit":    {Flip: true, FlipAt: 3},

@@ -4,113 +4,165 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"maps"
 	"net/http"
 	"net/url"
-	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // maxQuery is the longest query of a next page that is taken over.
 const maxQuery = 4 << 10
 
-// Tags implements [TagLister]. What is no legal tag is left out.
+// smaller are the page sizes that are tried when an upstream refuses a larger one.
+// They are those that registries are known to allow.
+var smaller = [...]int{1000, 100, 50}
+
+// Tags implements [TagLister]. What is no legal tag is left out. The list is read
+// as a stream, so that it costs little more than its tags.
 func (r *repository) Tags(ctx context.Context, query url.Values) (TagPage, error) {
+	page, err := r.tags(ctx, query)
+	n, _ := strconv.Atoi(query.Get("n"))
+	for _, less := range smaller {
+		if e, ok := errors.AsType[*Error](err); !ok || !tooMany(e.Status) || less >= n {
+			continue
+		}
+		again := maps.Clone(query)
+		again.Set("n", strconv.Itoa(less))
+		if fewer, failed := r.tags(ctx, again); failed == nil {
+			return fewer, nil
+		}
+	}
+	return page, err
+}
+
+// tooMany reports whether a status may mean that too many tags were asked for: ECR
+// says 405, Quay 413, others 400 or 422.
+func tooMany(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
+func (r *repository) tags(ctx context.Context, query url.Values) (TagPage, error) {
 	op := "GET tags"
 	a, err := r.do(ctx, call{op: op, method: http.MethodGet, path: "tags/list", query: query, header: http.Header{"Accept": {"application/json"}}})
 	if err != nil {
 		return TagPage{}, err
 	}
 	defer a.close()
-	body, err := r.body(op, a, maxList)
-	if err != nil {
-		return TagPage{}, err
+	if err := whole(a); err != nil {
+		return TagPage{}, r.protocol(op, a.Response, err)
 	}
-	var list struct {
-		Tags []string `json:"tags"`
+	body := &bounded{r: a.Body, left: maxTagList}
+	tags, err := readTags(body)
+	switch {
+	case body.full || a.ContentLength > maxTagList:
+		return TagPage{}, r.protocol(op, a.Response, errTooLarge)
+	case body.err != nil:
+		return TagPage{}, r.fail(a.Request.Context(), op, &bodyError{body.err})
+	case err != nil:
+		const text = "the tag list is not JSON"
+		return TagPage{}, r.protocol(op, a.Response, unusable{text, text})
 	}
-	if err := json.Unmarshal(body, &list); err != nil {
-		return TagPage{}, r.protocol(op, a.Response, errors.New("the tag list is not JSON"))
-	}
-	tags := slices.DeleteFunc(list.Tags, func(t string) bool { return !tagName.MatchString(t) })
 	return TagPage{Tags: tags, Next: nextPage(a.url, a.Header)}, nil
 }
 
-// Referrers implements [ReferrerLister]. At an upstream without the referrers
-// API the fallback tag's list is filtered here.
-func (r *repository) Referrers(ctx context.Context, d digest.Digest, query url.Values) (ReferrerPage, error) {
-	if err := checkDigest(d); err != nil {
-		return ReferrerPage{}, err
+// whole refuses what is no whole list as it is.
+func whole(a *answer) error {
+	if a.StatusCode != http.StatusOK {
+		return errPart
 	}
-	op := "GET referrers " + d.String()
-	a, err := r.do(ctx, call{op: op, method: http.MethodGet, path: "referrers/" + d.String(), query: query, header: http.Header{"Accept": {ocispec.MediaTypeImageIndex}}})
-	if e, ok := errors.AsType[*Error](err); ok {
-		switch e.Status {
-		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest:
-			return r.fallback(ctx, d, query)
+	return identity(a.Header)
+}
+
+// bounded reads at most left bytes, and keeps what went wrong below.
+type bounded struct {
+	r    io.Reader
+	left int64
+	full bool
+	err  error
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		b.full = true
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}
+
+// readTags reads {"name": ..., "tags": [...]} token by token.
+func readTags(r io.Reader) ([]string, error) {
+	d := json.NewDecoder(r)
+	if err := expect(d, json.Delim('{')); err != nil {
+		return nil, err
+	}
+	var tags []string
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		if key != "tags" {
+			var skipped json.RawMessage
+			if err := d.Decode(&skipped); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if tags, err = readNames(d); err != nil {
+			return nil, err
 		}
 	}
-	if err != nil {
-		return ReferrerPage{}, err
-	}
-	defer a.close()
-	if mediaType(a.Header) != ocispec.MediaTypeImageIndex {
-		return r.fallback(ctx, d, query)
-	}
-	body, err := r.body(op, a, maxList)
-	if err != nil {
-		return ReferrerPage{}, err
-	}
-	var index ocispec.Index
-	if err := json.Unmarshal(body, &index); err != nil {
-		return ReferrerPage{}, r.protocol(op, a.Response, errors.New("the referrers are not JSON"))
-	}
-	return ReferrerPage{
-		Manifests:      descriptors(index.Manifests),
-		FiltersApplied: a.Header.Get("OCI-Filters-Applied"),
-		Next:           nextPage(a.url, a.Header),
-	}, nil
+	return tags, expect(d, json.Delim('}'))
 }
 
-// fallback reads the tag that stands for the referrers API where there is none
-// (distribution spec, "Referrers Tag Schema").
-func (r *repository) fallback(ctx context.Context, d digest.Digest, query url.Values) (ReferrerPage, error) {
-	tag := fallbackTag(d)
-	desc, body, err := r.Manifest(ctx, tag)
-	if class, ok := ClassOf(err); ok && class == NotFound {
-		return ReferrerPage{}, nil
+var errNotAList = errors.New("upstream: not a list")
+
+func expect(d *json.Decoder, want json.Token) error {
+	got, err := d.Token()
+	if err == nil && got != want {
+		err = errNotAList
 	}
-	if err != nil {
-		return ReferrerPage{}, err
-	}
-	var index ocispec.Index
-	if desc.MediaType != ocispec.MediaTypeImageIndex || json.Unmarshal(body, &index) != nil {
-		return ReferrerPage{}, nil
-	}
-	page := ReferrerPage{Manifests: descriptors(index.Manifests)}
-	if want := query.Get("artifactType"); want != "" {
-		page.FiltersApplied = "artifactType"
-		page.Manifests = slices.DeleteFunc(page.Manifests, func(m ocispec.Descriptor) bool { return m.ArtifactType != want })
-	}
-	return page, nil
+	return err
 }
 
-// fallbackTag cuts both parts as the spec demands.
-func fallbackTag(d digest.Digest) string {
-	algorithm, encoded := d.Algorithm().String(), d.Encoded()
-	return algorithm[:min(32, len(algorithm))] + "-" + encoded[:min(64, len(encoded))]
-}
-
-// descriptors leaves out what names no digest that is supported.
-func descriptors(list []ocispec.Descriptor) []ocispec.Descriptor {
-	return slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return checkDigest(d.Digest) != nil || d.Size < 0 })
+// readNames reads an array of tags, or null.
+func readNames(d *json.Decoder) (tags []string, err error) {
+	if first, err := d.Token(); err != nil || first == nil {
+		return nil, err
+	} else if first != json.Delim('[') {
+		return nil, errNotAList
+	}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, ok := t.(string)
+		if !ok {
+			return nil, errNotAList
+		}
+		if tagName.MatchString(name) {
+			tags = append(tags, name)
+		}
+	}
+	return tags, expect(d, json.Delim(']'))
 }
 
 // nextPage returns the query of the next page that a Link (RFC 8288) names, nil
-// if there is none. Nothing but the query is taken over, and only from a link
-// to the path that was asked.
+// if there is none. Nothing but the query is taken over: the path need not be the
+// one that was asked, since registries behind a gateway (Artifactory, Nexus) and
+// after a redirect name their own.
 func nextPage(asked *url.URL, h http.Header) url.Values {
 	for _, header := range h.Values("Link") {
 		for target, params := range links(header) {
@@ -121,11 +173,10 @@ func nextPage(asked *url.URL, h http.Header) url.Values {
 			if err != nil {
 				continue
 			}
-			u = asked.ResolveReference(u)
-			if u.Path != asked.Path || u.RawQuery == "" || len(u.RawQuery) > maxQuery {
+			if u.RawQuery == "" || len(u.RawQuery) > maxQuery || u.RawQuery == asked.RawQuery {
 				continue
 			}
-			if query, err := url.ParseQuery(u.RawQuery); err == nil && u.RawQuery != asked.RawQuery {
+			if query, err := url.ParseQuery(u.RawQuery); err == nil {
 				return query
 			}
 		}

@@ -1,54 +1,20 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	_ "crypto/sha512" // manifests may be named by sha512
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
 )
-
-// ErrSchema1 reports a manifest of Docker's schema 1, which is not supported:
-// its digest does not cover its bytes.
-var ErrSchema1 = errors.New("upstream: Docker schema 1 manifests are not supported")
-
-// Docker's names of what OCI took over.
-const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
-
-// acceptManifests is sent with every question for a manifest, whatever the
-// client accepts: what is stored must not depend on who came first.
-// It is one line, since some registries read only the first.
-var acceptManifests = http.Header{"Accept": {strings.Join([]string{
-	ocispec.MediaTypeImageManifest,
-	ocispec.MediaTypeImageIndex,
-	dockerManifest,
-	dockerIndex,
-}, ", ")}}
 
 var tagName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
-
-// isManifest reports whether t is one of the types that are asked for.
-func isManifest(t string) bool {
-	switch t {
-	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, dockerManifest, dockerIndex:
-		return true
-	}
-	return false
-}
-
-func isSchema1(t string) bool {
-	return t == "application/vnd.docker.distribution.manifest.v1+json" || t == "application/vnd.docker.distribution.manifest.v1+prettyjws"
-}
 
 // digestOf returns the digest that a reference is, or nothing if it is a tag.
 func digestOf(reference string) (digest.Digest, error) {
@@ -73,7 +39,8 @@ func checkDigest(d digest.Digest) error {
 	return nil
 }
 
-// Resolve implements [Repository]. An upstream that has no HEAD (405, 501) gives
+// Resolve implements [Repository]. An upstream that has no HEAD (405, 501), an
+// answer that is labelled as encoded, and one that is a page for people, are
 // [ErrIncomplete] too. The error of a schema 1 manifest wraps [ErrSchema1].
 func (r *repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	want, err := digestOf(reference)
@@ -90,7 +57,7 @@ func (r *repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 	}
 	defer a.close()
 	t := mediaType(a.Header)
-	if isSchema1(t) {
+	if oci.IsSchema1(t) {
 		return ocispec.Descriptor{}, r.protocol(op, a.Response, ErrSchema1)
 	}
 	got, err := digestHeader(a.Header, want)
@@ -100,10 +67,10 @@ func (r *repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 	if a.ContentLength > MaxManifestSize {
 		return ocispec.Descriptor{}, r.protocol(op, a.Response, errTooLarge)
 	}
-	if got == "" {
+	if got == "" && canBeManifest(t) {
 		got = want
 	}
-	if got == "" || a.ContentLength <= 0 || !isManifest(t) || a.StatusCode != http.StatusOK {
+	if got == "" || a.ContentLength <= 0 || !canBeManifest(t) || a.StatusCode != http.StatusOK || identity(a.Header) != nil {
 		return ocispec.Descriptor{}, ErrIncomplete
 	}
 	return ocispec.Descriptor{MediaType: t, Digest: got, Size: a.ContentLength}, nil
@@ -118,7 +85,7 @@ func digestHeader(h http.Header, want digest.Digest) (digest.Digest, error) {
 	}
 	got := digest.Digest(text)
 	if err := checkDigest(got); err != nil {
-		return "", errors.New("the header Docker-Content-Digest holds no digest that is supported")
+		return "", unusable{"the header Docker-Content-Digest holds no digest that is supported", "the header Docker-Content-Digest holds no digest that is supported"}
 	}
 	if want == "" || got == want {
 		return got, nil
@@ -126,99 +93,108 @@ func digestHeader(h http.Header, want digest.Digest) (digest.Digest, error) {
 	if got.Algorithm() != want.Algorithm() {
 		return want, nil
 	}
-	return "", fmt.Errorf("the header Docker-Content-Digest says %s", got)
+	return "", unusable{fmt.Sprintf("the header Docker-Content-Digest says %s", got), "the header Docker-Content-Digest names another digest than was asked for"}
 }
 
 // Manifest implements [Repository]. The error of a schema 1 manifest wraps
 // [ErrSchema1].
 func (r *repository) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
+	return r.manifest(ctx, reference, nil)
+}
+
+// ManifestUnless implements [Conditional] by If-None-Match: with the digest, which
+// is the ETag of most registries, and with the ETag that came with the manifest
+// if it was another.
+func (r *repository) ManifestUnless(ctx context.Context, reference string, known digest.Digest) (ocispec.Descriptor, []byte, error) {
+	if err := checkDigest(known); err != nil {
+		return ocispec.Descriptor{}, nil, fmt.Errorf("upstream: known manifest %q: %w", known, err)
+	}
+	tags := `"` + known.String() + `"`
+	if etag, ok := r.engine.etags.Get(etagKey{r.source, known}); ok {
+		tags += ", " + etag
+	}
+	return r.manifest(ctx, reference, http.Header{"If-None-Match": {tags}})
+}
+
+// manifest fetches a manifest, on a condition that may be nil.
+func (r *repository) manifest(ctx context.Context, reference string, condition http.Header) (ocispec.Descriptor, []byte, error) {
+	none := ocispec.Descriptor{}
 	want, err := digestOf(reference)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return none, nil, err
 	}
-	op := "GET manifest " + reference
-	a, err := r.do(ctx, call{op: op, method: http.MethodGet, path: "manifests/" + reference, header: acceptManifests})
+	c := call{op: "GET manifest " + reference, method: http.MethodGet, path: "manifests/" + reference, header: http.Header{}, conditional: condition != nil}
+	for _, h := range []http.Header{acceptManifests, condition} {
+		for k, v := range h {
+			c.header[k] = v
+		}
+	}
+	a, err := r.do(ctx, c)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return none, nil, err
 	}
 	defer a.close()
-	if a.StatusCode != http.StatusOK {
-		return ocispec.Descriptor{}, nil, r.protocol(op, a.Response, errors.New("a part of a manifest"))
-	}
-	if isSchema1(mediaType(a.Header)) {
-		return ocispec.Descriptor{}, nil, r.protocol(op, a.Response, ErrSchema1)
+	switch {
+	case a.StatusCode == http.StatusNotModified:
+		return none, nil, ErrUnchanged
+	case a.StatusCode != http.StatusOK:
+		return none, nil, r.protocol(c.op, a.Response, errPart)
+	case oci.IsSchema1(mediaType(a.Header)):
+		return none, nil, r.protocol(c.op, a.Response, ErrSchema1)
 	}
 	claimed, err := digestHeader(a.Header, want)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, r.protocol(op, a.Response, err)
+		return none, nil, r.protocol(c.op, a.Response, err)
 	}
-	body, err := r.body(op, a, MaxManifestSize)
+	body, err := r.body(c.op, a, MaxManifestSize)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return none, nil, err
 	}
-	desc, err := describe(body, mediaType(a.Header), want, claimed)
+	desc, err := describe(body, a.Header, want, claimed)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, r.protocol(op, a.Response, err)
+		return none, nil, r.protocol(c.op, a.Response, err)
 	}
+	r.rememberETag(desc.Digest, a.Header)
 	return desc, body, nil
 }
 
-// describe verifies a manifest: its digest is want, or else what the upstream
-// claimed, or else sha256 of what came.
-func describe(body []byte, contentType string, want, claimed digest.Digest) (ocispec.Descriptor, error) {
-	if want == "" {
-		want = claimed
-	}
-	if want == "" {
-		want = digest.FromBytes(body)
-	}
-	if got := want.Algorithm().FromBytes(body); got != want {
-		return ocispec.Descriptor{}, fmt.Errorf("the manifest's digest is %s, not %s", got, want)
-	}
-	t, err := typeOf(body, contentType)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return ocispec.Descriptor{MediaType: t, Digest: want, Size: int64(len(body))}, nil
+// etagKey is a manifest whose ETag is not its digest.
+type etagKey struct {
+	source Source
+	digest digest.Digest
 }
 
-// typeOf returns the media type of a manifest. The header and the manifest
-// must agree, and an image must not look like an index nor the other way
-// round, or two clients would see two contents under one digest
-// (CVE-2021-41190). A header that says nothing gives way to the manifest.
-func typeOf(body []byte, contentType string) (string, error) {
-	var m struct {
-		SchemaVersion int             `json:"schemaVersion"`
-		MediaType     string          `json:"mediaType"`
-		Config        json.RawMessage `json:"config"`
-		Layers        json.RawMessage `json:"layers"`
-		Manifests     json.RawMessage `json:"manifests"`
-		FSLayers      json.RawMessage `json:"fsLayers"`
+const (
+	// maxETags is how many ETags are remembered.
+	maxETags = 4096
+	// maxETag is the length of the longest of them.
+	maxETag = 256
+)
+
+// rememberETag keeps the ETag of a manifest if it is another than its digest.
+func (r *repository) rememberETag(d digest.Digest, h http.Header) {
+	etag := h.Get("ETag")
+	if isETag(etag) && etag != `"`+d.String()+`"` {
+		r.engine.etags.Put(etagKey{r.source, d}, etag, 1)
 	}
-	if err := json.Unmarshal(body, &m); err != nil {
-		return "", errors.New("the manifest is not JSON")
-	}
-	if m.SchemaVersion == 1 || m.FSLayers != nil || isSchema1(m.MediaType) {
-		return "", ErrSchema1
-	}
-	t := contentType
-	switch t {
-	case "", "application/json", "application/octet-stream", "text/plain":
-		t = m.MediaType
-	}
-	if !isManifest(t) {
-		return "", fmt.Errorf("the type %.100q is not that of a manifest", t)
-	}
-	if m.MediaType != "" && m.MediaType != t {
-		return "", fmt.Errorf("the answer says that it is %s, the manifest that it is %.100q", t, m.MediaType)
-	}
-	index := t == ocispec.MediaTypeImageIndex || t == dockerIndex
-	if index && (present(m.Config) || present(m.Layers)) || !index && present(m.Manifests) {
-		return "", errors.New("the manifest is an image and an index at once")
-	}
-	return t, nil
 }
 
-func present(raw json.RawMessage) bool {
-	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))
+// isETag reports whether text is an entity tag (RFC 9110 section 8.8.3) that can
+// stand in a list.
+func isETag(text string) bool {
+	opaque := text
+	if len(text) > 2 && text[:2] == "W/" {
+		opaque = text[2:]
+	}
+	if len(text) > maxETag || len(opaque) < 2 || opaque[0] != '"' || opaque[len(opaque)-1] != '"' {
+		return false
+	}
+	for i := 1; i < len(opaque)-1; i++ {
+		if c := opaque[i]; c < '!' || c > '~' || c == '"' {
+			return false
+		}
+	}
+	return true
 }
+
+var errPart = errors.New("a part, though the whole was asked for")

@@ -42,6 +42,8 @@ func (r *repository) observe(c call, s *session, resp *http.Response, err error)
 func (r *repository) refusalOf(s *session, resp *http.Response, err error) (auth.Refusal, bool) {
 	var token *tokenError
 	switch {
+	case errors.As(err, &token) && token.elsewhere:
+		return auth.Refusal{}, false
 	case errors.As(err, &token):
 		f := auth.Refusal{Status: token.status, Code: token.said.code, Message: token.said.message.Reveal(), Unauthenticated: token.status != http.StatusForbidden}
 		return f, token.status == http.StatusBadRequest || token.status == http.StatusUnauthorized || token.status == http.StatusForbidden

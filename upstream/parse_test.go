@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"reflect"
@@ -71,10 +72,12 @@ func TestParseChallenges(t *testing.T) {
 	}
 }
 
-// testTrip is a trip to host; it has not dialled anything.
+// testTrip is a trip to host with a password to lose; it has not dialled anything.
 func testTrip(host string, hosts map[string]Host) *trip {
 	r := &repository{engine: &engine{hosts: hosts}, source: Source{Host: host}, origin: origin{"https", wireHost(host)}}
-	return r.newTrip(auth.Credential{})
+	t := r.newTrip(&session{credential: auth.Credential{Username: "user", Password: auth.NewSensitive("password")}})
+	t.to(httptest.NewRequest(http.MethodGet, "https://"+wireHost(host)+"/v2/", nil))
+	return t
 }
 
 // FuzzChallenge: whatever an upstream says, the realm that goes on is one that
@@ -137,8 +140,8 @@ func TestNextPage(t *testing.T) {
 	asked, _ := url.Parse("https://hub.example/v2/a/tags/list?n=2")
 	for link, want := range map[string]string{
 		"": "", `</v2/a/tags/list?last=x&n=2>; rel="next"`: "last=x&n=2", `</v2/a/tags/list?last=x>;rel=next`: "last=x",
-		`<https://evil.example/v2/a/tags/list?last=x>; rel="next"`: "last=x", // only its query counts
-		`</v2/b/tags/list?last=x>; rel="next"`:                     "", `</v2/a/tags/list?last=x>; rel="prev"`: "",
+		`<https://evil.example/v2/a/tags/list?last=x>; rel="next"`:          "last=x", // only its query counts
+		`</artifactory/api/docker/b/v2/a/tags/list?last=x&n=2>; rel="next"`: "last=x&n=2", `</v2/a/tags/list?last=x>; rel="prev"`: "",
 		`</v2/a/tags/list?last=p>; rel="prev", </v2/a/tags/list?last=x>; rel="next"`: "last=x",
 		`<?last=x>; rel="next"`: "last=x", `<?last=a,b>; rel="next"`: "last=a%2Cb", `</v2/a/tags/list>; rel="next"`: "",
 		`</v2/a/tags/list?n=2>; rel="next"`: "", `<://>; rel="next"`: "", `<x`: "", `</v2/a/tags/list?last=x>; title="rel=next"`: "",

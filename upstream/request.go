@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,7 +16,10 @@ import (
 )
 
 const (
-	// maxList is the largest tag list, referrer list or fallback index, in bytes.
+	// maxTagList is the largest tag list, in bytes: 100,000 long tags. It is read
+	// as a stream.
+	maxTagList = 16 << 20
+	// maxList is the largest referrer list or fallback index, in bytes.
 	maxList = 4 << 20
 	// maxErrorBody is how much of an error's body is looked at.
 	maxErrorBody = 64 << 10
@@ -47,9 +49,12 @@ type call struct {
 	query  url.Values
 	header http.Header // what else is sent; never a secret
 	stream bool        // the body may take its time
+	// conditional takes 304 for an answer.
+	conditional bool
 }
 
-// answer is a response with a status of 200 or 206. Its body must be closed.
+// answer is a response with a status of 200 or 206, or 304 to a conditional call.
+// Its body must be closed.
 type answer struct {
 	*http.Response
 	url     *url.URL // that was asked, before redirects
@@ -69,20 +74,22 @@ func (r *repository) do(ctx context.Context, c call) (*answer, error) {
 	timer := time.AfterFunc(r.engine.total, func() { cancel(errTooSlow) })
 	release := func() { timer.Stop(); cancel(nil) }
 	u := &url.URL{Scheme: r.origin.scheme, Host: r.origin.host, Path: "/v2/" + r.source.Repository + "/" + c.path, RawQuery: c.query.Encode()}
-	resp, err := r.authorized(ctx, c, u)
+	resp, anonymous, err := r.authorized(ctx, c, u)
 	if err != nil {
-		err = r.fail(ctx, c.op, err)
+		e := r.fail(ctx, c.op, err)
+		e.Anonymous = anonymous
 		release()
-		return nil, err
+		return nil, e
 	}
 	a := &answer{Response: resp, url: u, release: release}
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+	switch {
+	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusPartialContent:
+	case resp.StatusCode == http.StatusNotModified && c.conditional:
+	default:
 		defer a.close()
-		return nil, r.refusal(c.op, resp)
-	}
-	if err := identity(resp.Header); err != nil {
-		defer a.close()
-		return nil, r.protocol(c.op, resp, err)
+		e := r.refusal(c.op, resp)
+		e.Anonymous = anonymous
+		return nil, e
 	}
 	if c.stream {
 		timer.Stop()
@@ -90,37 +97,34 @@ func (r *repository) do(ctx context.Context, c call) (*answer, error) {
 	return a, nil
 }
 
-// identity refuses a body that is not the content itself.
+// identity reports a body that is labelled as another one than the content
+// itself. Of content with a digest the label does not matter if the bytes match.
 func identity(h http.Header) error {
 	for _, v := range h.Values("Content-Encoding") {
 		if v = strings.TrimSpace(v); v != "" && !strings.EqualFold(v, "identity") {
-			return errors.New("the answer is encoded, though identity was asked for")
+			return unusable{"the answer is encoded, though identity was asked for", "the answer is encoded, though identity was asked for"}
 		}
 	}
 	return nil
 }
 
 // follow sends the request and goes where redirects lead. s is shown nowhere
-// but at the origin of the rule, and not any more once a redirect left it.
+// but at the origin of the rule, and not any more once a redirect left it: from
+// there on an anonymous session of each origin takes its place.
 func (r *repository) follow(ctx context.Context, c call, u *url.URL, s *session) (*http.Response, error) {
-	t := r.newTrip(s.credential)
+	t := r.newTrip(s)
 	ctx = withTrip(ctx, t)
 	ctx = orasauth.WithScopesForHost(ctx, r.origin.host, orasauth.ScopeRepository(r.source.Repository, orasauth.ActionPull))
 	for hops := 0; ; hops++ {
 		req, err := http.NewRequestWithContext(ctx, c.method, u.String(), nil)
 		if err != nil {
-			return nil, &guardError{"the address of a redirect cannot be used"}
+			return nil, errAddress
 		}
 		for k, v := range c.header {
 			req.Header[k] = v
 		}
 		t.to(req)
-		var resp *http.Response
-		if t.left {
-			resp, err = r.engine.http.Do(req)
-		} else {
-			resp, err = s.do(req)
-		}
+		resp, err := t.proof.do(req)
 		if err != nil {
 			return nil, err
 		}
@@ -130,10 +134,13 @@ func (r *repository) follow(ctx context.Context, c call, u *url.URL, s *session)
 		}
 		_ = resp.Body.Close()
 		if hops == maxRedirects {
-			return nil, &guardError{"too many redirects"}
+			return nil, &guardError{"too many redirects", "it redirects too often"}
 		}
 		if u, err = t.redirect(u, location); err != nil {
 			return nil, err
+		}
+		if t.left {
+			t.proof = r.engine.sessions.elsewhere(r.source, originOf(u))
 		}
 	}
 }
@@ -161,17 +168,7 @@ func (r *repository) body(op string, a *answer, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-var errTooLarge = errors.New("the answer is too large")
-
-// mediaType returns the media type of a Content-Type without its parameters.
-func mediaType(h http.Header) string {
-	value := h.Get("Content-Type")
-	if t, _, err := mime.ParseMediaType(value); err == nil || errors.Is(err, mime.ErrInvalidMediaParameter) {
-		return t
-	}
-	t, _, _ := strings.Cut(value, ";")
-	return strings.ToLower(strings.TrimSpace(t))
-}
+var errTooLarge = unusable{"the answer is too large", "the answer is too large"}
 
 // said is what the body of a refusal says.
 type said struct {

@@ -35,22 +35,24 @@ const (
 
 // tokenError is a token server that gives no token.
 type tokenError struct {
+	host       string // canonical
+	elsewhere  bool   // it is that of a registry that a redirect led to
 	status     int
 	said       said
 	retryAfter time.Duration
 }
 
 func (e *tokenError) Error() string {
-	return fmt.Sprintf("the token server answered with status %d", e.status)
+	return fmt.Sprintf("the token server %.100q answered with status %d", e.host, e.status)
 }
 
 // tokenAnswer lets only a token pass; oras-go would forget Retry-After.
-func tokenAnswer(resp *http.Response) (*http.Response, error) {
+func tokenAnswer(resp *http.Response, elsewhere bool) (*http.Response, error) {
 	if resp.StatusCode == http.StatusOK && identity(resp.Header) == nil {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, &tokenError{resp.StatusCode, saidIn(resp), retryAfter(resp.Header, time.Now())}
+	return nil, &tokenError{hostOf(resp.Request.URL), elsewhere, resp.StatusCode, saidIn(resp), retryAfter(resp.Header, time.Now())}
 }
 
 // credentialError is an authenticator that gives no credential. Its text is the
@@ -75,45 +77,59 @@ func (r *repository) credential(ctx context.Context) (auth.Credential, error) {
 
 // authorized asks with the credential of the rule. If it is refused, the
 // authenticator is told, and the question asked once more with what it gives
-// then; not twice.
-func (r *repository) authorized(ctx context.Context, c call, u *url.URL) (*http.Response, error) {
+// then; not twice. anonymous says that there is no credential.
+func (r *repository) authorized(ctx context.Context, c call, u *url.URL) (resp *http.Response, anonymous bool, err error) {
 	cred, err := r.credential(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	s := r.engine.sessions.get(r.source, cred, nil)
-	resp, err := r.follow(ctx, c, u, s)
+	resp, err = r.follow(ctx, c, u, s)
 	if cred.Anonymous() {
-		return resp, err
+		return resp, true, err
 	}
-	if !refused(resp, err, r.origin) {
-		return r.observe(c, s, resp, err)
+	if refused(resp, err, r.origin) {
+		s, resp, err = r.renewed(ctx, c, u, s, resp, err)
 	}
-	inv, tell := as[auth.Invalidator](r.auth)
+	if s == nil {
+		return nil, false, err
+	}
+	resp, err = r.observe(c, s, resp, err)
+	return resp, false, err
+}
+
+// renewed tells the authenticator that the credential of s was refused, and asks
+// once more if there is another one now. Without a session there is none at all.
+func (r *repository) renewed(ctx context.Context, c call, u *url.URL, s *session, resp *http.Response, err error) (*session, *http.Response, error) {
+	renewer, tell := as[auth.Renewer](r.auth)
 	if tell {
-		inv.Invalidate(r.request(), cred)
+		renewer.Renew(r.request(), s.credential, err != nil || !s.tokens.earned())
+	} else if inv, ok := as[auth.Invalidator](r.auth); ok {
+		tell = true
+		inv.Invalidate(r.request(), s.credential)
 	}
 	again, failed := r.credential(ctx)
 	if failed == nil && !tell && fingerprint(again) == s.print {
-		return r.observe(c, s, resp, err)
+		return s, resp, err
 	}
 	if resp != nil {
 		_ = resp.Body.Close()
 	}
 	if failed != nil {
-		return nil, failed
+		return nil, nil, failed
 	}
 	s = r.engine.sessions.get(r.source, again, s)
 	resp, err = r.follow(ctx, c, u, s)
-	return r.observe(c, s, resp, err)
+	return s, resp, err
 }
 
 // refused reports whether the rule's host or its token server refused the
-// credential. What a redirect's target says is not about the credential.
+// credential. What a redirect's target or its token server says is not about the
+// credential.
 func refused(resp *http.Response, err error, home origin) bool {
 	var token *tokenError
 	if errors.As(err, &token) {
-		return token.status == http.StatusUnauthorized || token.status == http.StatusBadRequest
+		return !token.elsewhere && (token.status == http.StatusUnauthorized || token.status == http.StatusBadRequest)
 	}
 	return err == nil && resp.StatusCode == http.StatusUnauthorized && originOf(resp.Request.URL) == home
 }
@@ -178,13 +194,19 @@ func (m *sessions) get(s Source, c auth.Credential, stale *session) *session {
 	return fresh
 }
 
+// elsewhere returns the anonymous session of a rule at an origin that a redirect
+// of its upstream leads to. What it earns there is shown nowhere else.
+func (m *sessions) elsewhere(s Source, o origin) *session {
+	return m.get(Source{Rule: s.Rule, Host: "by redirect of " + s.Host + ": " + o.String()}, auth.Credential{}, nil)
+}
+
 func (m *sessions) session(c auth.Credential, print [sha256.Size]byte) *session {
 	s := &session{print: print, credential: c, http: m.http, tokens: &tokenCache{all: m.tokens}}
 	s.client = &orasauth.Client{
 		Client:   m.http,
 		ClientID: DefaultUserAgent,
 		Cache:    s.tokens,
-		// The host is the rule's: the client is asked for no other.
+		// The host is the session's: the client is asked for no other.
 		Credential: func(context.Context, string) (orasauth.Credential, error) {
 			return orasauth.Credential{
 				Username:     c.Username,
@@ -197,7 +219,7 @@ func (m *sessions) session(c auth.Credential, print [sha256.Size]byte) *session 
 	return s
 }
 
-// do sends a request to the rule's host and shows the credential there.
+// do sends a request to the session's host and shows the credential there.
 func (s *session) do(req *http.Request) (*http.Response, error) {
 	if !s.credential.AccessToken.Empty() {
 		req.Header.Set("Authorization", "Bearer "+s.credential.AccessToken.Reveal())

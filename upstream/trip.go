@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/acr"
 )
 
@@ -19,15 +18,13 @@ type trip struct {
 	host   string // canonical, of the rule
 	home   origin // where the rule's host is asked
 	realms []string
-	pass   bool // a user name or password is there for Basic
-	bearer bool // the token goes out as it is, challenges do not matter
-	own    bool // the token is good for the rule's host only, no other service may be named
+	proof  *session // what the hop that is under way shows: the rule's at home, an anonymous one elsewhere
 
-	method, url string       // of the hop that is under way
-	shown       string       // the token that the hop carried last; empty: none
-	left        bool         // a redirect led away from home: for good
-	seen        atomic.Int32 // depth: the shallowest that answered so far, by its connection
-	told        atomic.Int32 // the same as far as it counts for addresses in URLs
+	hop   *http.Request // that is under way, as it was made
+	shown string        // the token that the hop carried last; empty: none
+	left  bool          // a redirect led away from home: for good
+	seen  atomic.Int32  // depth: the shallowest that answered so far, by its connection
+	told  atomic.Int32  // the same as far as it counts for addresses in URLs
 }
 
 type tripKey struct{}
@@ -41,17 +38,13 @@ func tripOf(ctx context.Context) *trip {
 	return t
 }
 
-func (r *repository) newTrip(c auth.Credential) *trip {
+func (r *repository) newTrip(s *session) *trip {
 	t := &trip{
 		engine: r.engine,
 		host:   r.source.Host,
 		home:   r.origin,
 		realms: r.engine.hosts[r.source.Host].Realms,
-		pass:   c.Username != "" && !c.Password.Empty(),
-		bearer: !c.AccessToken.Empty(),
-	}
-	if _, ok := acr.LoginServer(t.host); ok {
-		t.own = !c.RefreshToken.Empty()
+		proof:  s,
 	}
 	t.seen.Store(int32(unknown))
 	t.told.Store(int32(unknown))
@@ -60,10 +53,28 @@ func (r *repository) newTrip(c auth.Credential) *trip {
 
 // to notes the request that comes next, so that it can be told from the
 // requests to token servers that come in between.
-func (t *trip) to(req *http.Request) { t.method, t.url = req.Method, req.URL.String() }
+func (t *trip) to(req *http.Request) { t.hop = req }
 
 func (t *trip) forToken(req *http.Request) bool {
-	return req.Method != t.method || req.URL.String() != t.url
+	return req.Method != t.hop.Method || req.URL.String() != t.hop.URL.String()
+}
+
+// anonymous reports whether there is nothing to lose at this hop.
+func (t *trip) anonymous() bool { return t.proof.credential.Anonymous() }
+
+// basic reports whether a user name and a password are there for Basic.
+func (t *trip) basic() bool {
+	return t.proof.credential.Username != "" && !t.proof.credential.Password.Empty()
+}
+
+// bearer reports whether the token goes out as it is: challenges do not matter.
+func (t *trip) bearer() bool { return !t.proof.credential.AccessToken.Empty() }
+
+// own reports whether the token is good for the rule's host only, so that no other
+// service may be named.
+func (t *trip) own() bool {
+	_, registry := acr.LoginServer(t.host)
+	return registry && !t.proof.credential.RefreshToken.Empty()
 }
 
 // saw notes how deep inside the one lies who answers. A connection that we did
@@ -124,31 +135,46 @@ func hostOf(u *url.URL) string { return canonical(originOf(u).host) }
 // check refuses a URL that nobody should be asked for, whoever named it.
 func (t *trip) check(u *url.URL) error {
 	if u.User != nil {
-		return &guardError{"the upstream leads to an address with a password in it"}
+		return &guardError{"the upstream leads to an address with a password in it", "it leads to an address that cannot be used"}
 	}
 	if u.Hostname() == "" || !legalHost(strings.ToLower(u.Host)) {
-		return &guardError{"the upstream leads to an address that cannot be read"}
+		return errAddress
 	}
 	return within(depthOfHost(u.Hostname()), t.limitFrom(u, &t.told), fmt.Sprintf("the host %q", u.Hostname()))
+}
+
+// errAddress reports an address that an upstream names and that no request can be
+// sent to.
+var errAddress = &guardError{"the upstream leads to an address that cannot be read", "it leads to an address that cannot be used"}
+
+// secure makes an address https that a server behind a TLS proxy wrote as http,
+// not knowing how it is asked: its own, asked over https.
+func secure(u, from *url.URL) {
+	own := strings.EqualFold(u.Hostname(), from.Hostname()) && (u.Port() == "" || u.Port() == "80" || u.Port() == from.Port())
+	if u.Scheme == "http" && from.Scheme == "https" && own {
+		u.Scheme, u.Host = from.Scheme, from.Host
+	}
 }
 
 // redirect returns where the answer to from leads.
 func (t *trip) redirect(from *url.URL, location string) (*url.URL, error) {
 	to, err := url.Parse(location)
 	if err != nil {
-		return nil, &guardError{"the address of a redirect cannot be read"}
+		return nil, errAddress
 	}
 	if !to.IsAbs() {
 		to = from.ResolveReference(to)
 	}
 	to.Fragment, to.RawFragment = "", ""
+	secure(to, from)
 	switch {
 	case to.Scheme == "https":
 	case to.Scheme == "http" && from.Scheme == "http":
 	case to.Scheme == "http":
-		return nil, &guardError{"a redirect leads from https to http"}
+		return nil, &guardError{fmt.Sprintf("a redirect leads from https to http at the host %.100q", to.Hostname()),
+			"it redirects from https to http: the registry, or the proxy in front of it, must be told its public https address"}
 	default:
-		return nil, &guardError{"a redirect leads to something that is not http"}
+		return nil, &guardError{"a redirect leads to something that is not http", "it leads to an address that cannot be used"}
 	}
 	if err := t.check(to); err != nil {
 		return nil, err
@@ -159,26 +185,35 @@ func (t *trip) redirect(from *url.URL, location string) (*url.URL, error) {
 	return to, nil
 }
 
-// realm checks the address of a token server: the rule's own host, a companion
-// of it, or one that is listed for it; https, unless it is named as plain.
+// realm checks the address of a token server. Where a credential is to be shown it
+// is the rule's own host, a companion of it, or one that is listed for it; where
+// none is there, it is any host that the rules for addresses allow. It is asked
+// over https, unless it is named as plain.
 func (t *trip) realm(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || !u.IsAbs() || u.Host == "" {
-		return nil, &guardError{"the realm of the challenge cannot be read"}
+		return nil, &guardError{"the realm of the challenge cannot be read", "the address of its token server cannot be used"}
 	}
 	u.Fragment, u.RawFragment = "", ""
 	host := hostOf(u)
-	if originOf(u) != t.home && !t.listed(host) && !issues(t.host, host) {
-		return nil, &guardError{fmt.Sprintf("the realm %q is not allowed to issue tokens for %q; if it may see that host's credentials, list it as a realm", host, t.host)}
+	if !t.anonymous() && originOf(u) != t.home && !t.trusted(host) {
+		return nil, &guardError{
+			fmt.Sprintf("the realm %.100q is not allowed to issue tokens for %q; if it may see that host's credentials, list it under realms", host, t.host),
+			"its token server is another host, which is not listed for it; if that may see the credentials, list it under realms (the log names it)",
+		}
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || t.home.scheme != "http" || !t.engine.hosts[host].PlainHTTP) {
-		return nil, &guardError{fmt.Sprintf("the realm %q is not https", host)}
+	if u.Scheme != "https" && (u.Scheme != "http" || t.hop.URL.Scheme != "http" || !t.engine.hosts[host].PlainHTTP) {
+		return nil, &guardError{fmt.Sprintf("the realm %.100q is not https", host), "its token server is not asked over https"}
 	}
 	if err := t.check(u); err != nil {
 		return nil, err
 	}
 	return u, nil
 }
+
+// trusted reports whether a host is known, or listed, to issue tokens for the
+// rule's.
+func (t *trip) trusted(host string) bool { return t.listed(host) || issues(t.host, host) }
 
 // issues is the table of token servers that registries are known to have at
 // another host. It is short on purpose: a credential goes there.

@@ -51,14 +51,14 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case token:
-		return tokenAnswer(resp)
+		return tokenAnswer(resp, t.left)
 	case redirects(resp.StatusCode):
 		// net/http would read it first, and fail with its text.
 		if _, err := url.Parse(resp.Header.Get("Location")); err != nil {
 			_ = resp.Body.Close()
-			return nil, &guardError{"the address of a redirect cannot be read"}
+			return nil, errAddress
 		}
-	case resp.StatusCode == http.StatusUnauthorized && !t.left && !t.bearer:
+	case resp.StatusCode == http.StatusUnauthorized && !t.bearer():
 		return t.challenged(resp)
 	}
 	return resp, nil
@@ -78,8 +78,8 @@ func (w *wire) prepare(req *http.Request, t *trip, token bool) (*http.Request, e
 	if !token {
 		t.shown, _ = strings.CutPrefix(out.Header.Get("Authorization"), "Bearer ")
 	}
-	if t.left && !token && out.Header.Get("Authorization") != "" {
-		return nil, &guardError{"a credential on its way to another origin"} // cannot be, and must not
+	if t.left && !t.anonymous() && out.Header.Get("Authorization") != "" {
+		return nil, errors.New("upstream: a credential on its way to another origin") // cannot be, and must not
 	}
 	return out, nil
 }
@@ -125,9 +125,9 @@ func (p *pools) get(req *http.Request, t *trip) (rt http.RoundTripper, proxied b
 	}
 	proxy, err := p.proxy(req)
 	if err != nil {
-		return nil, false, &cause{"the proxy's address cannot be used", err}
+		return nil, false, &cause{text: "the proxy's address cannot be used", err: err}
 	}
-	key := poolKey{limit: t.limit(req.URL), roots: p.hosts[hostOf(req.URL)].RootCAs, proxied: proxy != nil}
+	key := poolKey{limit: t.limit(req.URL), roots: p.roots(t, hostOf(req.URL)), proxied: proxy != nil}
 	if key.proxied {
 		key.limit = loopback // the proxy is dialled, and the embedder named it
 	}
@@ -139,6 +139,17 @@ func (p *pools) get(req *http.Request, t *trip) (rt http.RoundTripper, proxied b
 		p.open[key] = tr
 	}
 	return tr, key.proxied, nil
+}
+
+// roots are the authorities that are trusted for a host. Those of a registry hold
+// for the token servers that are known or listed for it, unless they have an
+// entry of their own.
+func (p *pools) roots(t *trip, host string) *x509.CertPool {
+	h, ok := p.hosts[host]
+	if !ok && t.trusted(host) {
+		h = p.hosts[t.host]
+	}
+	return h.RootCAs
 }
 
 func (p *pools) transport(key poolKey) *http.Transport {

@@ -30,14 +30,14 @@ func (h *Handle) alone(ctx context.Context) (int64, error) {
 	defer end()
 	brief, cancel := context.WithTimeoutCause(ctx, f.group.Answer, f.slow())
 	defer cancel()
-	desc, err := f.stat(brief)
+	told, err := f.stat(brief)
 	if err == nil {
-		err = f.mismatch(desc.Size, f.sizeNow())
+		err = f.mismatch(told, f.sizeNow())
 	}
 	if err != nil {
 		return 0, causeOf(brief, err)
 	}
-	h.size = max(desc.Size, f.sizeNow())
+	h.size = max(told, f.sizeNow())
 	if !isSmall(h.size) {
 		return h.size, nil
 	}
@@ -214,7 +214,7 @@ func (s *solo) connect(ctx context.Context) (done bool, err error) {
 		d := min(drop, int64(len(data)))
 		drop -= d
 		if s.size >= 0 && s.at+int64(len(data))-d > s.size {
-			return true, f.protocol(errSize)
+			return true, f.protocol(ErrSize)
 		}
 		writer = s.take(data[d:])
 		return writer != nil || s.end >= 0 && s.at >= s.end, writer

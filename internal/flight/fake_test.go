@@ -50,7 +50,6 @@ type registry struct {
 	latency time.Duration
 	// gone is returned when the rule is asked.
 	gone    func() error
-	statErr error
 
 	mu    sync.Mutex
 	asked []request
@@ -73,11 +72,13 @@ func (r *registry) Tags(context.Context, url.Values) (p upstream.TagPage, err er
 	return p, errors.ErrUnsupported
 }
 
+// StatBlob refuses, as registries do that serve GET alone: no download depends on
+// a HEAD.
 func (r *registry) StatBlob(context.Context, digest.Digest) (ocispec.Descriptor, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats++
-	return ocispec.Descriptor{Size: int64(len(r.data))}, r.statErr
+	return ocispec.Descriptor{Size: int64(len(r.data))}, problem(upstream.Denied, 403)
 }
 
 func (r *registry) Blob(ctx context.Context, _ digest.Digest, offset, length int64) (upstream.Body, error) {

@@ -53,7 +53,7 @@ func (f *Flight) again(err error, progress int64) error {
 	f.mu.Unlock()
 	pause, again := f.tries.again(err, progress, at)
 	if !again {
-		return err
+		return f.final(err)
 	}
 	if f.tries.whole {
 		f.mu.Lock()
@@ -100,7 +100,7 @@ func (f *Flight) ended(body upstream.Body, n, before int64) error {
 		f.size = end
 	case f.front == f.size || f.limit() == f.front:
 	case f.tries.whole && f.front == before: // that is all it has
-		return f.protocol(fmt.Errorf("%w: it ends at %d, not %d", errSize, end, f.size))
+		return f.protocol(fmt.Errorf("%w: it ends at %d, not %d", ErrSize, end, f.size))
 	default:
 		return errEnd
 	}
@@ -150,7 +150,7 @@ func (f *Flight) accept(body upstream.Body, front int64) error {
 	}
 	f.size = max(f.size, body.Size)
 	if f.size >= 0 && body.Offset+body.Length > f.size {
-		return f.protocol(fmt.Errorf("%w: %d bytes from %d on, of %d", errSize, body.Length, body.Offset, f.size))
+		return f.protocol(fmt.Errorf("%w: %d bytes from %d on, of %d", ErrSize, body.Length, body.Offset, f.size))
 	}
 	if body.Offset < front {
 		f.noRange = true
@@ -172,7 +172,7 @@ func (f *Flight) claim(n int64) (front, may int64, err error) {
 	defer f.mu.Unlock()
 	may = min(n, f.limit()-f.front)
 	if may == n && f.size >= 0 && f.front+n > f.size {
-		return 0, 0, f.protocol(fmt.Errorf("%w: more than %d bytes come", errSize, f.size))
+		return 0, 0, f.protocol(fmt.Errorf("%w: more than %d bytes come", ErrSize, f.size))
 	}
 	f.claimed = f.front + may
 	return f.front, may, nil
@@ -264,14 +264,14 @@ func (f *Flight) rehash(from, to int64) error {
 // a byte from this process's connections: all of it is a former process's.
 func (f *Flight) allowed() error {
 	f.mu.Lock()
-	answered, size := f.answered, f.size
+	granted, size := f.granted, f.size
 	f.mu.Unlock()
-	if answered {
+	if granted {
 		return nil
 	}
-	desc, err := f.stat(f.ctx)
+	told, err := f.probe(f.ctx)
 	if err == nil {
-		err = f.mismatch(desc.Size, size)
+		err = f.mismatch(told, size)
 	}
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ var (
 	// ErrDigest reports that what came does not hash to the digest. Nothing of
 	// it is kept.
 	ErrDigest = errors.New("flight: the content does not match its digest")
+	// ErrSize reports that the upstream's content has another size than was
+	// announced, by a manifest or by the upstream itself.
+	ErrSize = errors.New("flight: the size is not the one that was announced")
 	// ErrBusy reports that there was no free place among the downloads in time.
 	ErrBusy = errors.New("flight: too many downloads")
 	// ErrAbandoned reports a flight that was ended because nobody waits for it.
@@ -75,8 +78,15 @@ type Request struct {
 	Key
 	// Size is what a verified manifest says; -1: unknown.
 	Size int64
+	// Doubt says that manifest and upstream disagree about the size: nothing is
+	// given to readers before the digest has matched.
+	Doubt bool
+	// Disputed is told that the content has another size than was announced, before
+	// any reader is. If nil, nobody is.
+	Disputed func()
 	// Open gives the repository. It is called for each connection and
-	// checkpoint; an error ends the flight. ctx is the flight's own.
+	// checkpoint. An [*upstream.Error] is a failure like one of the upstream;
+	// any other error ends the flight. ctx is the flight's own.
 	Open func(ctx context.Context) (upstream.Repository, error)
 	// Spool makes the place where the bytes go. An error is no trouble of the
 	// readers, who then download alone.
@@ -113,7 +123,8 @@ type Flight struct {
 	have     ranges
 	front    int64 // all before it is present and hashed
 	claimed  int64 // the front is writing up to here
-	answered bool  // the upstream has said 2xx to this process
+	granted  bool  // the upstream has said 2xx to this process
+	answered bool  // readers may have what is here: granted, and the size is not in doubt or all is verified
 	verified bool
 	broken   error // of the store
 	err      error // of the download
@@ -140,7 +151,8 @@ type waiter struct {
 
 // answer says that the upstream has answered well. f.mu is held.
 func (f *Flight) answer() {
-	if !f.answered {
+	f.granted = true
+	if !f.answered && (!f.req.Doubt || f.verified) {
 		f.answered = true
 		close(f.live)
 	}

@@ -99,6 +99,20 @@ func (g *Group) Peek(k Key) (front, size int64, ok bool) {
 	return f.front, f.size, true
 }
 
+// Known returns the size of a blob that the upstream of a flight for k gives; false
+// if there is no such flight, or no answer yet, or no size in it.
+func (g *Group) Known(k Key) (size int64, ok bool) {
+	g.mu.Lock()
+	f := g.flights[k]
+	g.mu.Unlock()
+	if f == nil {
+		return -1, false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size, f.answered && f.size >= 0
+}
+
 // Len returns how many flights there are.
 func (g *Group) Len() int {
 	g.mu.Lock()

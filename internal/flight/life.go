@@ -11,6 +11,9 @@ import (
 // run is the life of a flight.
 func (f *Flight) run() {
 	err := f.download()
+	if errors.Is(err, ErrSize) && f.req.Disputed != nil {
+		f.req.Disputed()
+	}
 	f.settle(err)
 	f.cancel(err) // of segments and checkpoints; both are in the way of what follows
 	f.segmentsStop()
@@ -38,6 +41,7 @@ func (f *Flight) settle(err error) {
 	switch {
 	case err == nil:
 		f.verified = true
+		f.answer()
 	case errors.Is(err, errBroken):
 		f.broken, f.ending = err, true
 		f.state, _ = f.progressLocked() // without it readers begin at 0
@@ -79,7 +83,7 @@ func (f *Flight) keep(err error) {
 		return
 	}
 	var gone *goneError
-	wrong := errors.Is(err, ErrDigest) || errors.Is(err, errSize) || errors.Is(err, errBroken) || errors.As(err, &gone)
+	wrong := errors.Is(err, ErrDigest) || errors.Is(err, ErrSize) || errors.Is(err, errBroken) || errors.As(err, &gone)
 	c, ok := spool.(store.Checkpointer)
 	if !ok || front == 0 || wrong {
 		_ = spool.Close()

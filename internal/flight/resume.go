@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // openSpool makes the spool and takes up what a former process vouches for.
@@ -119,7 +120,8 @@ func (f *Flight) vouch() {
 func (f *Flight) askRule() {
 	ctx, cancel := context.WithTimeout(f.ctx, f.group.Idle)
 	defer cancel()
-	if _, err := f.req.Open(ctx); err != nil && ctx.Err() == nil {
+	_, err := f.req.Open(ctx)
+	if _, later := upstream.ClassOf(err); err != nil && !later && ctx.Err() == nil {
 		f.cancel(&goneError{err})
 	}
 }

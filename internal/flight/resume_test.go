@@ -84,15 +84,15 @@ func TestCompleteProgressAsksOnlyWhetherItMay(t *testing.T) {
 		r.leave(size, size)
 		r.want()
 		r.wantStored(true)
-		r.wantConnections(0)
-		if r.up.stats != 1 {
-			t.Errorf("%d HEADs", r.up.stats)
+		r.wantConnections(1)
+		if r.up.asked[0] != (request{0, 1}) || r.up.stats != 0 {
+			t.Errorf("%+v and %d HEADs, want the first byte: a HEAD may be refused where GET is served", r.up.asked, r.up.stats)
 		}
 	})
 	story(t, func(t *testing.T) {
 		r := newRig(t, size)
 		r.leave(size, size)
-		r.up.statErr = problem(upstream.Denied, 403)
+		r.up.each = func(int, int64) fault { return fault{err: problem(upstream.Denied, 403)} }
 		got, err := r.get()
 		r.wantClass(err, upstream.Denied)
 		if len(got) != 0 {

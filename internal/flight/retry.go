@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -21,7 +22,6 @@ const (
 var (
 	errIdle = errors.New("flight: the upstream sends nothing")
 	errEnd  = errors.New("flight: the upstream ended early")
-	errSize = errors.New("the size is not the one that was announced")
 )
 
 // goneError says that the rule no longer covers the flight.
@@ -45,7 +45,7 @@ func (t *tries) again(err error, progress, at int64) (pause time.Duration, again
 		t.stalls = 0
 	}
 	var gone *goneError
-	if errors.As(err, &gone) || errors.Is(err, errBroken) || errors.Is(err, errSize) || t.stalls > maxStalls {
+	if errors.As(err, &gone) || errors.Is(err, errBroken) || errors.Is(err, ErrSize) || t.stalls > maxStalls {
 		return 0, false
 	}
 	pause = firstPause << max(0, t.stalls-1)
@@ -93,27 +93,59 @@ func (f *Flight) ask(ctx context.Context, cancel context.CancelCauseFunc, offset
 	return body, err
 }
 
-// stat asks whether the blob is there.
-func (f *Flight) stat(ctx context.Context) (ocispec.Descriptor, error) {
+// probe asks whether the upstream gives the blob, in the way that it is fetched,
+// and returns its size, -1 if that is not told.
+func (f *Flight) probe(ctx context.Context) (size int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var desc ocispec.Descriptor
-	err := f.ring(ctx, cancel, func(repo upstream.Repository) (err error) {
-		desc, err = repo.StatBlob(ctx, f.req.Digest)
+	err = f.ring(ctx, cancel, func(repo upstream.Repository) (err error) {
+		size, err = Probe(ctx, repo, f.req.Digest)
 		return err
 	})
-	return desc, err
+	return size, err
 }
 
-// ring calls the upstream, if the rule still allows it.
+// stat asks for the size of a blob that is fetched next: by HEAD, whose answer is
+// no proof and no verdict, or by probe.
+func (f *Flight) stat(ctx context.Context) (size int64, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err = f.ring(ctx, cancel, func(repo upstream.Repository) error {
+		desc, err := repo.StatBlob(ctx, f.req.Digest)
+		if size = desc.Size; upstream.Settles(err) && (err != nil || size >= 0) {
+			return err
+		}
+		size, err = Probe(ctx, repo, f.req.Digest)
+		return err
+	})
+	return size, err
+}
+
+// Probe asks for the first byte of a blob and returns the size of the blob, -1 if
+// the upstream does not tell. What an upstream says to a HEAD may not be what it
+// says to those who fetch; this is.
+func Probe(ctx context.Context, repo upstream.Repository, d digest.Digest) (size int64, err error) {
+	body, err := repo.Blob(ctx, d, 0, 1)
+	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Status == http.StatusRequestedRangeNotSatisfiable {
+		body, err = repo.Blob(ctx, d, 0, -1) // there is no first byte
+	}
+	if err != nil {
+		return -1, err
+	}
+	_ = body.Close() // a failure to end what nobody reads is no failure
+	return body.Size, nil
+}
+
+// ring calls the upstream, if the rule still allows it. An error of Open that is
+// the upstream's kind says that this cannot be known just now.
 func (f *Flight) ring(ctx context.Context, cancel context.CancelCauseFunc, call func(upstream.Repository) error) error {
 	watch := time.AfterFunc(f.group.Idle, func() { cancel(errIdle) })
 	defer watch.Stop()
 	repo, err := f.req.Open(ctx)
-	if err != nil {
-		err = &goneError{err}
-	} else {
+	if err == nil {
 		err = call(repo)
+	} else if _, later := upstream.ClassOf(err); !later {
+		err = &goneError{err}
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errIdle) {
 		late := f.slow()
@@ -123,8 +155,32 @@ func (f *Flight) ring(ctx context.Context, cancel context.CancelCauseFunc, call 
 	return err
 }
 
+// protocol is the error of a download that cannot be used, for a reason that
+// clients are told too.
 func (f *Flight) protocol(err error) error {
-	return &upstream.Error{Source: f.req.Source, Op: "GET blob " + f.req.Digest.String(), Class: upstream.Protocol, Err: err}
+	reason := "its answer is not what was asked for"
+	switch {
+	case errors.Is(err, ErrDigest):
+		reason = "the content does not match its digest"
+	case errors.Is(err, ErrSize):
+		reason = "its size is not the one that was announced"
+	case errors.Is(err, errIdle):
+		reason = "it sends nothing"
+	case errors.Is(err, errEnd), errors.Is(err, io.ErrUnexpectedEOF):
+		reason = "the connection ended early"
+	}
+	return &upstream.Error{Source: f.req.Source, Op: "GET blob " + f.req.Digest.String(), Class: upstream.Protocol, Err: err, Reason: reason}
+}
+
+// final is the error that a download ends with, told so that clients learn whose
+// it is: a body that broke off too often is an answer that cannot be used.
+func (f *Flight) final(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errEnd) || errors.Is(err, errIdle) {
+		if _, told := upstream.ClassOf(err); !told {
+			return f.protocol(err)
+		}
+	}
+	return err
 }
 
 // mismatch is nil if a size that the upstream tells is the one that is known.
@@ -132,7 +188,7 @@ func (f *Flight) mismatch(told, known int64) error {
 	if told < 0 || known < 0 || told == known {
 		return nil
 	}
-	return f.protocol(fmt.Errorf("%w: %d, not %d", errSize, told, known))
+	return f.protocol(fmt.Errorf("%w: %d, not %d", ErrSize, told, known))
 }
 
 // match compares what was hashed with the digest.

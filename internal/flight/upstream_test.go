@@ -136,7 +136,7 @@ func TestWrongSizeComesBeforeTheHeader(t *testing.T) {
 		defer h.Close()
 		_, err := h.Header(client())
 		r.wantClass(err, upstream.Protocol)
-		if !errors.Is(err, errSize) {
+		if !errors.Is(err, ErrSize) {
 			t.Error(err)
 		}
 	})

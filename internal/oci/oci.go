@@ -18,10 +18,42 @@ const (
 	dockerForeign  = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 )
 
+// Manifests of artifacts from before image-spec 1.1, which registries still hold:
+// that of its first release candidates, and that of ORAS.
+const (
+	OCIArtifact  = "application/vnd.oci.artifact.manifest.v1+json"
+	ORASArtifact = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+)
+
+// ManifestTypes returns the media types of the manifests that this project knows.
+func ManifestTypes() []string {
+	return []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, DockerManifest, DockerIndex, OCIArtifact, ORASArtifact}
+}
+
+// IsManifest reports whether t is one of [ManifestTypes].
+func IsManifest(t string) bool {
+	switch t {
+	case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, DockerManifest, DockerIndex, OCIArtifact, ORASArtifact:
+		return true
+	}
+	return false
+}
+
+// IsImageConfig reports whether t is the config of an image to run, which says for
+// which platform it is.
+func IsImageConfig(t string) bool {
+	return t == ocispec.MediaTypeImageConfig || t == "application/vnd.docker.container.image.v1+json"
+}
+
+// IsSchema1 reports whether t is a manifest of Docker's schema 1.
+func IsSchema1(t string) bool {
+	return t == "application/vnd.docker.distribution.manifest.v1+json" || t == "application/vnd.docker.distribution.manifest.v1+prettyjws"
+}
+
 // Manifest is what a manifest or an index names.
 type Manifest struct {
 	Index        bool
-	Layers       []ocispec.Descriptor // of an image, without what may not be fetched
+	Layers       []ocispec.Descriptor // of an image, or the blobs of an artifact, without what may not be fetched
 	Config       *ocispec.Descriptor  // of an image
 	Manifests    []ocispec.Descriptor // of an index
 	Subject      digest.Digest
@@ -35,21 +67,36 @@ func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == DockerIndex
 }
 
-// Parse reads a manifest. Names in it that are no valid digests are an error.
+// raw is what manifests of all types have between them.
+type raw struct {
+	Config       *ocispec.Descriptor  `json:"config"`
+	Layers       []ocispec.Descriptor `json:"layers"`
+	Blobs        []ocispec.Descriptor `json:"blobs"` // of artifact manifests
+	Manifests    []ocispec.Descriptor `json:"manifests"`
+	Subject      *ocispec.Descriptor  `json:"subject"`
+	ArtifactType string               `json:"artifactType"`
+	Annotations  map[string]string    `json:"annotations"`
+}
+
+// Parse reads a manifest. Names in it that are no valid digests are an error. A
+// manifest of an unknown type is an artifact of the blobs that it names as the
+// known types do; one that does not name any in that way names none.
 func Parse(mediaType string, body []byte) (*Manifest, error) {
-	var raw struct {
-		Config       *ocispec.Descriptor  `json:"config"`
-		Layers       []ocispec.Descriptor `json:"layers"`
-		Manifests    []ocispec.Descriptor `json:"manifests"`
-		Subject      *ocispec.Descriptor  `json:"subject"`
-		ArtifactType string               `json:"artifactType"`
-		Annotations  map[string]string    `json:"annotations"`
+	m, err := parse(mediaType, body)
+	if err != nil && !IsManifest(mediaType) {
+		return &Manifest{}, nil
 	}
+	return m, err
+}
+
+func parse(mediaType string, body []byte) (*Manifest, error) {
+	var raw raw
 	if err := json.Unmarshal(body, &raw); err != nil {
 		return nil, fmt.Errorf("oci: %s: %w", mediaType, err)
 	}
 	m := &Manifest{Index: IsIndex(mediaType), ArtifactType: raw.ArtifactType, Annotations: raw.Annotations}
-	all := [][]ocispec.Descriptor{raw.Layers}
+	layers := slices.Concat(raw.Layers, raw.Blobs)
+	all := [][]ocispec.Descriptor{layers}
 	if m.Index {
 		all = [][]ocispec.Descriptor{raw.Manifests}
 		m.Manifests = raw.Manifests
@@ -68,7 +115,7 @@ func Parse(mediaType string, body []byte) (*Manifest, error) {
 		}
 	}
 	if !m.Index {
-		for _, d := range raw.Layers {
+		for _, d := range layers {
 			if Fetchable(d) {
 				m.Layers = append(m.Layers, d)
 			}

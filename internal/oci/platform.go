@@ -89,6 +89,17 @@ func (m *Manifest) Select(list []string) []ocispec.Descriptor {
 	return chosen
 }
 
+// Selects reports whether a selection has a platform.
+func Selects(list []string, p *ocispec.Platform) bool {
+	return slices.ContainsFunc(list, func(name string) bool { return name == AllPlatforms || matches(name, p) })
+}
+
+// NamesPlatforms reports whether a selection names platforms, and not all of them
+// nor those that are pulled.
+func NamesPlatforms(list []string) bool {
+	return len(list) > 0 && list[0] != AllPlatforms && list[0] != PulledPlatforms
+}
+
 // Lacks returns the names of a selection for which an index has no image.
 func (m *Manifest) Lacks(list []string) (names []string) {
 	for _, name := range list {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"io"
 
 	"github.com/pullthrough/pullthrough/store"
 )
@@ -12,6 +13,7 @@ func adoptChecks() []Check {
 		{"adopt/origin", "Bytes from another origin are not adopted, and nobody is asked.", law(adoptOrigin)},
 		{"adopt/nobody", "Without anybody who has the bytes Adopt is ErrNotFound and allowed is not called.", law(adoptNobody)},
 		{"adopt/refused", "The error of allowed is returned as it is, and nothing is linked.", law(adoptRefused)},
+		{"adopt/bytes", "allowed is given the bytes that are adopted, and may look at them in any order.", law(adoptBytes)},
 		{"adopt/no lock", "allowed may use the store.", law(adoptNoLock)},
 	}
 }
@@ -70,11 +72,32 @@ func adoptRefused(k *kit) {
 	k.present("a", p)
 }
 
+func adoptBytes(k *kit) {
+	for _, p := range []piece{blob(1, 2000, originA+"/x"), blob(2, 300<<10, originA+"/x"), manifest(3, originA+"/x")} {
+		k.put("a", p)
+		ok(k.s.Adopt(k.ctx, "b", p.Info, func(_ ctxType, have io.ReadSeeker) error {
+			size, err := have.Seek(0, io.SeekEnd)
+			ok(err, "Seek to the end")
+			if size != int64(len(p.data)) {
+				failf("allowed is given %d bytes, want %d", size, len(p.data))
+			}
+			middle := size / 2
+			_, err = have.Seek(middle, io.SeekStart)
+			ok(err, "Seek to the middle")
+			readsAs(have, p.data[middle:])
+			_, err = have.Seek(0, io.SeekStart)
+			ok(err, "Seek to the start")
+			readsAs(have, p.data)
+			return nil
+		}), "Adopt")
+	}
+}
+
 func adoptNoLock(k *kit) {
 	p, q := blob(1, 2000, originA+"/x"), blob(2, 2000, originA+"/x")
 	k.put("a", p)
 	k.unblocked("Adopt whose allowed uses the store", func() {
-		ok(k.s.Adopt(k.ctx, "b", p.Info, func(ctxType) error {
+		ok(k.s.Adopt(k.ctx, "b", p.Info, func(ctxType, io.ReadSeeker) error {
 			k.put("b", q)
 			k.present("a", p)
 			k.present("b", q)

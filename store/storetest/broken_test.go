@@ -33,7 +33,7 @@ type broken struct {
 	referrers    func(repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error]
 }
 
-type allowed = func(context.Context) error
+type allowed = func(context.Context, io.ReadSeeker) error
 
 // bg is for the calls of broken stores, which all end at once.
 func bg() context.Context { return context.Background() }
@@ -59,7 +59,7 @@ func (b *broken) Create(ctx context.Context, repo string, want store.Info) (stor
 	return b.Mem.Create(ctx, repo, want)
 }
 
-func (b *broken) Adopt(ctx context.Context, repo string, want store.Info, allowed func(context.Context) error) error {
+func (b *broken) Adopt(ctx context.Context, repo string, want store.Info, allowed func(context.Context, io.ReadSeeker) error) error {
 	if b.adopt != nil {
 		return b.adopt(repo, want, allowed)
 	}

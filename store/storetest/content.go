@@ -21,7 +21,7 @@ func contentChecks() []Check {
 		{"content/size", "Commit answers ErrSize when the bytes are not as many as announced, and links nothing.", law(wrongSize)},
 		{"content/isolation", "Content of one repository cannot be seen in another, above, below or beside it.", law(isolation)},
 		{"content/source", "A link is replaced by one of another source; other repositories keep theirs.", law(sourceReplaced)},
-		{"content/kinds", "Manifests keep their media type, artifact type, annotations and subject.", law(kinds)},
+		{"content/kinds", "Manifests keep their media type, artifact type, annotations and subject, also those of a type that nobody knows.", law(kinds)},
 		{"content/once a manifest", "Content that is linked as a manifest stays one when it is committed as a blob; a blob becomes a manifest.", law(onceAManifest)},
 		{"content/positions", "Every reader has a position of its own, and can seek.", law(positions)},
 		{"content/writers at once", "Many may write the same content at once, and all succeed.", law(writersAtOnce)},
@@ -126,11 +126,17 @@ func kinds(k *kit) {
 		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
 		"application/vnd.docker.distribution.manifest.v2+json",
 		"application/vnd.docker.distribution.manifest.list.v2+json",
+		"application/vnd.oci.artifact.manifest.v1+json",
+		"application/vnd.cncf.oras.artifact.manifest.v1+json",
+		"application/vnd.example.unknown+json",
 	}
 	for i, mediaType := range types {
 		p := manifest(uint64(i), originA+"/x").as(mediaType)
+		p.Manifest = !store.IsManifest(mediaType)
 		p.Subject = digest.FromString("subject")
 		k.put("a", p)
+		k.present("a", p)
+		k.put("a", p.as(layerType).blob())
 		k.present("a", p)
 	}
 	for i, mediaType := range []string{"", "text/html", ocispec.MediaTypeImageConfig} {

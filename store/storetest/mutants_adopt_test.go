@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -36,7 +37,7 @@ func adoptMutants() []mutant {
 		}},
 		{"Adopt asks first", func(b *broken) {
 			b.adopt = func(repo string, want store.Info, allowed allowed) error {
-				if err := allowed(bg()); err != nil {
+				if err := allowed(bg(), strings.NewReader("")); err != nil {
 					return err
 				}
 				return b.Mem.Adopt(bg(), repo, want, always)
@@ -53,6 +54,17 @@ func adoptMutants() []mutant {
 					return fmt.Errorf("adopt: %w", err)
 				}
 				return nil
+			}
+		}},
+		{"Adopt shows other bytes", func(b *broken) {
+			b.adopt = func(repo string, want store.Info, allowed allowed) error {
+				return b.Mem.Adopt(bg(), repo, want, func(ctx context.Context, have io.ReadSeeker) error {
+					size, err := have.Seek(0, io.SeekEnd)
+					if err != nil {
+						return err
+					}
+					return allowed(ctx, strings.NewReader(strings.Repeat("x", int(size))))
+				})
 			}
 		}},
 		{"Adopt holds a lock", func(b *broken) {
@@ -151,4 +163,4 @@ func tagMutants() []mutant {
 	}
 }
 
-func always(context.Context) error { return nil }
+func always(context.Context, io.ReadSeeker) error { return nil }

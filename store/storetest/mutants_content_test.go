@@ -115,12 +115,18 @@ func contentMutants() []mutant {
 		{"takes a manifest for what came last", func(b *broken) {
 			b.writers(func(repo string, want store.Info, w *brokenWriter) {
 				w.commit = func() error {
-					if !store.IsManifest(want.MediaType) {
+					if !want.IsManifest() {
 						_ = b.Mem.Delete(bg(), repo, want.Digest)
 					}
 					return w.Writer.Commit(bg())
 				}
 			})
+		}},
+		{"takes a manifest of an unknown type for a blob", func(b *broken) {
+			b.create = func(repo string, want store.Info) (store.Writer, error) {
+				want.Manifest = false
+				return b.Mem.Create(bg(), repo, want)
+			}
 		}},
 		{"shares one position", func(b *broken) {
 			var mu sync.Mutex

@@ -56,6 +56,12 @@ func (p piece) as(mediaType string) piece {
 	return p
 }
 
+// blob is p as somebody names it who takes it for a blob.
+func (p piece) blob() piece {
+	p.Manifest = false
+	return p
+}
+
 // write writes without a commit.
 func (k *kit) write(repo string, p piece) store.Writer {
 	w, err := k.s.Create(k.ctx, repo, p.Info)
@@ -93,7 +99,8 @@ func (k *kit) absent(repo string, p piece, when string) {
 func (k *kit) present(repo string, p piece) {
 	want := store.Info{Source: p.Source}
 	want.Digest, want.Size, want.MediaType = p.Digest, int64(len(p.data)), blobType
-	if store.IsManifest(p.MediaType) {
+	if p.IsManifest() {
+		want.Manifest = !store.IsManifest(p.MediaType)
 		want.MediaType, want.ArtifactType, want.Annotations = p.MediaType, p.ArtifactType, p.Annotations
 		want.Subject = p.Subject
 	}
@@ -109,7 +116,7 @@ func (k *kit) present(repo string, p piece) {
 
 func same(got, want store.Info, what string) {
 	if got.Digest != want.Digest || got.Size != want.Size || got.MediaType != want.MediaType ||
-		got.Source != want.Source || got.Subject != want.Subject || got.ArtifactType != want.ArtifactType ||
+		got.Manifest != want.Manifest || got.Source != want.Source || got.Subject != want.Subject || got.ArtifactType != want.ArtifactType ||
 		!maps.Equal(got.Annotations, want.Annotations) {
 		failf("%s: got %+v, want %+v", what, got, want)
 	}
@@ -126,6 +133,6 @@ func readsAs(r io.Reader, want []byte) {
 	}
 }
 
-func allow(err error, calls *int) func(ctxType) error {
-	return func(ctxType) error { *calls++; return err }
+func allow(err error, calls *int) func(ctxType, io.ReadSeeker) error {
+	return func(ctxType, io.ReadSeeker) error { *calls++; return err }
 }

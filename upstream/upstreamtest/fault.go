@@ -43,6 +43,9 @@ type Fault struct {
 	WrongDigest string
 	// ContentType is sent instead of the right one.
 	ContentType string
+	// ETag is sent with manifests in place of their digest, and is what
+	// If-None-Match is compared with; "-": there are no ETags.
+	ETag string
 	// Encoding is sent as Content-Encoding.
 	Encoding string
 	// Challenge is sent as WWW-Authenticate with 401.

@@ -166,7 +166,33 @@ func (a *reply) manifest() {
 		fail(a.w, a.q.Kind, http.StatusNotFound, "")
 		return
 	}
+	if a.unmodified(d) {
+		return
+	}
 	a.content(m.mediaType, d.String(), m.body, false)
+}
+
+// unmodified sends the ETag of a manifest, and answers 304 if the client has that
+// one.
+func (a *reply) unmodified(d digest.Digest) bool {
+	etag := `"` + d.String() + `"`
+	switch a.f.ETag {
+	case "":
+	case "-":
+		return false
+	default:
+		etag = a.f.ETag
+	}
+	a.w.Header().Set("Etag", etag)
+	for _, have := range a.req.Header.Values("If-None-Match") {
+		for one := range strings.SplitSeq(have, ",") {
+			if strings.TrimSpace(one) == etag {
+				a.w.WriteHeader(http.StatusNotModified)
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // content sends bytes, with ranges and faults.

@@ -1,0 +1,214 @@
+package cache
+
+import (
+	"bytes"
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/pullthrough/pullthrough/store"
+)
+
+const (
+	// shelfEntry is what an entry costs beside its data.
+	shelfEntry = 256
+	// shelfRewrite is how old the time of a record may be of what did not change.
+	shelfRewrite = 10 * time.Minute
+)
+
+// shelf keeps small things for as long as there is room for them: as records, if
+// the store has any, so that they outlive the process, and in memory otherwise.
+// What was used least recently makes room. It is safe for concurrent use.
+type shelf struct {
+	kind  string
+	store store.Records // nil: in memory
+	most  int64         // bytes in all; negative: none
+
+	order sync.Mutex // held while records are written, so that the last one counts
+
+	mu      sync.Mutex
+	entries map[string]*list.Element // of *shelved
+	used    list.List                // the latest first
+	bytes   int64
+}
+
+// shelved is one entry of a shelf.
+type shelved struct {
+	key     string
+	size    int64
+	sum     [sha256.Size]byte // of the data
+	stamp   time.Time         // when it was put; zero: its record says it
+	written time.Time         // what its record says; zero: not known
+	data    []byte            // nil: it is a record
+}
+
+// shelfRecord is an entry as a record.
+type shelfRecord struct {
+	Stamp time.Time       `json:"stamp"`
+	Data  json.RawMessage `json:"data"`
+}
+
+func newShelf(kind string, records store.Records, most int64) *shelf {
+	return &shelf{kind: kind, store: records, most: most, entries: map[string]*list.Element{}}
+}
+
+// shelfKey makes a key of what tells one thing from another.
+func shelfKey(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		_, _ = h.Write([]byte(p))
+		_, _ = h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:20])
+}
+
+// load counts what a former process left.
+func (s *shelf) load(ctx context.Context) {
+	if s.store == nil {
+		return
+	}
+	for key, err := range s.store.RecordKeys(ctx, s.kind) {
+		if err != nil {
+			return
+		}
+		data, err := s.store.Record(ctx, s.kind, key)
+		if err != nil {
+			continue
+		}
+		s.order.Lock()
+		s.mu.Lock()
+		if s.entries[key] == nil { // else it is newer
+			s.entries[key] = s.used.PushBack(&shelved{key: key, size: int64(len(data))})
+			s.bytes += int64(len(data)) + shelfEntry
+		}
+		gone := s.crowded()
+		s.mu.Unlock()
+		s.forget(ctx, gone)
+		s.order.Unlock()
+	}
+}
+
+// has reports whether there is something for a key, as far as it was counted.
+func (s *shelf) has(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.entries[key] != nil
+}
+
+// get returns what was put for a key, and when.
+func (s *shelf) get(ctx context.Context, key string) (data []byte, stamp time.Time, ok bool) {
+	s.mu.Lock()
+	e := s.entries[key]
+	if e != nil {
+		s.used.MoveToFront(e)
+		v := e.Value.(*shelved)
+		data, stamp = v.data, v.stamp
+	}
+	s.mu.Unlock()
+	if data != nil || s.store == nil {
+		return data, stamp, data != nil
+	}
+	raw, err := s.store.Record(ctx, s.kind, key)
+	var r shelfRecord
+	if err != nil || json.Unmarshal(raw, &r) != nil {
+		return nil, time.Time{}, false
+	}
+	if r.Stamp.After(stamp) {
+		stamp = r.Stamp
+	}
+	return r.Data, stamp, true
+}
+
+// put keeps data, which is JSON, for a key as of a time. What is too large for the
+// shelf is not kept, and what did not change is not written again for a while.
+func (s *shelf) put(ctx context.Context, key string, data []byte, stamp time.Time) {
+	s.order.Lock()
+	defer s.order.Unlock()
+	v := &shelved{key: key, size: int64(len(data)), sum: sha256.Sum256(data), stamp: stamp.UTC()}
+	if v.size+shelfEntry > s.most {
+		s.dropInOrder(ctx, key)
+		return
+	}
+	if s.store == nil {
+		v.data = bytes.Clone(data)
+	}
+	s.mu.Lock()
+	write := s.store != nil
+	if e := s.entries[key]; e != nil {
+		old := e.Value.(*shelved)
+		if old.sum == v.sum && v.stamp.Sub(old.written) < shelfRewrite {
+			v.written, write = old.written, false
+		}
+		s.remove(e)
+	}
+	if write {
+		v.written = v.stamp
+	}
+	s.add(v)
+	gone := s.crowded()
+	s.mu.Unlock()
+	if write {
+		raw, err := json.Marshal(shelfRecord{v.stamp, data})
+		if err == nil {
+			err = s.store.PutRecord(ctx, s.kind, key, raw)
+		}
+		if err != nil { // what cannot be kept is not here
+			s.dropInOrder(ctx, key)
+		}
+	}
+	s.forget(ctx, gone)
+}
+
+// drop forgets a key.
+func (s *shelf) drop(ctx context.Context, key string) {
+	s.order.Lock()
+	defer s.order.Unlock()
+	s.dropInOrder(ctx, key)
+}
+
+// dropInOrder is drop with s.order held.
+func (s *shelf) dropInOrder(ctx context.Context, key string) {
+	s.mu.Lock()
+	if e := s.entries[key]; e != nil {
+		s.remove(e)
+	}
+	s.mu.Unlock()
+	s.forget(ctx, []string{key})
+}
+
+// forget deletes records. s.order is held.
+func (s *shelf) forget(ctx context.Context, keys []string) {
+	if s.store == nil {
+		return
+	}
+	for _, key := range keys {
+		_ = s.store.DeleteRecord(ctx, s.kind, key) // one that stays is found at the next start
+	}
+}
+
+// add puts an entry in front. s.mu is held.
+func (s *shelf) add(v *shelved) {
+	s.entries[v.key] = s.used.PushFront(v)
+	s.bytes += v.size + shelfEntry
+}
+
+// remove takes an entry out. s.mu is held.
+func (s *shelf) remove(e *list.Element) {
+	v := s.used.Remove(e).(*shelved)
+	delete(s.entries, v.key)
+	s.bytes -= v.size + shelfEntry
+}
+
+// crowded takes out what makes room, and returns its keys. s.mu is held.
+func (s *shelf) crowded() (keys []string) {
+	for s.bytes > s.most && s.used.Len() > 0 {
+		e := s.used.Back()
+		keys = append(keys, e.Value.(*shelved).key)
+		s.remove(e)
+	}
+	return keys
+}

@@ -1,0 +1,154 @@
+package upstream
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
+)
+
+// ErrSchema1 reports a manifest of Docker's schema 1, which is not supported:
+// its digest does not cover its bytes.
+var ErrSchema1 = errors.New("upstream: Docker schema 1 manifests are not supported")
+
+// acceptManifests is sent with every question for a manifest, whatever the
+// client accepts: what is stored must not depend on who came first. Other types
+// are welcome too, since registries hold manifests that this package does not
+// know. It is one line, since some registries read only the first.
+var acceptManifests = http.Header{"Accept": {strings.Join(oci.ManifestTypes(), ", ") + ", */*"}}
+
+// maxMediaType is the longest media type that is passed on.
+const maxMediaType = 255
+
+// mediaType returns the media type of a Content-Type without its parameters.
+func mediaType(h http.Header) string {
+	value := h.Get("Content-Type")
+	if t, _, err := mime.ParseMediaType(value); err == nil || errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return t
+	}
+	t, _, _ := strings.Cut(value, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+// vague reports whether a type says nothing about what it labels: servers give
+// it to everything.
+func vague(t string) bool {
+	switch t {
+	case "", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain":
+		return true
+	}
+	return false
+}
+
+// isPage reports whether t is that of a page for people, such as the sign-on page
+// of a proxy that answers everything with 200.
+func isPage(t string) bool { return t == "text/html" || t == "application/xhtml+xml" }
+
+// canBeManifest reports whether t may be the type of a manifest: one that is
+// known, or one that says at least that it is something of its own.
+func canBeManifest(t string) bool {
+	if oci.IsManifest(t) {
+		return true
+	}
+	parsed, _, err := mime.ParseMediaType(t)
+	kind, _, _ := strings.Cut(parsed, "/")
+	return err == nil && parsed == t && len(t) <= maxMediaType && !vague(t) && kind == "application" && !isPage(t) && !oci.IsSchema1(t)
+}
+
+// describe verifies a manifest: its digest is want, or else what the upstream
+// claimed, or else sha256 of what came.
+func describe(body []byte, h http.Header, want, claimed digest.Digest) (ocispec.Descriptor, error) {
+	if want == "" {
+		want = claimed
+	}
+	named := want != ""
+	if !named {
+		want = digest.FromBytes(body)
+	}
+	if got := want.Algorithm().FromBytes(body); got != want {
+		if err := identity(h); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		return ocispec.Descriptor{}, unusable{fmt.Sprintf("the manifest's digest is %s, not %s", got, want), "the manifest does not match its digest"}
+	}
+	t, err := typeOf(body, mediaType(h), named)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return ocispec.Descriptor{MediaType: t, Digest: want, Size: int64(len(body))}, nil
+}
+
+// shape is what tells one kind of manifest from another.
+type shape struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	MediaType     string          `json:"mediaType"`
+	Config        json.RawMessage `json:"config"`
+	Layers        json.RawMessage `json:"layers"`
+	Manifests     json.RawMessage `json:"manifests"`
+	FSLayers      json.RawMessage `json:"fsLayers"`
+}
+
+// typeOf returns the media type of a manifest. The header and the manifest must
+// agree, and an image must not look like an index nor the other way round, or
+// two clients would see two contents under one digest (CVE-2021-41190). A header
+// that says nothing gives way to the manifest, and a manifest that says nothing
+// to its shape. An unknown type is passed on if the manifest was named by its
+// digest, which then vouches for it.
+func typeOf(body []byte, contentType string, named bool) (string, error) {
+	var m shape
+	if err := json.Unmarshal(body, &m); err != nil {
+		return "", unusable{"the manifest is not JSON", "the manifest is not JSON"}
+	}
+	if m.SchemaVersion == 1 || m.FSLayers != nil || oci.IsSchema1(m.MediaType) || oci.IsSchema1(contentType) {
+		return "", ErrSchema1
+	}
+	t := contentType
+	if vague(t) {
+		t = m.MediaType
+	}
+	if t == "" {
+		t = m.guess()
+	}
+	switch {
+	case !canBeManifest(t):
+		return "", unusable{fmt.Sprintf("the type %.100q is not that of a manifest", t), "the type is not that of a manifest"}
+	case m.MediaType != "" && m.MediaType != t:
+		return "", unusable{fmt.Sprintf("the answer says that it is %.100q, the manifest that it is %.100q", t, m.MediaType), "answer and manifest name two media types"}
+	case !oci.IsManifest(t) && !named:
+		return "", unusable{fmt.Sprintf("the type %.100q is unknown, and no digest vouches for the manifest", t), "the manifest has an unknown type and no digest"}
+	case oci.IsManifest(t) && m.ambiguous(oci.IsIndex(t)):
+		return "", unusable{"the manifest is an image and an index at once", "the manifest is an image and an index at once"}
+	}
+	return t, nil
+}
+
+// guess is the type of a manifest that names none, as the OCI specs allow.
+func (m *shape) guess() string {
+	index, image := present(m.Manifests), present(m.Config) && present(m.Layers)
+	switch {
+	case m.SchemaVersion != 2 || index == image:
+		return ""
+	case index:
+		return ocispec.MediaTypeImageIndex
+	}
+	return ocispec.MediaTypeImageManifest
+}
+
+func (m *shape) ambiguous(index bool) bool {
+	if index {
+		return present(m.Config) || present(m.Layers)
+	}
+	return present(m.Manifests)
+}
+
+func present(raw json.RawMessage) bool {
+	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))
+}
