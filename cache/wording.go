@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -72,10 +73,13 @@ func (p place) fail(k kind, reference string, err error) *Error {
 }
 
 // about makes a sentence of what an authenticator says, with the rule and the source
-// that it is about.
+// that it is about, and the rule not twice.
 func (p place) about(reason string) string {
-	if p.match == nil {
+	switch {
+	case p.match == nil:
 		return reason
+	case strings.Contains(reason, strconv.Quote(p.match.Rule.Name)):
+		return fmt.Sprintf("source '%s' cannot be pulled from: %s", p.match.Source, reason)
 	}
 	return fmt.Sprintf("cache rule '%s' cannot pull from source '%s': %s", p.match.Rule.Name, p.match.Source, reason)
 }

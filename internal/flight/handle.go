@@ -114,10 +114,12 @@ func (h *Handle) Header(ctx context.Context) (size int64, err error) {
 		f.failed(opened)
 	}
 	h.apart = opened != nil
-	if h.apart || broken && isSmall(size) {
-		return h.alone(ctx)
+	if !h.apart && (!broken || !isSmall(size)) {
+		return size, nil
 	}
-	return size, nil
+	size, err = h.alone(ctx)
+	f.dispute(err)
+	return size, err
 }
 
 // isSmall reports whether a blob of this size is verified before its header.

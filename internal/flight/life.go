@@ -11,9 +11,7 @@ import (
 // run is the life of a flight.
 func (f *Flight) run() {
 	err := f.download()
-	if errors.Is(err, ErrSize) && f.req.Disputed != nil {
-		f.req.Disputed()
-	}
+	f.dispute(err)
 	f.settle(err)
 	f.cancel(err) // of segments and checkpoints; both are in the way of what follows
 	f.segmentsStop()
@@ -32,6 +30,13 @@ func (f *Flight) run() {
 		return
 	}
 	f.drop()
+}
+
+// dispute says so if a download ended because of its size.
+func (f *Flight) dispute(err error) {
+	if errors.Is(err, ErrSize) && f.req.Disputed != nil {
+		f.req.Disputed()
+	}
 }
 
 // settle makes the verdict known and wakes everyone.
