@@ -100,31 +100,32 @@ func (f *faults) parseSource(source string) (host string, p pattern, ok bool) {
 	return host, p, ok && err == nil
 }
 
-// parse checks one rule by itself and takes it apart. Only without faults is
-// the entry to be used.
+// parse checks one rule by itself and takes it apart. There is an entry even if
+// the rule has faults, so that the rule can be compared with others; only
+// without faults may it get into a set.
 func (o *Options) parse(r Rule) (*entry, error) {
 	f := &faults{rule: r.Name}
 	f.checkName("name", r.Name, o.Strict)
 	host, source, okSource := f.parseSource(r.Source)
 	target, okTarget := f.parsePattern("target", r.Target, r.Target)
-	if okSource && okTarget && source.wild != target.wild {
+	mismatch := okSource && okTarget && source.wild != target.wild
+	if mismatch { // either may be the wrong one, so the target says nothing
 		f.add(CodeWildcard, "target", "Source '%s' and target '%s' must both end in a wildcard, or neither.", r.Source, r.Target)
 	}
 	if okSource {
 		o.checkAuth(f, host, r.Auth)
+	} else {
+		host = ""
 	}
 	if err := oci.CheckPlatforms(r.Platforms); err != nil {
 		f.add(CodePlatforms, "platforms", "Cache rule with %v.", err)
 	}
 	r.Platforms = slices.Clone(r.Platforms)
-	if len(f.list) > 0 {
-		return nil, f.err()
-	}
-	e := &entry{rule: &r, host: host, source: source.base, target: target.base, wild: target.wild}
+	e := &entry{rule: &r, host: host, source: source.base, target: target.base, wild: target.wild, unread: !okTarget || mismatch}
 	if !e.wild {
 		e.source = library(host, e.source)
 	}
-	return e, nil
+	return e, f.err()
 }
 
 // checkAuth checks whether a rule for host may have this authenticator. It

@@ -44,7 +44,7 @@ const (
 func (c Code) Error() string { return string(c) }
 
 // Error is one fault of one rule. errors.Is finds its Code, and the cause if
-// there is one. Several faults come joined, in the order of the rules.
+// there is one. Several faults come joined, in the order that [Set.Assign] tells.
 type Error struct {
 	// Code says what kind of fault it is.
 	Code Code

@@ -32,15 +32,16 @@ func Example() {
 	// other is not covered
 }
 
-// Whatever is wrong is said at once, with ACR's codes.
+// Everything that is wrong is said at once, with ACR's codes: here a rule without
+// credentials, whose target also lies inside that of another.
 func ExampleOptions() {
 	table := append(rule.ACR(), rule.Upstream{Host: "registry.contoso.com", Auth: rule.AuthOptional})
 	_, err := rule.Options{Strict: true, Upstreams: table}.NewSet(
 		rule.Rule{Name: "contoso", Source: "registry.contoso.com/*", Target: "contoso/*"},
 		rule.Rule{Name: "docker-hub", Source: "docker.io/*", Target: "contoso/hub/*"},
 	)
-	fmt.Println(errors.Is(err, rule.CodeDockerAuthentication))
-	// Output: true
+	fmt.Println(errors.Is(err, rule.CodeDockerAuthentication), errors.Is(err, rule.CodeOverlap))
+	// Output: true true
 }
 
 func ExampleResource() {

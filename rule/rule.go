@@ -19,7 +19,8 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// ErrNoMatch reports that no rule covers a repository.
+// ErrNoMatch reports that the rules were read and none of them covers a
+// repository. It is an ordinary answer, no failure: see [Matcher].
 var ErrNoMatch = errors.New("rule: no rule covers this repository")
 
 // Rule maps a local repository to an upstream one. A Rule that a Set returns
@@ -72,16 +73,32 @@ type Match struct {
 
 // Matcher finds the rule of a local repository. Implementations must be safe
 // for concurrent use.
+//
+// Package cache asks at every request and tells two kinds of errors apart, with
+// errors.Is:
+//
+//   - [ErrNoMatch]: no rule covers the repository. The cache hands the request to
+//     its Next, or else treats the repository as a plain one, of which only what
+//     is stored is served.
+//   - any other error: the rules cannot be read just now, such as those of a
+//     database that is away. The cache serves what is stored if it knows the last
+//     match of the repository, and answers 503 with Retry-After otherwise.
+//
+// So an implementation must not return ErrNoMatch for rules that it could not
+// read, nor another error for a repository that it does not know.
 type Matcher interface {
-	// Match returns [ErrNoMatch] if no rule covers the repository. The result
-	// is shared and must not be changed.
+	// Match returns the rule that covers the repository, or [ErrNoMatch]. The
+	// result is shared and must not be changed.
 	Match(ctx context.Context, repository string) (*Match, error)
 }
 
 // SourceMatcher is an optional ability of a [Matcher]: it serves containerd's
-// ns= parameter.
+// ns= parameter. Its errors mean the same: [ErrNoMatch] says that no rule has a
+// source that covers the upstream repository, and the cache answers 404 without
+// asking Next; any other error says that the rules cannot be read just now.
 type SourceMatcher interface {
 	// MatchSource returns the rule whose source covers host/repository, the
-	// longest prefix first, or [ErrNoMatch].
+	// longest prefix first, or [ErrNoMatch]. Package cache gives host in the
+	// form of [CanonicalHost]. The result is shared and must not be changed.
 	MatchSource(ctx context.Context, host, repository string) (*Match, error)
 }

@@ -21,8 +21,8 @@ type Options struct {
 	// Strict refuses whatever ACR refuses: upstreams outside of its table,
 	// and rule names with fewer than five characters.
 	Strict bool
-	// Nested lets targets with wildcards lie inside one another: the longest
-	// prefix wins. If false they are refused, as ACR does.
+	// Nested lets targets with wildcards lie inside one another, such as quay/*
+	// beside *: the longest prefix wins. If false they are refused, as ACR does.
 	Nested bool
 	// MaxRules is how many rules a set may hold. If zero, [DefaultMaxRules];
 	// negative: any number.
@@ -32,14 +32,21 @@ type Options struct {
 	Upstreams Table
 	// Present tells whether the local registry already has a repository that
 	// target covers (a name, PREFIX/* or *) with content from elsewhere than
-	// source (HOST/REPOSITORY, HOST/PREFIX/* or HOST/*, canonical). Such a rule
-	// is refused, as ACR does. It is asked when a rule comes or changes its
-	// source or target, with no lock held. If nil, nothing is refused.
+	// source (HOST/REPOSITORY, HOST/PREFIX/* or HOST/*, canonical). If true, the
+	// rule is refused with [CodeTargetPresent] or [CodeTargetPrefixPresent], as
+	// ACR does. There is no third answer: while the registry cannot be read,
+	// true refuses the rule and false lets it in for good. Present is asked when
+	// a rule comes or changes its source or target, with no lock held. If it is
+	// nil, nothing is refused.
 	Present func(target, source string) bool
 	// Check may refuse an authenticator for a source's canonical host, such as
-	// one that the source's network does not let in. It is asked when a rule
-	// comes or changes its authenticator, with no lock held, and may be told a nil
-	// authenticator. If nil, nothing is refused.
+	// one that the source's network does not let in. Any error refuses the rule
+	// with [CodeAuthenticationUnsupported]; its text becomes the Message, which
+	// people read, and errors.Is finds it. There is no error that means "ask
+	// again later", so Check should judge by what is known here and ask no
+	// network. It is called when a rule comes or changes its authenticator, with
+	// no lock held; the authenticator may be nil. If Check is nil, nothing is
+	// refused.
 	Check func(host string, a auth.Authenticator) error
 }
 
@@ -211,25 +218,23 @@ func (s *Set) Delete(name string) error {
 }
 
 // Assign makes the set hold exactly these rules, in one step. Every rule gets a
-// new generation, as after [Set.Replace]. The error joins all faults: first
-// those of each rule by itself, then those between rules.
+// new generation, as after [Set.Replace].
+//
+// The error joins all faults in this order: those of each rule by itself; those
+// between rules, each at the later one of the two; that there are too many. A
+// rule with a fault of its own is compared with the others all the same: by its
+// name, and by its target if that can be understood.
 func (s *Set) Assign(rules ...Rule) error {
 	var found []error
 	var entries []*entry
 	for _, r := range rules {
 		e, err := s.options.parse(r)
-		if err == nil {
-			entries = append(entries, e)
-			err = s.options.checkPresent(e, s.find(r.Name))
-		}
-		if err != nil {
-			found = append(found, err)
-		}
+		entries = append(entries, e)
+		found = append(found, err, s.options.checkPresent(e, s.find(r.Name)))
 	}
-	if len(found) > 0 {
-		_, more := newSnapshot(entries, &s.options)
-		found = append(found, more...)
-		return errors.Join(flatten(append(found, s.options.checkLimit(len(rules))...))...)
+	if found = flatten(found); len(found) > 0 {
+		_, between := newSnapshot(entries, &s.options)
+		return errors.Join(slices.Concat(found, between, s.options.checkLimit(len(rules)))...)
 	}
 	return s.change(func([]*entry) ([]*entry, error) { return entries, nil }, entries...)
 }
@@ -303,10 +308,10 @@ func (s *Set) change(edit func(old []*entry) ([]*entry, error), fresh ...*entry)
 	return nil
 }
 
-// checkPresent asks whether a new target is free.
+// checkPresent asks whether a new target is free, if the rule can be understood.
 func (o *Options) checkPresent(e, old *entry) error {
 	same := old != nil && old.target == e.target && old.wild == e.wild && old.host == e.host && old.source == e.source
-	if o.Present == nil || same {
+	if o.Present == nil || same || e.unread || e.host == "" {
 		return nil
 	}
 	target, source := e.target, e.host+"/"+e.source
@@ -331,9 +336,12 @@ func notFound(name string) error {
 }
 
 // flatten takes joined errors apart, so that the faults of all rules stand side
-// by side.
+// by side, and drops those that are nil.
 func flatten(list []error) (flat []error) {
 	for _, err := range list {
+		if err == nil {
+			continue
+		}
 		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			if _, single := err.(*Error); !single {
 				flat = append(flat, joined.Unwrap()...)

@@ -12,10 +12,11 @@ import (
 type entry struct {
 	rule       *Rule
 	generation uint64
-	host       string // canonical
+	host       string // canonical; empty: the source is not understood
 	source     string // repository, or prefix if wild; with library/ if it needs it
 	target     string // repository, or prefix if wild
 	wild       bool
+	unread     bool // the target is not understood: only the name is compared
 }
 
 // at is a repository, or a prefix, at a host.
@@ -36,8 +37,9 @@ type snapshot struct {
 	memo memo
 }
 
-// newSnapshot makes a snapshot of entries, in whose order overlaps are
-// reported: the later rule is the one at fault.
+// newSnapshot makes a snapshot of entries, and reports what is wrong between
+// them in their order: the later rule is the one at fault. With faults, here or
+// in an entry itself, the snapshot is not to be used.
 func newSnapshot(entries []*entry, o *Options) (*snapshot, []error) {
 	s := &snapshot{
 		byName: make(map[string]*entry, len(entries)),
@@ -48,7 +50,10 @@ func newSnapshot(entries []*entry, o *Options) (*snapshot, []error) {
 	}
 	var found []error
 	for _, e := range entries {
-		if err := s.add(e, o); err != nil {
+		if err := s.addName(e); err != nil {
+			found = append(found, err)
+		}
+		if err := s.addTarget(e, o); err != nil {
 			found = append(found, err)
 		}
 	}
@@ -64,21 +69,31 @@ func newSnapshot(entries []*entry, o *Options) (*snapshot, []error) {
 	return s, found
 }
 
-// add puts an entry into the maps by name and target, unless it is in the way
-// of another.
-func (s *snapshot) add(e *entry, o *Options) error {
+// addName puts an entry into the map by name, unless another has the name. That
+// a name is missing is a fault of each rule by itself.
+func (s *snapshot) addName(e *entry) error {
 	name := e.rule.Name
-	if s.byName[name] != nil {
-		return &Error{Code: CodeRuleExists, Rule: name, Field: "name", Message: "A cache rule named '" + name + "' already exists."}
+	if s.byName[name] == nil {
+		s.byName[name] = e
+		return nil
 	}
-	s.byName[name] = e
+	if name == "" {
+		return nil
+	}
+	return &Error{Code: CodeRuleExists, Rule: name, Field: "name", Message: "A cache rule named '" + shorten(name) + "' already exists."}
+}
+
+// addTarget puts an entry into the maps by target, unless it is in the way of
+// another.
+func (s *snapshot) addTarget(e *entry, o *Options) error {
+	if e.unread {
+		return nil
+	}
 	if other := s.overlap(e, o.Nested); other != nil {
-		text := "There is already a cache rule '" + other.rule.Name + "' with target repository '" + other.rule.Target +
-			"', which conflicts with target repository '" + e.rule.Target + "'."
-		if e.wild && other.target != e.target {
-			text += " Targets with wildcards must not include one another."
+		if name := e.rule.Name; name != "" && name == other.rule.Name {
+			return nil // the same rule twice: the name says it
 		}
-		return &Error{Code: CodeOverlap, Rule: name, Field: "target", Message: text}
+		return overlapError(e, other)
 	}
 	if !e.wild {
 		s.exact[e.target] = e
@@ -89,6 +104,17 @@ func (s *snapshot) add(e *entry, o *Options) error {
 		s.under[base] = e
 	}
 	return nil
+}
+
+// overlapError says that the target of e is in the way of another rule's. The
+// hint fits what YAML says (nested: true) and what Go says (Nested: true).
+func overlapError(e, other *entry) error {
+	text := "There is already a cache rule '" + shorten(other.rule.Name) + "' with target repository '" + other.rule.Target +
+		"', which conflicts with target repository '" + e.rule.Target + "'."
+	if e.wild && other.target != e.target {
+		text += " Targets with wildcards must not include one another, unless nested targets are allowed (nested: true)."
+	}
+	return &Error{Code: CodeOverlap, Rule: e.rule.Name, Field: "target", Message: text}
 }
 
 // overlap returns a rule whose target may not stand beside that of e.

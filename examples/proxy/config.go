@@ -17,11 +17,13 @@ import (
 // whole; [build] tells.
 type config struct {
 	listen, admin word
+	publicHost    word
 	tls           tlsConfig
 	store         word
 	tenant, cloud word
 	identities    []word
 	freshness     time.Duration
+	nested        bool
 	rules         []ruleConfig
 	credentials   []credentialConfig
 	upstreams     []upstreamConfig

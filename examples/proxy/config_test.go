@@ -40,6 +40,14 @@ func TestMistakes(t *testing.T) {
 		{"store without path", "store: 'dir:'\n", `1: store: "dir:" is neither`},
 		{"store later", "store: s3:bucket\n", "1: store: s3: is not supported yet"},
 		{"freshness", "freshness: 10\n", `1: freshness: "10" is not a duration`},
+		{"nested", "nested: maybe\n", "1: nested: wants true or false"},
+		{"nested rules", "rules:\n  - {name: first, source: quay.io/*, target: q/*}\n  - {name: second, source: ghcr.io/*, target: '*'}\n", "3: rules[1].target: There is already a cache rule 'first' with target repository 'q/*', which conflicts with target repository '*'. Targets with wildcards must not include one another, unless nested targets are allowed (nested: true)."},
+		{"scheme of the public host", "listen: 127.0.0.1:0\npublicHost: https://cache.example.com\n", `2: publicHost: "https://cache.example.com" is neither HOST nor HOST:PORT`},
+		{"path of the public host", "publicHost: cache.example.com/hub\n", `1: publicHost: "cache.example.com/hub" is neither HOST nor HOST:PORT`},
+		{"port of the public host", "publicHost: cache.example.com:70000\n", `1: publicHost: "cache.example.com:70000" is neither`},
+		{"public host without a name", "publicHost: ':5000'\n", `1: publicHost: ":5000" is neither`},
+		{"empty public host", "publicHost:\n", "1: publicHost: is empty"},
+		{"public hosts", "publicHost: [a.example, b.example]\n", "1: publicHost: wants a text, not a list"},
 		{"negative", "freshness: -1s\n", "1: freshness: must not be negative"},
 		{"freshness of a rule", rules("    freshness: soon\n"), `5: rules[0].freshness: "soon" is not a duration`},
 		{"staleness of a rule", rules("    maxStale: 1 day\n"), `5: rules[0].maxStale: "1 day" is not a duration`},
@@ -155,12 +163,14 @@ upstreams:
 // wholeFile has every key.
 const wholeFile = `listen: 127.0.0.1:0
 admin: 127.0.0.1:0
+publicHost: cache.example.com:8443
 tls: {cert: cert.pem, key: key.pem}
 store: dir:images
 tenant: 11111111-2222-3333-4444-555555555555
 cloud: AzureCloud
 identities: [` + uami + `]
 freshness: 1m
+nested: true
 rules:
   - name: docker-hub
     source: docker.io/*

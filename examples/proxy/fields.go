@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pullthrough/pullthrough/rule"
 )
 
 // read fills c from the top of the document.
@@ -14,9 +16,11 @@ func (c *config) read(r reader, root *yaml.Node) {
 	r.fields(root, place{line: root.Line}, map[string]read{
 		"listen":      r.address(&c.listen),
 		"admin":       r.address(&c.admin),
+		"publicHost":  r.host(&c.publicHost),
 		"tls":         c.tls.read(r),
 		"store":       r.word(&c.store),
 		"freshness":   r.freshness(&c.freshness),
+		"nested":      r.flag(&c.nested),
 		"rules":       r.list(c.readRule(r)),
 		"credentials": r.list(c.readCredential(r)),
 		"upstreams":   r.list(c.readUpstream(r)),
@@ -244,6 +248,21 @@ func (r reader) address(to *word) read {
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			r.add(at, "%q is not a port", port)
 		}
+	}
+}
+
+// host reads a host, with a port or without, in its canonical form.
+func (r reader) host(to *word) read {
+	return func(n *yaml.Node, at place) {
+		r.word(to)(n, at)
+		if to.text == "" {
+			return
+		}
+		name, err := rule.CanonicalHost(to.text)
+		if err != nil {
+			r.add(at, "%q is neither HOST nor HOST:PORT, such as cache.example.com or cache.example.com:5000", to.text)
+		}
+		to.text = name
 	}
 }
 

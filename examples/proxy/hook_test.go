@@ -247,9 +247,9 @@ func TestWebhookScopes(t *testing.T) {
 		list = append(list, rows[i].hook.URL()+"\n"+rows[i].keys)
 	}
 	p := startProxy(t, withHooks(up, "mem", list...))
-	if !strings.Contains(p.log.String(), "the store is in memory: events that are not delivered when the proxy ends are lost") {
-		t.Error("the log does not say what is lost")
-	}
+	p.until(t, "the log to say what is lost", func() bool {
+		return strings.Contains(p.log.String(), "the store is in memory: events that are not delivered when the proxy ends are lost")
+	})
 	pull(t, p, up, "v1", app, "amd64")
 	pull(t, p, up, "latest", web, "amd64")
 	for _, row := range rows {

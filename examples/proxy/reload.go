@@ -80,7 +80,7 @@ func (l *live) reload(ctx context.Context) {
 }
 
 // fixed returns the keys whose change needs a restart: sockets, the store, and
-// what the client, the SDK, the rule set and the outbox were made with.
+// what the cache, the client, the SDK, the rule set and the outbox were made with.
 func (s *settings) fixed(next *settings) (keys []string) {
 	cloud := func(c *config) string { return cmp.Or(c.cloud.text, string(azure.Public)) }
 	for _, one := range []struct {
@@ -89,10 +89,12 @@ func (s *settings) fixed(next *settings) (keys []string) {
 	}{
 		{"listen", s.listen == next.listen},
 		{"admin", s.admin == next.admin},
+		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
 		{"tls", (s.certificate == nil) == (next.certificate == nil)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},
 		{"tenant", strings.EqualFold(s.config.tenant.text, next.config.tenant.text)},
 		{"cloud", cloud(s.config) == cloud(next.config)},
+		{"nested", s.config.nested == next.config.nested},
 		{"upstreams", maps.EqualFunc(s.client.Hosts, next.client.Hosts, sameHost) && maps.Equal(s.sources.Hosts, next.sources.Hosts)},
 		{"webhooks", sameWebhooks(s.config.webhooks, next.config.webhooks)},
 	} {

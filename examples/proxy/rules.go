@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"strings"
 	"time"
 
@@ -17,65 +18,66 @@ type proofs struct {
 	sources    azure.Sources
 }
 
-func (p proofs) options() rule.Options { return rule.Options{Check: p.sources.Check} }
+// options are those of the rule set.
+func (c *config) options(p proofs) rule.Options {
+	return rule.Options{Nested: c.nested, Check: p.sources.Check}
+}
 
-// newRules makes the rule set. Each rule is judged alone first, then together
-// with the good ones above it: so every fault has a line, and a rule with a
-// fault does not cause more of them. That is quadratic, but only as long as
-// something is wrong.
+// newRules makes the rule set. If it is refused, every fault gets a line: those
+// of each rule by itself, then those between it and the rules above it. That is
+// quadratic, but only as long as something is wrong.
 func newRules(c *config, p proofs, found *mistakes) *rule.Set {
-	before := found.count()
+	o := c.options(p)
 	var all []rule.Rule
 	for _, rc := range c.rules {
 		all = append(all, rc.rule(c.freshness, p, found))
 	}
-	if found.count() == before {
-		if set, err := p.options().NewSet(all...); err == nil {
-			return set
-		}
+	set, err := o.NewSet(all...)
+	if err == nil {
+		return set
 	}
-	var above []rule.Rule
+	if errors.Is(err, rule.CodeRuleLimit) {
+		found.add(c.rules[rule.DefaultMaxRules].place, "is one rule too many: %d are allowed", rule.DefaultMaxRules)
+	}
+	noted := 0 // how many faults there are between the rules above
 	for i, rc := range c.rules {
-		if !rc.complete() || !rc.judge(p.options(), found, all[i]) {
-			continue
+		own, _ := faults(o, all[i])
+		_, between := faults(o, all[:i+1]...)
+		for _, one := range append(own, between[noted:]...) {
+			rc.note(one, found)
 		}
-		// Alone it is right, but for credentials perhaps: they are noted, and
-		// say nothing about what the rule covers.
-		one := all[i]
-		one.Auth = &auth.CredentialSet{LoginServer: host(one.Source)}
-		if rc.judge(rule.Options{}, found, append(above, one)...) {
-			above = append(above, one)
-		}
+		noted = len(between)
 	}
 	return nil
 }
 
-// complete reports whether there is enough of a rule to judge it. What is
-// missing was noted when it was read.
-func (rc ruleConfig) complete() bool {
-	return rc.name.text != "" && rc.source.text != "" && rc.target.text != ""
-}
-
-// judge notes what is wrong with rules as a set, at the lines of this one. It
-// reports whether nothing but the proof to the upstream is wrong.
-func (rc ruleConfig) judge(o rule.Options, found *mistakes, rules ...rule.Rule) bool {
+// faults returns what is wrong with rules, each by itself, and what is wrong
+// between them, in their order.
+func faults(o rule.Options, rules ...rule.Rule) (own, between []error) {
 	_, err := o.NewSet(rules...)
-	good := true
-	for _, fault := range split(err) {
-		at, text := rc.place, fault.Error()
-		e, ok := fault.(*rule.Error)
-		if ok {
-			at, text = rc.at(e.Field), e.Message+" ("+string(e.Code)+")"
+	for _, one := range split(err) {
+		if errors.Is(one, rule.CodeRuleExists) || errors.Is(one, rule.CodeOverlap) {
+			between = append(between, one)
+		} else {
+			own = append(own, one)
 		}
-		good = good && ok && aboutAuth(e.Code)
-		found.add(at, "%s", text)
 	}
-	return good
+	return own, between
 }
 
-// aboutAuth reports whether a code is about how a rule proves itself.
-func aboutAuth(c rule.Code) bool {
-	return c == rule.CodeAuthenticator || c == rule.CodeUpstreamAuthentication || c == rule.CodeAuthenticationUnsupported
+// note notes a fault at its line. What is wrong with a key that is missing or
+// empty was noted when it was read.
+func (rc ruleConfig) note(fault error, found *mistakes) {
+	e, ok := fault.(*rule.Error)
+	if !ok {
+		found.add(rc.place, "%v", fault)
+		return
+	}
+	words := map[string]word{"name": rc.name, "source": rc.source, "target": rc.target}
+	if w, ok := words[e.Field]; ok && w.text == "" {
+		return
+	}
+	found.add(rc.at(e.Field), "%s (%s)", e.Message, e.Code)
 }
 
 // at returns where a field of the library's rule stands in the file.

@@ -67,6 +67,7 @@ func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) 
 		Rules:    s.rules,
 		Store:    kept.Store,
 		Upstream: s.client,
+		Host:     s.config.publicHost.text,
 		Events:   s.events(outbox),
 		Logger:   log,
 		Observe:  func(o cache.Outcome) { observe(log, o) },
@@ -206,7 +207,7 @@ func admin() http.Handler {
 
 // observe writes one line for each request.
 func observe(log *slog.Logger, o cache.Outcome) {
-	level, attrs := slog.LevelInfo, []slog.Attr{
+	attrs := []slog.Attr{
 		slog.String("method", o.Method),
 		slog.String("kind", o.Access.Kind),
 		slog.String("repository", o.Access.Repository),
@@ -218,7 +219,23 @@ func observe(log *slog.Logger, o cache.Outcome) {
 		slog.String("cache", o.CacheState),
 	}
 	if o.Err != nil {
-		level, attrs = slog.LevelWarn, append(attrs, slog.Any("error", o.Err))
+		attrs = append(attrs, slog.Any("error", o.Err))
 	}
-	log.LogAttrs(context.Background(), level, "request", attrs...)
+	log.LogAttrs(context.Background(), level(o), "request", attrs...)
+}
+
+// level is how much a request matters to operators. Clients ask for much that
+// nobody has, such as the tags of signatures (sha256-….sig): a 404 is no warning.
+func level(o cache.Outcome) slog.Level {
+	switch o.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		return slog.LevelWarn
+	}
+	refused := o.Status >= 400 && o.Status < 500
+	// With status 0 the connection was ended before a header; an error after a
+	// good status means that it was ended in the middle of the body.
+	if o.Status == 0 || o.Status >= 500 || o.Err != nil && !refused {
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }

@@ -116,10 +116,11 @@ func TestDrain(t *testing.T) {
 // TestHealth asks the admin address.
 func TestHealth(t *testing.T) {
 	p := startProxy(t, "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n")
-	found := regexp.MustCompile(`/healthz" address=(\S+)`).FindStringSubmatch(p.log.String())
-	if found == nil {
-		t.Fatal("the log does not tell the admin address")
-	}
+	var found []string
+	p.until(t, "the admin address in the log", func() bool {
+		found = regexp.MustCompile(`/healthz" address=(\S+)`).FindStringSubmatch(p.log.String())
+		return found != nil
+	})
 	admin := found[1]
 	if status, body := fetch(t, client(), "http://"+admin+"/healthz"); status != 200 || string(body) != "ok\n" {
 		t.Errorf("/healthz: status %d, %q", status, body)
