@@ -46,10 +46,10 @@ func (p place) fail(k kind, reference string, err error) *Error {
 	case errors.As(err, &later):
 		e.Status, e.Message = http.StatusServiceUnavailable, p.about(later.Reason)
 		e.RetryAfter = max(later.RetryAfter, retrySoon)
-	case errors.As(err, &up):
-		p.tell(e, up, k, reference)
 	case errors.Is(err, auth.ErrHost):
 		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, what+" is not possible: the rule's credentials are for another host"
+	case errors.As(err, &up):
+		p.tell(e, up, k, reference)
 	case errors.Is(err, errUnknown):
 		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), fmt.Sprintf("'%s' is not stored, and no cache rule covers it", joined(p.repo, reference))
 	case errors.Is(err, errGone):
