@@ -22,6 +22,7 @@ func (c *Cache) Retry(ctx context.Context, repository, reference string) (int, e
 	select { // what a former process left counts too
 	case <-j.resumed:
 	case <-e.ctx.Done():
+		return 0, place{repo: repository}.fail(kindManifest, reference, errShutdown)
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
