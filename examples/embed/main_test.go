@@ -16,12 +16,11 @@ func TestDemonstration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out bytes.Buffer
-	if err := run(ctx, &out); err != nil {
+	if err := run(ctx, &out, ""); err != nil {
 		t.Fatalf("%v after\n%s", err, out.String())
 	}
 	for _, want := range []string{
-		"401  the cache asks for a token (Bearer)", "401  our registry asks for a token (Bearer)",
-		"200  the cache, from upstream", "200  our registry", "403  the cache refuses",
+		"401  the gate asks for a token (Bearer)", "200  the cache, from upstream", "200  our registry", "403  the gate refuses",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
@@ -32,7 +31,7 @@ func TestDemonstration(t *testing.T) {
 func TestWithoutATokenTheUpstreamIsNotAsked(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<10))
-	c, err := newRegistry(up, gate{token: "right", challenge: `Bearer realm="r"`})
+	c, err := newRegistry(up, gate{token: "right", realm: "https://auth.example.com/token"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +48,7 @@ func TestWithoutATokenTheUpstreamIsNotAsked(t *testing.T) {
 			r.Header.Set("Authorization", authorization)
 			w := httptest.NewRecorder()
 			c.ServeHTTP(w, r)
-			if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") != `Bearer realm="r"` {
+			if w.Code != http.StatusUnauthorized || !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), `Bearer realm="https://auth.example.com/token",service="own"`) {
 				t.Errorf("%s with %q: %d %v", path, authorization, w.Code, w.Header())
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,18 +15,19 @@ import (
 )
 
 // gate lets those pass who show a token. A real one would ask the registry's
-// users and permissions.
+// users and permissions, and sign what it issues.
 type gate struct {
-	token string
-	// challenge tells clients where tokens are to be had.
-	challenge string
+	user, password string
+	token          string
+	realm          string // where tokens are to be had
 }
 
-// authorize is for cache.Cache.Authorize. Who shows no token is asked for one
-// (401); who may do less than asked for is refused (403).
+// authorize is for cache.Cache.Authorize and cache.Guard. Who shows no token is
+// asked for one (401); who may do less than asked for is refused (403).
 func (g gate) authorize(r *http.Request, access cache.Access) error {
-	if !g.admits(r) {
-		return &cache.Challenge{Header: g.challenge}
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || subtle.ConstantTimeCompare([]byte(token), []byte(g.token)) != 1 {
+		return &cache.Challenge{Header: g.challenge(access)}
 	}
 	for _, action := range access.Actions {
 		if action != "pull" {
@@ -35,16 +37,30 @@ func (g gate) authorize(r *http.Request, access cache.Access) error {
 	return nil
 }
 
-func (g gate) admits(r *http.Request) bool {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return ok && subtle.ConstantTimeCompare([]byte(token), []byte(g.token)) == 1
+// challenge tells clients where tokens are to be had, and for what. Some ask for
+// the name that they requested and for no other.
+func (g gate) challenge(access cache.Access) string {
+	text := fmt.Sprintf("Bearer realm=%q,service=%q", g.realm, "own")
+	if access.Requested != "" {
+		text += fmt.Sprintf(",scope=%q", "repository:"+access.Requested+":"+strings.Join(access.Actions, ","))
+	}
+	return text
+}
+
+// issue is the token server: a token for the one user that there is.
+func (g gate) issue(w http.ResponseWriter, r *http.Request) {
+	user, password, ok := r.BasicAuth()
+	if !ok || user != g.user || password != g.password {
+		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": g.token})
 }
 
 // own is the registry that the cache is built into, as small as can be: one
-// repository with one tag. The cache does not ask its Authorize for what it
-// hands to Next, so the registry asks the gate itself.
+// repository with one tag.
 type own struct {
-	gate       gate
 	repository string
 	tag        string
 	config     []byte
@@ -52,8 +68,8 @@ type own struct {
 }
 
 // newOwn makes a registry that holds one empty image.
-func newOwn(g gate) *own {
-	o := &own{gate: g, repository: "own/hello", tag: "latest", config: []byte("{}")}
+func newOwn() *own {
+	o := &own{repository: "own/hello", tag: "latest", config: []byte("{}")}
 	o.manifest = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[]}`,
 		"application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json", digest(o.config), len(o.config))
 	return o
@@ -61,11 +77,6 @@ func newOwn(g gate) *own {
 
 // ServeHTTP answers /v2/ and pulls of the one repository.
 func (o *own) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !o.gate.admits(r) {
-		w.Header().Set("WWW-Authenticate", o.gate.challenge)
-		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
-		return
-	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
 		return
