@@ -21,12 +21,44 @@
 // or MaxStale forbids it. 429: the copy, and the upstream is left alone for as long
 // as it asked. 5xx, no connection, or no answer for 2 seconds: the copy.
 //
+// A HEAD is a saving, never a verdict: before a tag, a manifest or a blob counts as
+// denied or missing it was asked for by GET. What is known is not asked: a blob that
+// a verified manifest names, or that is being downloaded, has its size for a HEAD
+// too. The promise of a HEAD is kept: a digest that could not be had is remembered
+// for its tag, and HEAD answers with what can be served.
+//
 // With nothing complete here the upstream's answer streams through and is copied
 // behind it; its refusal becomes 404, 403, 429, 502 or 504, with rule and source in
 // the text ([Error]). A pull by digest that is complete here asks nobody.
 //
 // Every answer for a repository that a rule covers says in Cache-Status (RFC 9211)
 // what happened; what is no complete copy yet also has X-Azure-Origin: upstream.
+//
+// # Lists
+//
+// A list is whole, or it says that it is not. Tags and referrers are the upstream's;
+// while it cannot be asked, the last whole list that was seen, with fwd=stale and an
+// Age; otherwise the error that a manifest would get. A subset is never a list, and
+// an empty list never means that nothing is known.
+//
+// # What counts as pulled
+//
+// An image that belongs to no index is copied when its manifest is pulled. One of an
+// index is copied when a client asks for a layer that only it still lacks, or for all
+// of its layers. A client that has the layers already asks for none: then the only
+// image of the index whose manifest and config were read counts as pulled, a minute
+// later. Of a client that reads the manifests of all images (ctr) the layers tell, so
+// one that has all of them causes no copy. Manifests that were read are kept and can
+// be read with the upstream gone; they are no complete images, and no event tells of
+// them.
+//
+// # Parts that fail
+//
+// A Matcher or an Opener that fails hides nothing that is stored, as long as the last
+// match of the name is known; the rest answers 503 with Retry-After, or 500. Every
+// error of a Copier or a Sink means that nothing was taken over. Every error of Admit
+// keeps the former digest, every error of Authorize refuses. The errors of a Store and
+// of a Repository are told at those types.
 //
 // # Without HTTP
 //

@@ -86,6 +86,10 @@ func IsManifest(mediaType string) bool { return oci.IsManifest(mediaType) }
 
 // Store keeps content and tags. Implementations must be safe for concurrent
 // use and must not keep ctx beyond the call (a Writer's ctx: beyond its life).
+//
+// [ErrNotFound], [ErrFull], [ErrStale] and [ErrSize] mean what they say. Any other
+// error is trouble of the store: package cache logs and counts it, treats the
+// content as missing, and serves its clients from the upstream.
 type Store interface {
 	Content
 	Tags

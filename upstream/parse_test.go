@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/oci"
 )
 
 func TestRetryAfter(t *testing.T) {
@@ -233,4 +235,49 @@ func TestRealmTable(t *testing.T) {
 			t.Errorf("%s at %s: %v", c.realm, c.host, err)
 		}
 	}
+}
+
+// FuzzTagList: whatever comes as a list, only legal tags come out of it, and only out
+// of one that a JSON parser reads in the same way.
+func FuzzTagList(f *testing.F) {
+	for _, s := range []string{`{"name":"a","tags":["v1","v2"]}`, `{"tags":null}`, `{"tags":["v1"],"tags":["v2"]}`, `{"x":{"tags":["no"]},"tags":["v1"]}`, `{"tags":[1]}`, `{"tags":["v1"`, `{}`, `[]`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		tags, err := readTags(strings.NewReader(body))
+		if err != nil {
+			return
+		}
+		for _, tag := range tags {
+			if !tagName.MatchString(tag) {
+				t.Fatalf("%q gives the tag %q", body, tag)
+			}
+		}
+		var list map[string]json.RawMessage
+		if json.NewDecoder(strings.NewReader(body)).Decode(&list) != nil {
+			t.Fatalf("%q is read, and is not JSON", body)
+		}
+	})
+}
+
+// FuzzManifestType: a type that comes out is one that can be sent on, and an image is
+// never an index.
+func FuzzManifestType(f *testing.F) {
+	for _, s := range []string{`{"schemaVersion":2,"manifests":[]}`, `{"schemaVersion":2,"config":{},"layers":[]}`, `{"mediaType":"application/vnd.example+json"}`, `{"schemaVersion":1}`, `[]`} {
+		f.Add(s, "application/json", true)
+		f.Add(s, "application/vnd.oci.image.index.v1+json", false)
+	}
+	f.Fuzz(func(t *testing.T, body, label string, named bool) {
+		kind, err := typeOf([]byte(body), mediaType(http.Header{"Content-Type": {label}}), named)
+		if err != nil {
+			return
+		}
+		if !canBeManifest(kind) || strings.ContainsAny(kind, "\r\n") || isPage(kind) {
+			t.Fatalf("%q labelled %q has the type %q", body, label, kind)
+		}
+		var m shape
+		if json.Unmarshal([]byte(body), &m) == nil && oci.IsIndex(kind) && present(m.Config) {
+			t.Fatalf("%q is an index with a config", body)
+		}
+	})
 }

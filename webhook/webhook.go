@@ -37,8 +37,8 @@ import (
 // Sink takes events. Implementations must be safe for concurrent use.
 type Sink interface {
 	// Send returns when the event is taken over, durably if that is what the
-	// sink is for. An error makes the caller try again later, with the same
-	// event ID.
+	// sink is for. An error, whatever it is, means that it was not taken over: the
+	// caller tries again later, with the same event ID.
 	Send(ctx context.Context, ev Event) error
 }
 
