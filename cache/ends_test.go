@@ -288,3 +288,41 @@ func TestManifestIsSharedByAskers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// lateCommits is a store that takes nothing over before the process has to end.
+type lateCommits struct{ *store.Mem }
+
+func (l lateCommits) Spool(ctx context.Context, repo string, want store.Info) (store.Spool, error) {
+	s, err := l.Mem.Spool(ctx, repo, want)
+	return lateSpool{s}, err
+}
+
+type lateSpool struct{ store.Spool }
+
+func (lateSpool) Commit(ctx context.Context, _ store.Info) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// A commit that is given up at the end is no failure of the store.
+func TestCommitGivenUpAtTheEnd(t *testing.T) {
+	var log lines
+	s := newStory(t, func(s *story) {
+		s.cache.Store = lateCommits{&store.Mem{}}
+		s.cache.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+	s.wantManifest("app/api", "v1", img)
+	s.wantBlob("app/api", img.Layers[0].Digest)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.cache.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if err := s.cache.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(log.String(), "level=ERROR") || s.cache.Stats().StoreErrors != 0 {
+		t.Errorf("%d errors of the store:\n%s", s.cache.Stats().StoreErrors, log.String())
+	}
+}

@@ -49,7 +49,8 @@ type engine struct {
 	children  *lru.Cache[content, digest.Digest] // manifests that an index names, and the index
 	headless  *lru.Cache[headKey, time.Time]     // upstreams that do not answer HEAD, until then
 	missing   *lru.Cache[named, missing]         // digests of tags that could not be had
-	health    *lru.Cache[healthKey, trouble]
+	health    health
+	refusals  *lru.Cache[refusalKey, *upstream.Error] // the last word of an upstream about a tag, if it was no
 	holds     *lru.Cache[holdKey, Hold]
 	lists     *shelf // the last whole lists
 	read      *shelf // manifests that were read and are not complete here
@@ -130,7 +131,8 @@ func newEngine(c *Cache) *engine {
 	if _, ok := c.Rules.(*rule.Set); !ok {
 		e.matches = lru.New[string, *rule.Match](4096)
 	}
-	e.health = lru.New[healthKey, trouble](4096)
+	e.health.init()
+	e.refusals = lru.New[refusalKey, *upstream.Error](4096)
 	e.holds = lru.New[holdKey, Hold](4096)
 	e.deleted.times = lru.New[tagKey, time.Time](4096)
 	e.jobs.init(e)

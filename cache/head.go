@@ -69,9 +69,10 @@ func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAns
 	if err := e.barred(p); err != nil {
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.limits.Answer)
+	ctx, cancel := e.within(ctx)
 	defer cancel()
 	size, err := e.askBlob(ctx, p, d)
+	err = p.slow(ctx, err)
 	e.heard(p, err)
 	return blobAnswer{size: size, err: err, state: fwd("miss", err), remote: true}
 }

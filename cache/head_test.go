@@ -190,6 +190,23 @@ func TestHeadOfKnownBlobs(t *testing.T) {
 			t.Errorf("%s: %d HEADs of what is known", how, n)
 		}
 	}
+	// Two manifests that disagree about a size leave it to the upstream.
+	s := newStory(t)
+	layer := upstreamtest.Bytes(5, 50_000)
+	s.wantManifest("app/api", "bad", s.sized("team/api", "bad", layer, 70))
+	s.wantManifest("app/api", "good", s.up.AddImage("team/api", "good", [][]byte{layer}))
+	s.settle()
+	s.up.Fail(upstreamtest.Fault{Method: "GET", Kind: "blob", Status: 503})
+	other := newStory(t)
+	bad := other.sized("team/api", "bad", layer, 70)
+	other.up.Fail(upstreamtest.Fault{Method: "GET", Kind: "blob", Status: 503})
+	other.wantManifest("app/api", "bad", bad)
+	other.wantManifest("app/api", "good", other.up.AddImage("team/api", "good", [][]byte{layer}))
+	for i, s := range []*story{s, other} {
+		if r := s.do("HEAD", "/v2/app/api/blobs/"+bad.Layers[0].Digest.String()); r.Header.Get("Content-Length") != "50000" {
+			t.Errorf("story %d: %d %v, want the true length", i, r.StatusCode, r.Header)
+		}
+	}
 	for _, how := range []string{"403", "length zero", "no length", "a sign-on page"} {
 		s := newStory(t)
 		s.headRefused("blob", how)

@@ -72,13 +72,13 @@ func (e *engine) list(ctx context.Context, p place, q listQuestion) (a listAnswe
 	if _, known := e.recall(ctx, p, q); known {
 		wait = e.limits.Stale
 	}
-	asking, cancel := context.WithTimeoutCause(ctx, wait, context.DeadlineExceeded)
+	asking, cancel := context.WithTimeoutCause(ctx, wait, errPatience)
 	defer cancel()
 	a, err := e.listings.Do(asking, q, func() listAnswer { return e.askList(p, q) })
 	if err == nil {
 		err = a.err
 	}
-	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(*upstream.Error)) {
+	if err == error(errPatience) {
 		slow := p.tooSlow(string(q.kind), err)
 		if wait == e.limits.Stale { // as with tags: or each client waits as long
 			e.heard(p, slow)
@@ -93,7 +93,7 @@ func (e *engine) list(ctx context.Context, p place, q listQuestion) (a listAnswe
 
 // askList asks the upstream, on nobody's request.
 func (e *engine) askList(p place, q listQuestion) listAnswer {
-	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
+	ctx, cancel := e.within(e.ctx)
 	defer cancel()
 	if e.ctx.Err() != nil {
 		return listAnswer{err: errShutdown}
@@ -128,6 +128,7 @@ func (e *engine) askList(p place, q listQuestion) listAnswer {
 		page = page.Filter(query.Get(artifactType))
 		a.Manifests, a.Filters, next = page.Manifests, page.FiltersApplied, page.Next
 	}
+	err = p.slow(ctx, err)
 	e.heard(p, err)
 	if err != nil {
 		return listAnswer{err: err}

@@ -107,10 +107,10 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 	// One download for all who want it; who only asks for the head asks alone.
 	refused := false
 	if head && !e.headRefused(p, kindManifest) {
-		ctx, cancel := context.WithTimeout(ctx, e.limits.Answer)
+		ctx, cancel := e.within(ctx)
 		defer cancel()
 		desc, err := e.looped(p).Resolve(ctx, d.String())
-		if upstream.Settles(err) {
+		if err = p.slow(ctx, err); upstream.Settles(err) {
 			e.heard(p, err)
 			return answer{man: newManifest(desc, nil, p.source), err: err, remote: true, state: fwd("miss", err)}
 		}
@@ -141,7 +141,7 @@ func (e *engine) fetch(p place, reference string) (*manifest, error) {
 // fetchUnless is fetch, but [upstream.ErrUnchanged] if the upstream can say that it
 // is the known one; nil: none is known.
 func (e *engine) fetchUnless(p place, reference string, known *manifest) (*manifest, error) {
-	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
+	ctx, cancel := e.within(e.ctx)
 	defer cancel()
 	if e.ctx.Err() != nil {
 		return nil, errShutdown
@@ -161,6 +161,7 @@ func (e *engine) fetchUnless(p place, reference string, known *manifest) (*manif
 		e.heard(p, nil)
 		return nil, err
 	}
+	err = p.slow(ctx, err)
 	e.heard(p, err)
 	if err != nil {
 		return nil, err

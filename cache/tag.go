@@ -91,22 +91,22 @@ func (e *engine) byTag(ctx context.Context, p place, tag string, head bool) answ
 		if due {
 			go e.asked(e.ctx, p, tag, head) // ends with the engine
 		}
-		return e.settle(p, s, answer{err: err})
+		return e.settle(p, tag, s, answer{err: err})
 	}
 	wait := e.limits.Answer
 	if s.man != nil {
 		wait = e.limits.Stale
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, wait, context.DeadlineExceeded)
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, errPatience)
 	defer cancel()
 	a := e.asked(ctx, p, tag, head)
-	if errors.Is(a.err, context.DeadlineExceeded) && !errors.As(a.err, new(*upstream.Error)) {
+	if a.err == error(errPatience) {
 		a.err = p.tooSlow("manifest "+tag, a.err)
 		if s.man != nil { // slow counts as down, or each pull would wait as long
 			e.heard(p, a.err)
 		}
 	}
-	return e.settle(p, s, a)
+	return e.settle(p, tag, s, a)
 }
 
 // fresh reports whether the last check of a tag may be used again.
@@ -129,7 +129,7 @@ func (e *engine) asked(ctx context.Context, p place, tag string, head bool) answ
 }
 
 // settle is the tag table: what is served after a check that came to a.
-func (e *engine) settle(p place, s *tagState, a answer) answer {
+func (e *engine) settle(p place, tag string, s *tagState, a answer) answer {
 	if a.err == nil || s.man == nil || errors.Is(a.err, context.Canceled) {
 		if a.state == "" {
 			a.state = fwd("miss", a.err)
@@ -138,9 +138,13 @@ func (e *engine) settle(p place, s *tagState, a answer) answer {
 	}
 	r := p.match.Rule
 	class, known := upstream.ClassOf(a.err)
-	denied := known && class == upstream.Denied
-	if denied && r.RequireAccess {
-		return a
+	if r.RequireAccess {
+		if known && class == upstream.Denied {
+			return a
+		}
+		if refusal := e.refusal(p, tag); refusal != nil { // an outage does not lift it
+			return answer{err: refusal, state: fwd("request", a.err)}
+		}
 	}
 	age := time.Now().UnixNano() - s.checked.Load()
 	if !(known && class == upstream.NotFound) && (r.MaxStale < 0 || r.MaxStale > 0 && age > int64(r.MaxStale)) {
@@ -148,6 +152,34 @@ func (e *engine) settle(p place, s *tagState, a answer) answer {
 	}
 	e.stats.stale.Add(1)
 	return answer{man: s.man, state: fwd("stale", a.err), stale: a.err}
+}
+
+// refusalKey is a tag at one source.
+type refusalKey struct {
+	tagKey
+	source string
+}
+
+// noteRefusal remembers whether the last word of the upstream about a tag was no.
+func (e *engine) noteRefusal(p place, tag string, err error) {
+	k := refusalKey{tagKey{p.repo, tag}, p.source}
+	u, ok := errors.AsType[*upstream.Error](err)
+	switch {
+	case ok && u.Class == upstream.Denied:
+		e.refusals.Put(k, u, 1)
+	case err == nil, ok && u.Class == upstream.NotFound:
+		if _, ok := e.refusals.Get(k); ok {
+			e.refusals.Delete(k)
+		}
+	}
+}
+
+// refusal is the last word of the upstream about a tag, if it was no.
+func (e *engine) refusal(p place, tag string) error {
+	if u, ok := e.refusals.Get(refusalKey{tagKey{p.repo, tag}, p.source}); ok {
+		return u
+	}
+	return nil
 }
 
 // tooSlow is the error of an upstream that did not answer before somebody's
@@ -169,6 +201,7 @@ func (e *engine) ask(p place, tag string, head bool) answer {
 		a = e.check(p, tag, head, s)
 	}
 	a.asked = asked
+	e.noteRefusal(p, tag, a.err)
 	if a.err != nil {
 		return a
 	}
@@ -261,7 +294,7 @@ func (e *engine) checkByGet(p place, tag string, s *tagState) answer {
 
 // resolve sends a HEAD on nobody's request.
 func (e *engine) resolve(p place, reference string) (ocispec.Descriptor, error) {
-	ctx, cancel := context.WithTimeout(e.ctx, e.limits.Answer)
+	ctx, cancel := e.within(e.ctx)
 	defer cancel()
 	if e.ctx.Err() != nil {
 		return ocispec.Descriptor{}, errShutdown
@@ -272,7 +305,7 @@ func (e *engine) resolve(p place, reference string) (ocispec.Descriptor, error) 
 	}
 	desc, err := e.looped(p).Resolve(ctx, reference)
 	e.stats.checks.Add(1)
-	if upstream.Settles(err) {
+	if err = p.slow(ctx, err); upstream.Settles(err) {
 		e.heard(p, err)
 	}
 	return desc, err

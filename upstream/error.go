@@ -38,6 +38,45 @@ func (c Class) String() string {
 	return "protocol"
 }
 
+// Owner says whose failure an [Error] is.
+type Owner int
+
+const (
+	// Home is the rule's own host. It is the zero value, for Repositories that know
+	// nothing else.
+	Home Owner = iota
+	// Issuer is the token server of the rule's host.
+	Issuer
+	// Elsewhere is where the rule's host led: the target of a redirect, or its token
+	// server.
+	Elsewhere
+	// Authenticator is the rule's [auth.Authenticator], which had no credential to
+	// give: nothing was asked upstream.
+	Authenticator
+	// Ours is this side: a request that could not be made, a proxy, rules that cannot
+	// be read.
+	Ours
+	// Caller is whoever asked and left, or gave too little time.
+	Caller
+)
+
+// String names the owner.
+func (o Owner) String() string {
+	switch o {
+	case Issuer:
+		return "token server"
+	case Elsewhere:
+		return "elsewhere"
+	case Authenticator:
+		return "authenticator"
+	case Ours:
+		return "ours"
+	case Caller:
+		return "caller"
+	}
+	return "home"
+}
+
 // Error is what went wrong upstream. Its text names rule, source and operation
 // and holds no secret.
 type Error struct {
@@ -46,6 +85,11 @@ type Error struct {
 	Op string
 	// Class says what follows from it.
 	Class Class
+	// Owner says whose failure it is, and so for whom anything follows from it.
+	Owner Owner
+	// Connect says that there was no connection: DNS, dialling or TLS failed. It says
+	// something about a whole host, where anything later is about one request.
+	Connect bool
 	// Status is the HTTP status; 0: there was no answer.
 	Status int
 	// Code is the OCI error code of the answer, if there was one.

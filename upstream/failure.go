@@ -23,6 +23,7 @@ func (r *repository) refusal(op string, resp *http.Response) *Error {
 		Source:     r.source,
 		Op:         op,
 		Class:      classOf(resp.StatusCode),
+		Owner:      r.ownerOf(resp),
 		Status:     resp.StatusCode,
 		Code:       saidIn(resp).code,
 		RetryAfter: retryAfter(resp.Header, time.Now()),
@@ -59,9 +60,17 @@ func (u unusable) reason() string { return u.says }
 func (r *repository) protocol(op string, resp *http.Response, err error) error {
 	e := &Error{Source: r.source, Op: op, Class: Protocol, Err: err, Reason: reasonOf(err)}
 	if resp != nil {
-		e.Status = resp.StatusCode
+		e.Status, e.Owner = resp.StatusCode, r.ownerOf(resp)
 	}
 	return e
+}
+
+// ownerOf says who gave an answer.
+func (r *repository) ownerOf(resp *http.Response) Owner {
+	if resp.Request != nil && originOf(resp.Request.URL) != r.origin {
+		return Elsewhere
+	}
+	return Home
 }
 
 // reasonOf finds what may be said to clients of an error.
@@ -99,35 +108,76 @@ func (r *repository) fail(ctx context.Context, op string, err error) *Error {
 	case errors.As(err, &guard):
 		e.Class, e.Err, e.Reason = Protocol, guard, guard.says
 	case errors.As(err, &denied), errors.Is(err, auth.ErrHost):
-		e.Class, e.Err = Denied, err
+		e.Class, e.Owner, e.Err = Denied, Authenticator, err
 	case errors.As(err, &later):
-		e.RetryAfter, e.Err = later.RetryAfter, err
+		e.Owner, e.RetryAfter, e.Err = Authenticator, later.RetryAfter, err
 	case errors.As(err, &token):
+		if e.Owner = Issuer; token.elsewhere {
+			e.Owner = Elsewhere
+		}
 		e.Class, e.Status, e.Code, e.RetryAfter, e.Err = classOf(token.status), token.status, token.said.code, token.retryAfter, token
 		if e.Class == NotFound { // the token server's, not the repository's
 			e.Class = Denied
 		}
 		e.Reason = fmt.Sprintf("its token server answered with status %d", token.status)
 	case errors.Is(context.Cause(ctx), errTooSlow):
-		e.Timeout, e.Err = true, &cause{text: errTooSlow.Error(), err: context.DeadlineExceeded}
+		e.Timeout, e.Err, e.Owner = true, &cause{text: errTooSlow.Error(), err: context.DeadlineExceeded}, r.askedOf(err)
 	case ctx.Err() != nil:
-		e.Timeout = errors.Is(ctx.Err(), context.DeadlineExceeded)
+		e.Timeout, e.Owner = errors.Is(ctx.Err(), context.DeadlineExceeded), Caller
 		e.Err = &cause{text: plain(ctx.Err()).text, err: ctx.Err()}
 	case errors.As(err, &cred):
-		e.Class, e.Reason = Denied, "no credential can be had for it"
+		e.Class, e.Owner, e.Reason = Denied, Authenticator, "no credential can be had for it"
 		if errors.As(err, &asNet) {
 			e.Class, e.Timeout = Unreachable, asNet.Timeout()
 		}
 		e.Err = cred
 	case errors.As(err, &asURL), errors.As(err, &broken):
 		e.Timeout = errors.As(err, &asNet) && asNet.Timeout()
+		e.Owner, e.Connect = r.askedOf(err), connects(err)
 		e.Err, e.Reason = r.below(err)
 	default:
 		// What is left comes from reading the token server's answer.
 		const text = "the token server's answer cannot be used"
-		e.Class, e.Err, e.Reason = Protocol, &cause{text: text, err: err}, text
+		e.Class, e.Owner, e.Err, e.Reason = Protocol, Issuer, &cause{text: text, err: err}, text
 	}
 	return e
+}
+
+// askedOf says who was asked for what failed below HTTP. An error that names nobody
+// is about the rule's host.
+func (r *repository) askedOf(err error) Owner {
+	if _, ok := errors.AsType[*credentialError](err); ok {
+		return Authenticator
+	}
+	u, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return Home
+	}
+	at, _ := url.Parse(u.URL)
+	switch {
+	case at == nil || at.Host == "":
+		return Ours
+	case originOf(at) == r.origin:
+		return Home
+	case r.trusts(hostOf(at)):
+		return Issuer
+	}
+	return Elsewhere
+}
+
+// trusts reports whether a host is known or listed as a token server.
+func (r *repository) trusts(host string) bool {
+	return (&trip{host: r.source.Host, realms: r.engine.hosts[r.source.Host].Realms}).trusted(host)
+}
+
+// connects reports whether an error says that there was no connection.
+func connects(err error) bool {
+	op, _ := errors.AsType[*net.OpError](err)
+	_, dns := errors.AsType[*net.DNSError](err)
+	_, cert := errors.AsType[*tls.CertificateVerificationError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	_, alert := errors.AsType[tls.AlertError](err)
+	return dns || cert || record || alert || op != nil && (op.Op == "dial" || op.Op == "proxyconnect") || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // below is what went wrong below HTTP, and at which host if that is not the
@@ -142,7 +192,7 @@ func (r *repository) below(err error) (error, string) {
 			return &cause{text, withoutURL(err)}, says
 		}
 		host, name := hostOf(at), "a host that it leads to"
-		if (&trip{host: r.source.Host, realms: r.engine.hosts[r.source.Host].Realms}).trusted(host) {
+		if r.trusts(host) {
 			name = "its token server " + host
 		}
 		text, says = fmt.Sprintf("the host %.100q: %s", host, text), name+": "+says
