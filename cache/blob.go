@@ -36,6 +36,7 @@ func (a *blobAnswer) close() {
 // origin, or downloaded.
 func (e *engine) blob(ctx context.Context, p place, d digest.Digest) blobAnswer {
 	e.jobs.wants(p, d)
+	p.loop = ""          // a download is nobody's request
 	for try := range 3 { // it may come into the store or leave it meanwhile, or have another size
 		if a, ok := e.local(ctx, p, d); ok {
 			return a
@@ -118,13 +119,8 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 
 // flight describes the download of a blob.
 func (e *engine) flight(p place, d digest.Digest, job bool) flight.Request {
-	source, loop := p.match.Source, p.loop
+	source := p.match.Source // and nothing else of a request
 	told := e.sizeOf(p, d)
-	again := func(ctx context.Context) (place, error) {
-		q, err := e.again(ctx, p.repo, source)
-		q.loop = loop
-		return q, err
-	}
 	want := store.Info{Source: p.source}
 	want.Digest, want.Size = d, told.size
 	return flight.Request{
@@ -134,7 +130,7 @@ func (e *engine) flight(p place, d digest.Digest, job bool) flight.Request {
 		Disputed: func() { e.dispute(p, d) },
 		Job:      job,
 		Open: func(ctx context.Context) (upstream.Repository, error) {
-			q, err := again(ctx)
+			q, err := e.again(ctx, p.repo, source)
 			if err != nil {
 				return nil, err
 			}

@@ -52,8 +52,9 @@ type engine struct {
 	health    health
 	refusals  *lru.Cache[refusalKey, *upstream.Error] // the last word of an upstream about a tag, if it was no
 	holds     *lru.Cache[holdKey, Hold]
-	lists     *shelf // the last whole lists
-	read      *shelf // manifests that were read and are not complete here
+	nexts     *lru.Cache[nextKey, struct{}] // queries of next pages that were sent, other than n and last
+	lists     *shelf                        // the last whole lists
+	read      *shelf                        // manifests that were read and are not complete here
 	deleted   deletions
 }
 
@@ -132,6 +133,7 @@ func newEngine(c *Cache) *engine {
 		e.matches = lru.New[string, *rule.Match](4096)
 	}
 	e.health.init()
+	e.nexts = lru.New[nextKey, struct{}](many)
 	e.refusals = lru.New[refusalKey, *upstream.Error](4096)
 	e.holds = lru.New[holdKey, Hold](4096)
 	e.deleted.times = lru.New[tagKey, time.Time](4096)

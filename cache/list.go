@@ -30,14 +30,34 @@ const (
 const maxQuery = 4 << 10
 
 // listQuery is what a client asks of a list, without what is for this cache alone.
+// Clients do not word questions to an upstream: they may say n, last and
+// artifactType, and whatever a Link of ours has said.
 func (q *request) listQuery() (url.Values, *Error) {
+	bad := func(format string, args ...any) *Error {
+		return &Error{Status: http.StatusBadRequest, Code: CodeUnknown, Message: fmt.Sprintf(format, args...)}
+	}
 	if len(q.r.URL.RawQuery) > maxQuery {
-		return nil, &Error{Status: http.StatusBadRequest, Code: CodeUnknown, Message: fmt.Sprintf("the query is longer than %d characters", maxQuery)}
+		return nil, bad("the query is longer than %d characters", maxQuery)
 	}
 	query := q.r.URL.Query()
 	query.Del("ns")
-	_, _, bad := paging(query)
-	return query, bad
+	for key := range query {
+		if _, ours := q.e.nexts.Get(q.nextKey(query)); !spoken(key) && !ours {
+			return nil, bad("a list takes the parameters n, last and artifactType, and no others but those of a Link that was just sent")
+		}
+	}
+	_, _, err := paging(query)
+	return query, err
+}
+
+// spoken reports whether a parameter is one that clients say.
+func spoken(key string) bool { return key == "n" || key == "last" || key == artifactType }
+
+// nextKey is a query of a next page that a Link has said.
+type nextKey struct{ repo, query string }
+
+func (q *request) nextKey(query url.Values) nextKey {
+	return nextKey{q.place.repo, query.Encode()}
 }
 
 // tags answers tags/list: of a covered repository the upstream's, of a plain one
@@ -50,7 +70,7 @@ func (q *request) tags() error {
 	if q.place.match == nil {
 		return q.storedTags(query)
 	}
-	a, ok := q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindTags, query: query.Encode()})
+	a, ok := q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindTags, query: query.Encode(), loop: q.place.loop})
 	if !ok {
 		return nil
 	}
@@ -121,7 +141,7 @@ func (q *request) referrers(d digest.Digest) error {
 		q.state("hit", nil)
 	} else {
 		var ok bool
-		a, ok = q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindReferrers, digest: d, query: query.Encode()})
+		a, ok = q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindReferrers, digest: d, query: query.Encode(), loop: q.place.loop})
 		if !ok {
 			return nil
 		}
@@ -229,6 +249,12 @@ func (q *request) sendNames(key string, names []string, next url.Values) error {
 func (q *request) listHeader(mediaType string, size int, next url.Values) {
 	h := q.w.Header()
 	if next != nil {
+		for key := range next {
+			if !spoken(key) {
+				q.e.nexts.Put(q.nextKey(next), struct{}{}, 1)
+				break
+			}
+		}
 		if ns := q.r.URL.Query().Get("ns"); ns != "" {
 			next.Set("ns", ns)
 		}

@@ -31,6 +31,7 @@ type listQuestion struct {
 	kind   kind          // tags or referrers
 	digest digest.Digest // whose referrers
 	query  string        // canonical
+	loop   string        // see place
 }
 
 // listAnswer is a page of a list, or why there is none.
@@ -128,8 +129,9 @@ func (e *engine) askList(p place, q listQuestion) listAnswer {
 		page = page.Filter(query.Get(artifactType))
 		a.Manifests, a.Filters, next = page.Manifests, page.FiltersApplied, page.Next
 	}
-	err = p.slow(ctx, err)
-	e.heard(p, err)
+	if err = p.slow(ctx, err); err == nil || q == q.whole() { // a client's parameters may be what it fails at
+		e.heard(p, err)
+	}
 	if err != nil {
 		return listAnswer{err: err}
 	}

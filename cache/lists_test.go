@@ -153,7 +153,7 @@ func TestListsInTrouble(t *testing.T) {
 			// Nobody has asked for these, though an image of theirs is stored.
 			for _, path := range []string{
 				"/v2/app/other/tags/list", "/v2/app/other/referrers/" + other.Digest.String(), "/v2/app/nothing/tags/list",
-				tagsOfAPI + "?last=v0x", tagsOfAPI + "?page=2", referrers + "?artifactType=x&page=2",
+				tagsOfAPI + "?last=v0x", referrers + "?artifactType=x&last=y",
 			} {
 				r := s.get(path)
 				s.wantError(r, c.status, c.code)
@@ -340,7 +340,7 @@ func TestQueriesOfLists(t *testing.T) {
 	img := s.twelve()
 	for _, path := range []string{
 		tagsOfAPI + "?n=x", tagsOfAPI + "?n=-1", tagsOfAPI + "?n=1.5", "/v2/app/api/referrers/" + img.Digest.String() + "?n=x", "/v2/_catalog?n=x",
-		tagsOfAPI + "?x=" + strings.Repeat("x", 5000),
+		tagsOfAPI + "?last=" + strings.Repeat("x", 5000), tagsOfAPI + "?x=1", tagsOfAPI + "?n=5&next_page=y", "/v2/app/api/referrers/" + img.Digest.String() + "?digest=x",
 	} {
 		if r := s.get(path); r.StatusCode != 400 {
 			t.Errorf("%.60s: %d %s", path, r.StatusCode, r.body)
@@ -402,5 +402,30 @@ func TestLinkBehindStripPrefix(t *testing.T) {
 	}
 	if _, next, _ := s.tagList(tagsOfAPI + "?n=5"); next != "/v2/app/api/tags/list?last=v05&n=5" {
 		t.Errorf("without a prefix: %q", next)
+	}
+}
+
+// The query of a next page is the upstream's own, and is what a client may say too.
+func TestNextPagesInTheUpstreamsWords(t *testing.T) {
+	s := newStory(t)
+	s.up.Fail(upstreamtest.Fault{Kind: "tags", Do: func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.RawQuery {
+		case "":
+			w.Header().Set("Link", `</v2/x/tags/list?next_page=abc%3D&n=2>; rel="next"`)
+			_, _ = w.Write([]byte(`{"tags":["a","b"]}`))
+		case "n=2&next_page=abc%3D":
+			_, _ = w.Write([]byte(`{"tags":["c"]}`))
+		default:
+			w.WriteHeader(http.StatusTeapot)
+		}
+	}})
+	if r := s.get(tagsOfAPI + "?n=2&next_page=abc%3D"); r.StatusCode != 400 {
+		t.Errorf("a page that nobody was sent to: %d", r.StatusCode)
+	}
+	if tags := s.allTags(tagsOfAPI); !slices.Equal(tags, []string{"a", "b", "c"}) {
+		t.Errorf("%q", tags)
+	}
+	if r := s.get("/v2/app/other/tags/list?n=2&next_page=abc%3D"); r.StatusCode != 400 {
+		t.Errorf("a page of another repository: %d", r.StatusCode)
 	}
 }

@@ -15,14 +15,27 @@ import (
 // spelling of http.Header's keys.
 const loopHeader = "Cdn-Loop"
 
+// maxLoopID is the length of the longest name of a cache that is passed on.
+const maxLoopID = 128
+
 // hop returns what this cache sends upstream, and an error if the request has
-// been here or has passed too many caches.
+// been here or has passed too many caches. What is no name of a cache is not passed
+// on. A question that carries the names of others is shared by nobody else, and its
+// failure says nothing about the upstream: a client could have made them up.
 func (e *engine) hop(h http.Header) (string, *Error) {
 	var passed []string
 	for _, v := range h[loopHeader] {
 		for id := range strings.SplitSeq(v, ",") {
 			id, _, _ = strings.Cut(strings.TrimSpace(id), ";")
-			if id = strings.TrimSpace(id); id != "" {
+			switch id = strings.TrimSpace(id); {
+			case id == "":
+				continue
+			case id == e.id:
+				return "", &Error{Status: http.StatusLoopDetected, Code: CodeUnknown, Message: "a loop of caches: the request has passed this one before"}
+			case len(passed) >= e.hops-1:
+				return "", &Error{Status: http.StatusLoopDetected, Code: CodeUnknown, Message: "the request has passed too many caches"}
+			}
+			if isCDNID(id) {
 				passed = append(passed, id)
 			}
 		}
@@ -30,15 +43,22 @@ func (e *engine) hop(h http.Header) (string, *Error) {
 	if len(passed) == 0 {
 		return "", nil
 	}
-	for _, id := range passed {
-		if id == e.id {
-			return "", &Error{Status: http.StatusLoopDetected, Code: CodeUnknown, Message: "a loop of caches: the request has passed this one before"}
+	return strings.Join(append(passed, e.id), ", "), nil
+}
+
+// isCDNID reports whether id can be the name of a cache: a pseudonym or a host with a
+// port (RFC 8586 section 2), of bounded length.
+func isCDNID(id string) bool {
+	if len(id) > maxLoopID {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && strings.IndexByte("!#$%&'*+-.^_`|~:[]", c) < 0 {
+			return false
 		}
 	}
-	if len(passed) >= e.hops {
-		return "", &Error{Status: http.StatusLoopDetected, Code: CodeUnknown, Message: "the request has passed too many caches"}
-	}
-	return strings.Join(append(passed, e.id), ", "), nil
+	return true
 }
 
 // looped is the upstream of p whose requests say which caches they passed.

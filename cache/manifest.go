@@ -60,6 +60,7 @@ type answer struct {
 type question struct {
 	content tagKey
 	source  upstream.Source
+	loop    string // see place
 	head    bool
 }
 
@@ -68,6 +69,7 @@ type question struct {
 type fetchKey struct {
 	content
 	source     string
+	loop       string
 	generation uint64
 }
 
@@ -116,7 +118,7 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 		}
 		refused = true
 	}
-	a, err := e.fetches.Share(ctx, fetchKey{content{p.repo, d}, p.source, p.match.Generation}, func() answer {
+	a, err := e.fetches.Share(ctx, fetchKey{content{p.repo, d}, p.source, p.loop, p.match.Generation}, func() answer {
 		man, err := e.fetch(p, d.String())
 		e.noteMissing(p, d, err)
 		if err == nil && refused {

@@ -15,7 +15,7 @@ type place struct {
 	match  *rule.Match // nil: no rule, a plain repository
 	up     upstream.Repository
 	source string // scheme://host/repository; empty without a rule
-	loop   string // CDN-Loop of requests for it; empty: this cache only
+	loop   string // CDN-Loop of questions about it that other caches have passed on; empty: this cache only
 	cause  cause  // the request that led here
 	// closed is why the upstream cannot be asked, whatever its health: a part of
 	// the embedder's has failed. What is stored is served. nil: it can be asked.
