@@ -89,23 +89,42 @@ type Cache struct {
 	e    *engine
 }
 
-// Limits bounds a [Cache]. Each zero field means its default.
+// Limits bounds a [Cache]. Each zero field means its default. What is bounded is
+// shared fairly among rules: while there is room nobody waits, one rule leaves a
+// quarter of the places to others, and when all are taken the next goes to the rule
+// that holds fewest.
 type Limits struct {
 	// Downloads is how many blobs are downloaded at once in all (128), and
 	// DownloadsPerHost from one upstream host (32). Copies that no client waits
-	// for get at most half of each.
+	// for get at most half of each. A client that gets no place within Busy is
+	// answered 503 with Retry-After.
 	Downloads, DownloadsPerHost int
-	// Jobs is how many manifests are copied at once (8).
+	// Requests is how many other questions are asked at once of upstreams in all
+	// (256), and RequestsPerHost of one (64): tag checks, manifests, lists. A client
+	// whose question is not sent within Busy is answered 503 with Retry-After; one
+	// that leaves before takes no place.
+	Requests, RequestsPerHost int
+	// Lists is how many lists are answered at once (64), since each is held in memory
+	// until its client has read it.
+	Lists int
+	// Jobs is how many manifests are copied at once (8). A copy that brings next to
+	// nothing for a minute, while others wait, gives its place to them and goes on
+	// later.
 	Jobs int
 	// Queue is how many copies may be known at once, running, waiting, queued or
 	// parked (10,000). Of what is too much the parked go first, then platforms that
-	// were only looked at; then new ones are dropped, with a line in the log: the
-	// next pull asks for them again.
+	// were only looked at, then the newest ones that wait of the rule that has most;
+	// if that is the rule of the new one it is dropped, with a line in the log: the
+	// next pull asks for it again.
 	Queue int
 	// Attempts is how often a copy may fail by itself before it is parked (20).
 	// What its upstream does not have is asked for three times at most. Trouble
-	// with the upstream's host, the credential or a full store does not count.
+	// with the upstream's host, the credential or a full store does not count, but
+	// for that the copy is parked when it has lasted for a day.
 	Attempts int
+	// Blob is how large a blob may be, in bytes (64 GiB). What is larger is an error of
+	// its upstream. Negative: any size.
+	Blob int64
 	// ManifestMemory is how many bytes of manifests are kept in memory
 	// (64 MiB), and how many those of unfinished copies may have besides.
 	ManifestMemory int64
@@ -120,6 +139,14 @@ type Limits struct {
 	// Idle is how long an upstream may send nothing in the middle of a blob
 	// before the connection counts as cut (30 s).
 	Idle time.Duration
+	// LeastRate is how many bytes per second an upstream must send in the middle of a
+	// blob, over Idle (1 KiB/s; 64 KiB/s when nobody waits for it), or the connection
+	// counts as cut. Negative: any.
+	LeastRate int64
+	// Send is how long a client may take for a piece of a response, of 512 KiB at most
+	// (2 min), before its connection is ended. It replaces the server's WriteTimeout
+	// for what is answered here. Negative: as long as it likes.
+	Send time.Duration
 	// Answer is how long an upstream may take to answer before the client gets
 	// 504 (20 s).
 	Answer time.Duration

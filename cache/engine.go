@@ -13,6 +13,7 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/lru"
+	"github.com/pullthrough/pullthrough/internal/share"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
@@ -34,6 +35,8 @@ type engine struct {
 	wg     sync.WaitGroup
 
 	flights   flight.Group
+	asking    share.Pool // questions to upstreams
+	listing   share.Pool // lists that are being answered
 	questions ask.Group[question, answer]
 	fetches   ask.Group[fetchKey, answer]
 	listings  ask.Group[listQuestion, listAnswer]
@@ -119,7 +122,9 @@ func newEngine(c *Cache) *engine {
 	e.flights = flight.Group{
 		Downloads: l.Downloads, PerHost: l.DownloadsPerHost, Orphan: l.Orphan,
 		Idle: l.Idle, Answer: l.Answer, Busy: l.Busy, StoreFailed: e.storeFailed,
+		Least: max(0, l.LeastRate), Largest: max(0, l.Blob),
 	}
+	e.asking.Size, e.asking.PerHost, e.listing.Size = l.Requests, l.RequestsPerHost, l.Lists
 	const many = 64 << 10
 	e.opened = lru.New[upstream.Source, *opened](4096)
 	e.hot = lru.New[content, *manifest](l.ManifestMemory)
@@ -169,6 +174,9 @@ func (l Limits) defaults() Limits {
 	}
 	def(&l.Downloads, 128)
 	def(&l.DownloadsPerHost, 32)
+	def(&l.Requests, 256)
+	def(&l.RequestsPerHost, 64)
+	def(&l.Lists, 64)
 	def(&l.Jobs, 8)
 	def(&l.Queue, 10000)
 	def(&l.Attempts, 20)
@@ -180,6 +188,15 @@ func (l Limits) defaults() Limits {
 	}
 	if l.Kept == 0 {
 		l.Kept = 32 << 20
+	}
+	if l.Blob == 0 {
+		l.Blob = 64 << 30
+	}
+	if l.LeastRate == 0 {
+		l.LeastRate = 1 << 10
+	}
+	if l.Send == 0 {
+		l.Send = 2 * time.Minute
 	}
 	dur(&l.Idle, 30*time.Second)
 	dur(&l.Answer, 20*time.Second)

@@ -69,6 +69,11 @@ func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAns
 	if err := e.barred(p); err != nil {
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}
+	release, err := e.turn(ctx, p, false)
+	if err != nil {
+		return blobAnswer{err: err}
+	}
+	defer release()
 	ctx, cancel := e.within(ctx)
 	defer cancel()
 	size, err := e.askBlob(ctx, p, d)

@@ -75,7 +75,14 @@ func (e *engine) list(ctx context.Context, p place, q listQuestion) (a listAnswe
 	}
 	asking, cancel := context.WithTimeoutCause(ctx, wait, errPatience)
 	defer cancel()
-	a, err := e.listings.Do(asking, q, func() listAnswer { return e.askList(p, q) })
+	a, err := e.listings.Do(asking, q, func(wanted context.Context) listAnswer {
+		release, err := e.turn(wanted, p, false)
+		if err != nil {
+			return listAnswer{err: err}
+		}
+		defer release()
+		return e.askList(p, q)
+	})
 	if err == nil {
 		err = a.err
 	}

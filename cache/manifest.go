@@ -107,18 +107,18 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 		return answer{err: err, state: fwd("miss", err)}
 	}
 	// One download for all who want it; who only asks for the head asks alone.
-	refused := false
-	if head && !e.headRefused(p, kindManifest) {
-		ctx, cancel := e.within(ctx)
-		defer cancel()
-		desc, err := e.looped(p).Resolve(ctx, d.String())
-		if err = p.slow(ctx, err); upstream.Settles(err) {
-			e.heard(p, err)
-			return answer{man: newManifest(desc, nil, p.source), err: err, remote: true, state: fwd("miss", err)}
+	refused := head && !e.headRefused(p, kindManifest)
+	if refused {
+		if a, settled := e.headDigest(ctx, p, d); settled {
+			return a
 		}
-		refused = true
 	}
-	a, err := e.fetches.Share(ctx, fetchKey{content{p.repo, d}, p.source, p.loop, p.match.Generation}, func() answer {
+	a, err := e.fetches.Share(ctx, fetchKey{content{p.repo, d}, p.source, p.loop, p.match.Generation}, func(wanted context.Context) answer {
+		release, err := e.turn(wanted, p, false)
+		if err != nil {
+			return answer{err: err}
+		}
+		defer release()
 		man, err := e.fetch(p, d.String())
 		e.noteMissing(p, d, err)
 		if err == nil && refused {
@@ -133,6 +133,24 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 		return answer{err: err}
 	}
 	return a
+}
+
+// headDigest asks for a digest by HEAD, on the client's request; settled: that is the
+// answer.
+func (e *engine) headDigest(ctx context.Context, p place, d digest.Digest) (a answer, settled bool) {
+	release, err := e.turn(ctx, p, false)
+	if err != nil {
+		return answer{err: err}, true
+	}
+	defer release()
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	desc, err := e.looped(p).Resolve(ctx, d.String())
+	if err = p.slow(ctx, err); !upstream.Settles(err) {
+		return answer{}, false
+	}
+	e.heard(p, err)
+	return answer{man: newManifest(desc, nil, p.source), err: err, remote: true, state: fwd("miss", err)}, true
 }
 
 // fetch gets a manifest from the upstream, on nobody's request.

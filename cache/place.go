@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/internal/share"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -123,6 +126,18 @@ func (e *engine) current(ctx context.Context, p place) (place, error) {
 	q, err := e.again(ctx, p.repo, p.match.Source)
 	q.loop, q.cause = p.loop, p.cause
 	return q, err
+}
+
+// turn waits for a place among the questions that are asked of the upstream of p. It
+// must be given back. Whoever leaves before takes none.
+func (e *engine) turn(ctx context.Context, p place, copy bool) (release func(), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(e.ctx, func() { cancel(errShutdown) })()
+	timer := time.AfterFunc(e.limits.Busy, func() { cancel(flight.ErrBusy) })
+	defer timer.Stop()
+	s := p.match.Source
+	return e.asking.Acquire(ctx, share.Claim{Rule: s.Rule, Host: s.Host, Copy: copy})
 }
 
 // ours reports whether content of that source may be served at p.

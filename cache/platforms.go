@@ -91,7 +91,17 @@ func (e *engine) child(ctx context.Context, p place, d ocispec.Descriptor) (*man
 	if man := e.jobs.manifest(p, d.Digest); man != nil {
 		return man, nil
 	}
-	return e.fetch(p, d.Digest.String())
+	return e.fetchForCopy(ctx, p, d.Digest.String())
+}
+
+// fetchForCopy is fetch for which no client waits.
+func (e *engine) fetchForCopy(ctx context.Context, p place, reference string) (*manifest, error) {
+	release, err := e.turn(ctx, p, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return e.fetch(p, reference)
 }
 
 // referrersMost is how many manifests that refer to one are copied.
@@ -128,7 +138,7 @@ func (e *engine) copyReferrers(ctx context.Context, p place, job Job) error {
 		}
 	}
 	for _, suffix := range cosignSuffixes {
-		if err := e.copyTag(p, job, d.Algorithm().String()+"-"+d.Encoded()+suffix); err != nil {
+		if err := e.copyTag(ctx, p, job, d.Algorithm().String()+"-"+d.Encoded()+suffix); err != nil {
 			return err
 		}
 	}
@@ -148,7 +158,12 @@ func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (f
 	asked := time.Now()
 	query := url.Values{}
 	for pages := 0; query != nil && len(found) < referrersMost && pages < referrersMost; pages++ {
+		release, err := e.turn(ctx, p, true)
+		if err != nil {
+			return nil, err
+		}
 		page, err := l.Referrers(e.withLoop(ctx, p), d, query)
+		release()
 		e.heard(p, err)
 		class, told := upstream.ClassOf(err)
 		switch {
@@ -169,9 +184,9 @@ func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (f
 }
 
 // copyTag has a tag copied that may not exist.
-func (e *engine) copyTag(p place, job Job, tag string) error {
+func (e *engine) copyTag(ctx context.Context, p place, job Job, tag string) error {
 	asked := e.stored(e.ctx, p, tag).askNow()
-	man, err := e.fetch(p, tag)
+	man, err := e.fetchForCopy(ctx, p, tag)
 	if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
 		return nil
 	}

@@ -121,7 +121,14 @@ func (e *engine) fresh(p place, s *tagState) bool {
 // asked asks the upstream, together with others who want to know.
 func (e *engine) asked(ctx context.Context, p place, tag string, head bool) answer {
 	k := question{content: tagKey{p.repo, tag}, source: p.match.Source, loop: p.loop, head: head}
-	a, err := e.questions.Do(ctx, k, func() answer { return e.ask(p, tag, head) })
+	a, err := e.questions.Do(ctx, k, func(wanted context.Context) answer {
+		release, err := e.turn(wanted, p, false)
+		if err != nil {
+			return answer{err: err}
+		}
+		defer release()
+		return e.ask(p, tag, head)
+	})
 	if err != nil {
 		return answer{err: err}
 	}

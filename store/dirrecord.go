@@ -66,7 +66,7 @@ func (d *Dir) log(kind string, create bool) (*recordLog, error) {
 // open reads what is there up to the first entry that is torn: nothing after it
 // can be trusted to be where it seems.
 func (l *recordLog) open(create bool) error {
-	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
+	f, err := durable.OpenWrite(l.path)
 	if errors.Is(err, fs.ErrNotExist) && create {
 		f, err = l.disk.CreateFile(l.path)
 		l.dirty.Dirty(filepath.Dir(l.path))
@@ -239,7 +239,7 @@ func (l *recordLog) close() error {
 // sync returns when all that was written before is on disk. Calls at the same
 // time share the work.
 func (l *recordLog) sync(ctx context.Context) error {
-	err, ended := l.syncs.Do(ctx, struct{}{}, func() error {
+	err, ended := l.syncs.Do(ctx, struct{}{}, func(context.Context) error {
 		for {
 			l.mu.Lock()
 			f := l.file

@@ -17,7 +17,7 @@ func TestManyAtOnceCostTwo(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
-				_, err := g.Do(t.Context(), "k", func() int64 { time.Sleep(time.Second); return asked.Add(1) })
+				_, err := g.Do(t.Context(), "k", func(context.Context) int64 { time.Sleep(time.Second); return asked.Add(1) })
 				if err != nil {
 					t.Error(err)
 				}
@@ -37,7 +37,7 @@ func TestAnAnswerIsNeverOlderThanItsQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, int]
 		state := 1
-		look := func() int { v := state; time.Sleep(time.Second); return v }
+		look := func(context.Context) int { v := state; time.Sleep(time.Second); return v }
 		go func() { _, _ = g.Do(t.Context(), "k", look) }()
 		synctest.Wait()
 		state = 2 // a push, while a question is under way
@@ -54,7 +54,7 @@ func TestShareJoinsWhatIsUnderWay(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
-				_, _ = g.Share(t.Context(), "k", func() int64 { time.Sleep(time.Second); return asked.Add(1) })
+				_, _ = g.Share(t.Context(), "k", func(context.Context) int64 { time.Sleep(time.Second); return asked.Add(1) })
 			})
 		}
 		wg.Wait()
@@ -71,7 +71,7 @@ func TestWhoLeavesDoesNotStopIt(t *testing.T) {
 		gone := errors.New("gone")
 		var finished atomic.Bool
 		go func() {
-			_, err := g.Do(ctx, "k", func() int { time.Sleep(time.Second); finished.Store(true); return 1 })
+			_, err := g.Do(ctx, "k", func(context.Context) int { time.Sleep(time.Second); finished.Store(true); return 1 })
 			if !errors.Is(err, gone) {
 				t.Errorf("err = %v, want the cause", err)
 			}
@@ -81,6 +81,49 @@ func TestWhoLeavesDoesNotStopIt(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if !finished.Load() {
 			t.Fatal("the question ended with who asked it")
+		}
+	})
+}
+
+// TestUnwanted: a question learns that nobody waits for it, and one that somebody
+// joins afterwards is wanted again.
+func TestUnwanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Group[string, string]
+		unwanted := func(wanted context.Context) string {
+			time.Sleep(time.Second)
+			if wanted.Err() != nil {
+				return "unwanted"
+			}
+			return "wanted"
+		}
+		brief := func() context.Context {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			t.Cleanup(cancel)
+			return ctx
+		}
+		seen := make(chan string, 1)
+		_, err := g.Do(brief(), "k", func(wanted context.Context) string {
+			seen <- unwanted(wanted)
+			return ""
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		_, _ = g.Do(brief(), "k", unwanted) // the next one, which is left too
+		if v, err := g.Do(t.Context(), "k", unwanted); v != "wanted" || err != nil {
+			t.Errorf("%q, %v: one that was joined again is not wanted", v, err)
+		}
+		if v := <-seen; v != "unwanted" {
+			t.Errorf("one that everybody left is %s", v)
+		}
+		_, _ = g.Share(brief(), "k", unwanted)
+		if v, err := g.Share(t.Context(), "k", unwanted); v != "wanted" || err != nil {
+			t.Errorf("%q, %v: what nobody waits for is shared", v, err)
+		}
+		synctest.Wait()
+		if len(g.calls) != 0 {
+			t.Error("a question was left behind")
 		}
 	})
 }

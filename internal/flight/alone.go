@@ -43,7 +43,7 @@ func (h *Handle) alone(ctx context.Context) (int64, error) {
 	}
 	queue, cancel := context.WithTimeoutCause(ctx, f.group.Busy, ErrBusy)
 	defer cancel()
-	release, err := f.group.slots.acquire(queue, f.req.Source.Host, false, nil)
+	release, err := f.group.places.Acquire(queue, f.claim())
 	if err != nil {
 		return 0, err
 	}
@@ -112,7 +112,7 @@ func (h *Handle) sendAlone(ctx context.Context, w io.Writer, off, n int64, whole
 	}
 	own, end := detached(ctx)
 	defer end()
-	release, err := f.group.slots.acquire(own, f.req.Source.Host, false, nil)
+	release, err := f.group.places.Acquire(own, f.claim())
 	if err != nil {
 		return s.sent, err
 	}
@@ -210,7 +210,7 @@ func (s *solo) connect(ctx context.Context) (done bool, err error) {
 	}
 	drop := s.at - body.Offset
 	var writer error
-	_, err = f.group.pump(ctx, cancel, body, func(data []byte) (bool, error) {
+	_, err = f.group.pump(ctx, cancel, body, func() int64 { return f.group.Least }, func(data []byte) (bool, error) {
 		d := min(drop, int64(len(data)))
 		drop -= d
 		if s.size >= 0 && s.at+int64(len(data))-d > s.size {
@@ -240,14 +240,19 @@ func (s *solo) accept(body upstream.Body) error {
 	if body.Offset > s.at || body.Offset < 0 {
 		return f.protocol(fmt.Errorf("asked for bytes from %d, got them from %d", s.at, body.Offset))
 	}
-	err := f.mismatch(body.Size, s.size)
+	if err := f.mismatch(body.Size, s.size); err != nil {
+		return err
+	}
 	s.size = max(s.size, body.Size)
-	return err
+	return f.tooLarge(s.size)
 }
 
 // take hashes data and writes what need not be held back.
 func (s *solo) take(data []byte) error {
 	at := s.at
+	if err := s.h.f.tooLarge(at + int64(len(data))); err != nil {
+		return err
+	}
 	s.at += int64(len(data))
 	if s.hash == nil {
 		if over := s.at - s.end; s.end >= 0 && over > 0 {

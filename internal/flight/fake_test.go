@@ -49,7 +49,7 @@ type registry struct {
 	// latency is how long each answer takes.
 	latency time.Duration
 	// gone is returned when the rule is asked.
-	gone    func() error
+	gone func() error
 
 	mu    sync.Mutex
 	asked []request

@@ -2,16 +2,25 @@ package flight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 
+	"github.com/pullthrough/pullthrough/internal/share"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
+// claim is what a download of this blob claims of the places.
+func (f *Flight) claim() share.Claim {
+	return share.Claim{Rule: f.req.Source.Rule, Host: f.req.Source.Host}
+}
+
 // download fills the spool until the digest is known.
 func (f *Flight) download() error {
-	release, err := f.group.slots.acquire(f.ctx, f.req.Source.Host, f.req.Job, f.promoted)
+	claim := f.claim()
+	claim.Copy, claim.Promoted = f.req.Job, f.promoted
+	release, err := f.group.places.Acquire(f.ctx, claim)
 	if err != nil {
 		return err
 	}
@@ -45,12 +54,38 @@ func (f *Flight) download() error {
 	}
 }
 
+// orphanRate is how many bytes per second a connection must bring that nobody waits
+// for, or its place is somebody else's.
+const orphanRate = 64 << 10
+
+// least is how many bytes per second a connection must bring.
+func (f *Flight) least() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.clients == 0 && f.jobs == 0 {
+		return max(orphanRate, f.group.Least)
+	}
+	return f.group.Least
+}
+
+// tooLarge reports a blob of at least n bytes that is larger than may be.
+func (f *Flight) tooLarge(n int64) error {
+	if most := f.group.Largest; most > 0 && n > most {
+		return f.protocol(fmt.Errorf("%w: more than %d bytes", ErrTooLarge, most))
+	}
+	return nil
+}
+
 // again waits before the next connection; it returns err if there is none.
 func (f *Flight) again(err error, progress int64) error {
 	f.mu.Lock()
 	f.tries.live = f.answered
 	at := f.front
+	unwanted := f.clients == 0 && f.jobs == 0
 	f.mu.Unlock()
+	if unwanted && (errors.Is(err, errIdle) || errors.Is(err, errSlow)) {
+		return ErrAbandoned
+	}
 	pause, again := f.tries.again(err, progress, at)
 	if !again {
 		return f.final(err)
@@ -78,7 +113,7 @@ func (f *Flight) connection() error {
 		return err
 	}
 	drop := front - body.Offset // what an upstream sends that ignores ranges
-	n, err := f.group.pump(ctx, cancel, body, func(data []byte) (bool, error) {
+	n, err := f.group.pump(ctx, cancel, body, f.least, func(data []byte) (bool, error) {
 		d := min(drop, int64(len(data)))
 		drop -= d
 		return f.advance(data[d:])
@@ -148,6 +183,9 @@ func (f *Flight) accept(body upstream.Body, front int64) error {
 	if err := f.mismatch(body.Size, f.size); err != nil {
 		return err
 	}
+	if err := f.tooLarge(max(body.Size, body.Offset+body.Length)); err != nil {
+		return err
+	}
 	f.size = max(f.size, body.Size)
 	if f.size >= 0 && body.Offset+body.Length > f.size {
 		return f.protocol(fmt.Errorf("%w: %d bytes from %d on, of %d", ErrSize, body.Length, body.Offset, f.size))
@@ -165,14 +203,17 @@ func (f *Flight) sizeNow() int64 {
 	return f.size
 }
 
-// claim says how much of n bytes the front may write, and that it does. A
+// reserve says how much of n bytes the front may write, and that it does. A
 // segment begins behind that.
-func (f *Flight) claim(n int64) (front, may int64, err error) {
+func (f *Flight) reserve(n int64) (front, may int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	may = min(n, f.limit()-f.front)
 	if may == n && f.size >= 0 && f.front+n > f.size {
 		return 0, 0, f.protocol(fmt.Errorf("%w: more than %d bytes come", ErrSize, f.size))
+	}
+	if err := f.tooLarge(f.front + may); err != nil {
+		return 0, 0, err
 	}
 	f.claimed = f.front + may
 	return f.front, may, nil
@@ -181,7 +222,7 @@ func (f *Flight) claim(n int64) (front, may int64, err error) {
 // advance moves the front over data; stop: the next byte is somebody else's.
 func (f *Flight) advance(data []byte) (stop bool, err error) {
 	for len(data) > 0 {
-		front, may, err := f.claim(int64(len(data)))
+		front, may, err := f.reserve(int64(len(data)))
 		if err != nil || may == 0 {
 			return true, err
 		}

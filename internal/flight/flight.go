@@ -47,6 +47,8 @@ var (
 	// ErrSize reports that the upstream's content has another size than was
 	// announced, by a manifest or by the upstream itself.
 	ErrSize = errors.New("flight: the size is not the one that was announced")
+	// ErrTooLarge reports a blob that is larger than Group.Largest.
+	ErrTooLarge = errors.New("flight: the blob is too large")
 	// ErrBusy reports that there was no free place among the downloads in time.
 	ErrBusy = errors.New("flight: too many downloads")
 	// ErrAbandoned reports a flight that was ended because nobody waits for it.

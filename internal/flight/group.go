@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/share"
 )
 
 // Group is the flights of one cache. All fields must be set before first use.
@@ -11,6 +13,8 @@ type Group struct {
 	Downloads, PerHost int           // how many at once
 	Orphan             int64         // bytes that nobody waits for
 	Idle, Answer, Busy time.Duration // see cache.Limits
+	Least              int64         // bytes per second of each connection; 0: any
+	Largest            int64         // bytes of a blob; 0: any
 	// StoreFailed is told when a spool cannot be made, written or committed.
 	StoreFailed func(Key, error)
 
@@ -19,7 +23,7 @@ type Group struct {
 	mu      sync.Mutex
 	flights map[Key]*Flight
 	closed  bool
-	slots   slots
+	places  share.Pool
 	wg      sync.WaitGroup
 	ctx     context.Context // of the downloads
 	cancel  context.CancelCauseFunc
@@ -54,7 +58,7 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 		g.flights = map[Key]*Flight{}
 		g.ctx, g.cancel = context.WithCancelCause(context.Background())
 		g.commits, g.give = context.WithCancelCause(context.Background())
-		g.slots = slots{total: g.Downloads, perHost: g.PerHost}
+		g.places.Size, g.places.PerHost = g.Downloads, g.PerHost
 	}
 	f := g.flights[req.Key]
 	begin := f == nil

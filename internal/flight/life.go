@@ -88,7 +88,7 @@ func (f *Flight) keep(err error) {
 		return
 	}
 	var gone *goneError
-	wrong := errors.Is(err, ErrDigest) || errors.Is(err, ErrSize) || errors.Is(err, errBroken) || errors.As(err, &gone)
+	wrong := errors.Is(err, ErrDigest) || errors.Is(err, ErrSize) || errors.Is(err, ErrTooLarge) || errors.Is(err, errBroken) || errors.As(err, &gone)
 	c, ok := spool.(store.Checkpointer)
 	if !ok || front == 0 || wrong {
 		_ = spool.Close()
@@ -123,7 +123,8 @@ func (f *Flight) drop() {
 	}
 }
 
-// orphan ends the flight if nobody waits and much is missing. f.mu is held.
+// orphan ends the flight if nobody waits, and much is missing or nothing has come.
+// f.mu is held.
 func (f *Flight) orphan() {
 	if f.clients > 0 || f.jobs > 0 || f.over() {
 		return
@@ -134,7 +135,7 @@ func (f *Flight) orphan() {
 	}
 	select {
 	case <-f.placed:
-		if left <= f.group.Orphan && f.group.Orphan >= 0 {
+		if f.granted && left <= f.group.Orphan && f.group.Orphan >= 0 {
 			return
 		}
 	default: // it has not even begun

@@ -41,18 +41,22 @@ type batch struct {
 	err        error
 }
 
-// watch cuts a connection whose reads bring nothing for too long. It costs two
-// stores for each read; how long what was read takes to be written counts not.
+// watch cuts a connection whose reads bring nothing, or too little, for too long. It
+// costs a few stores for each read; how long what was read takes to be written
+// counts not.
 type watch struct {
 	idle   time.Duration
+	least  func() int64 // bytes per second; 0: any
 	cancel context.CancelCauseFunc
 	epoch  time.Time
 	since  atomic.Int64 // when the read that is under way began; -1: none is
+	waited atomic.Int64 // how long the reads before it took, since the last judgement
+	bytes  atomic.Int64 // that they brought
 	timer  *time.Timer
 }
 
-func newWatch(idle time.Duration, cancel context.CancelCauseFunc) *watch {
-	w := &watch{idle: idle, cancel: cancel, epoch: time.Now()}
+func newWatch(idle time.Duration, least func() int64, cancel context.CancelCauseFunc) *watch {
+	w := &watch{idle: idle, least: least, cancel: cancel, epoch: time.Now()}
 	w.since.Store(-1)
 	w.timer = time.AfterFunc(math.MaxInt64, w.look)
 	w.timer.Reset(idle) // not before the field is set, which look reads
@@ -60,24 +64,35 @@ func newWatch(idle time.Duration, cancel context.CancelCauseFunc) *watch {
 }
 
 func (w *watch) look() {
-	left := w.idle
+	silent := time.Duration(0)
 	if since := w.since.Load(); since >= 0 {
-		left -= time.Since(w.epoch) - time.Duration(since)
+		silent = time.Since(w.epoch) - time.Duration(since)
 	}
-	if left <= 0 {
+	if silent >= w.idle {
 		w.cancel(errIdle)
 		return
+	}
+	left := w.idle - silent
+	if waited := time.Duration(w.waited.Load()) + silent; waited >= w.idle {
+		if float64(w.bytes.Load()) < float64(w.least())*waited.Seconds() {
+			w.cancel(errSlow)
+			return
+		}
+		w.waited.Store(-int64(silent)) // it has been counted
+		w.bytes.Store(0)
+	} else {
+		left = min(left, w.idle-waited)
 	}
 	w.timer.Reset(left)
 }
 
 // pump reads body to its end and gives it to take in order, in batches, until
-// take wants no more. A connection that sends nothing for g.Idle is cut. n is how
-// much was read.
-func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, take func([]byte) (bool, error)) (n int64, err error) {
+// take wants no more. A connection that sends nothing for g.Idle is cut, and so is
+// one that sends less than least in that time. n is how much was read.
+func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, least func() int64, take func([]byte) (bool, error)) (n int64, err error) {
 	buf := g.takeBuffer()
 	b := &batch{buf: *buf, take: take, cancel: cancel}
-	watch := newWatch(g.Idle, cancel)
+	watch := newWatch(g.Idle, least, cancel)
 	defer func() {
 		watch.timer.Stop()
 		b.close()
@@ -90,6 +105,8 @@ func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body i
 		m, err = body.Read(b.buf[b.end:])
 		watch.since.Store(-1)
 		waited := time.Since(watch.epoch) - began
+		watch.waited.Add(int64(waited))
+		watch.bytes.Add(int64(m))
 		n += int64(m)
 		stop, takeErr := b.put(m, n <= HoldBack || err != nil)
 		if takeErr != nil || stop {

@@ -21,6 +21,7 @@ const (
 
 var (
 	errIdle = errors.New("flight: the upstream sends nothing")
+	errSlow = errors.New("flight: the upstream sends too little")
 	errEnd  = errors.New("flight: the upstream ended early")
 )
 
@@ -45,7 +46,7 @@ func (t *tries) again(err error, progress, at int64) (pause time.Duration, again
 		t.stalls = 0
 	}
 	var gone *goneError
-	if errors.As(err, &gone) || errors.Is(err, errBroken) || errors.Is(err, ErrSize) || t.stalls > maxStalls {
+	if errors.As(err, &gone) || errors.Is(err, errBroken) || errors.Is(err, ErrSize) || errors.Is(err, ErrTooLarge) || t.stalls > maxStalls {
 		return 0, false
 	}
 	pause = firstPause << max(0, t.stalls-1)
@@ -164,8 +165,12 @@ func (f *Flight) protocol(err error) error {
 		reason = "the content does not match its digest"
 	case errors.Is(err, ErrSize):
 		reason = "its size is not the one that was announced"
+	case errors.Is(err, ErrTooLarge):
+		reason = "the blob is larger than this cache takes"
 	case errors.Is(err, errIdle):
 		reason = "it sends nothing"
+	case errors.Is(err, errSlow):
+		reason = "it sends too little"
 	case errors.Is(err, errEnd), errors.Is(err, io.ErrUnexpectedEOF):
 		reason = "the connection ended early"
 	}
@@ -175,7 +180,7 @@ func (f *Flight) protocol(err error) error {
 // final is the error that a download ends with, told so that clients learn whose
 // it is: a body that broke off too often is an answer that cannot be used.
 func (f *Flight) final(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errEnd) || errors.Is(err, errIdle) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errEnd) || errors.Is(err, errIdle) || errors.Is(err, errSlow) {
 		if _, told := upstream.ClassOf(err); !told {
 			return f.protocol(err)
 		}

@@ -102,7 +102,7 @@ func (f *Flight) fetch(s *segment) error {
 	if err := f.mismatch(body.Size, f.sizeNow()); err != nil {
 		return err
 	}
-	_, err = f.group.pump(ctx, cancel, body, func(data []byte) (bool, error) {
+	_, err = f.group.pump(ctx, cancel, body, f.least, func(data []byte) (bool, error) {
 		return f.put(s, data)
 	})
 	f.mu.Lock()

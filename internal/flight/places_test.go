@@ -3,7 +3,6 @@ package flight
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,68 +11,6 @@ import (
 
 	"github.com/pullthrough/pullthrough/store"
 )
-
-// counter counts the places taken.
-type counter struct {
-	mu        sync.Mutex
-	now, most map[string]int
-}
-
-func (c *counter) add(host string, n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, k := range []string{host, ""} {
-		c.now[k] += n
-		c.most[k] = max(c.most[k], c.now[k])
-	}
-}
-
-func TestSlots(t *testing.T) {
-	for name, c := range map[string]struct {
-		jobs  bool
-		hosts []string
-		total int
-		per   int
-		most  map[string]int
-	}{
-		"clients, one host":  {hosts: []string{"a"}, total: 10, per: 4, most: map[string]int{"": 4, "a": 4}},
-		"clients, two hosts": {hosts: []string{"a", "b"}, total: 6, per: 4, most: map[string]int{"": 6, "a": 4, "b": 4}},
-		"jobs, one host":     {jobs: true, hosts: []string{"a"}, total: 10, per: 4, most: map[string]int{"": 2, "a": 2}},
-		"jobs, two hosts":    {jobs: true, hosts: []string{"a", "b"}, total: 6, per: 6, most: map[string]int{"": 3, "a": 3, "b": 3}},
-		"jobs, one place":    {jobs: true, hosts: []string{"a"}, total: 1, per: 1, most: map[string]int{"": 1, "a": 1}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T) {
-				s := &slots{total: c.total, perHost: c.per}
-				n := counter{now: map[string]int{}, most: map[string]int{}}
-				var wg sync.WaitGroup
-				for i := range 40 {
-					wg.Go(func() {
-						host := c.hosts[i%len(c.hosts)]
-						release, err := s.acquire(context.Background(), host, c.jobs, nil)
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						n.add(host, 1)
-						time.Sleep(time.Second)
-						n.add(host, -1)
-						release()
-					})
-				}
-				wg.Wait()
-				for k, want := range c.most {
-					if got := n.most[k]; got > want || k == "" && got != want {
-						t.Errorf("%d places at %q, want %d", got, k, want)
-					}
-				}
-				if len(s.waiting) != 0 || len(s.used) != 0 {
-					t.Errorf("left over: %v, %v", s.waiting, s.used)
-				}
-			})
-		})
-	}
-}
 
 // other is a request for another blob of the same host that never ends.
 func (r *rig) other(job bool, name string) *Handle {
@@ -102,22 +39,22 @@ func (h *Handle) isPlaced() bool {
 func TestClientsFindAPlaceBesideCopies(t *testing.T) {
 	story(t, func(t *testing.T) {
 		r := newRig(t, 1<<20)
-		r.g.Downloads, r.g.PerHost = 4, 4
+		r.g.Downloads, r.g.PerHost = 6, 6
 		r.up.latency = time.Hour
 		r.g.Idle = 2 * time.Hour
 		var jobs []*Handle
-		for _, name := range []string{"1", "2", "3"} {
+		for _, name := range []string{"1", "2", "3", "4"} {
 			jobs = append(jobs, r.other(true, name))
 		}
-		if !jobs[0].isPlaced() || !jobs[1].isPlaced() || jobs[2].isPlaced() {
+		if !jobs[0].isPlaced() || !jobs[2].isPlaced() || jobs[3].isPlaced() {
 			t.Error("copies take more or less than half")
 		}
-		c := r.other(false, "4")
+		c := r.other(false, "5")
 		if !c.isPlaced() {
 			t.Error("a client waits behind a copy")
 		}
-		joined := r.other(false, "3")
-		if !jobs[2].isPlaced() {
+		joined := r.other(false, "4")
+		if !jobs[3].isPlaced() {
 			t.Error("a client that joined did not promote the copy")
 		}
 		for _, h := range append(jobs, c, joined) {
@@ -141,14 +78,12 @@ func TestBusy(t *testing.T) {
 		}
 		h.Close()
 		_ = h.Wait(client()) // it has ended
-		r.g.slots.mu.Lock()
-		if n := len(r.g.slots.waiting); n != 0 {
+		if n := r.g.places.Waiting(); n != 0 {
 			t.Errorf("%d are left in the queue", n)
 		}
-		if n := r.g.slots.used[""].all; n != 1 {
+		if _, n := r.g.places.Held(""); n != 1 {
 			t.Errorf("%d places are taken", n)
 		}
-		r.g.slots.mu.Unlock()
 		if n := r.g.Len(); n != 1 {
 			t.Errorf("%d flights", n)
 		}

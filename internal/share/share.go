@@ -1,0 +1,192 @@
+// Package share gives out places: a bounded number of them, fairly among rules and
+// among the hosts of each.
+//
+// While there is a free place nobody waits, whoever holds the others: a share that is
+// not used is lent. When there is none, the next one goes to the rule that holds
+// fewest, and there to the host that holds fewest, and there to the one that waits
+// longest. A share is lent and never kept: one rule leaves a quarter of the places,
+// and a quarter of those of each host, to others, so that these do not wait for its
+// end. Copies leave half of the places to clients.
+package share
+
+import (
+	"context"
+	"sync"
+)
+
+// Claim says who wants a place.
+type Claim struct {
+	Rule, Host string
+	// Copy says that no client waits for it.
+	Copy bool
+	// Promoted makes it a client's when it is closed; nil: it never is.
+	Promoted <-chan struct{}
+}
+
+// Pool is a number of places. Its exported fields must be set before its first use
+// and not change. It is safe for concurrent use.
+type Pool struct {
+	Size    int // places in all
+	PerHost int // places at one host; zero: Size
+
+	mu      sync.Mutex
+	used    map[key]use
+	waiting []*turn // in order of arrival
+}
+
+// key is what places are counted by: a rule, a host or both, and with neither all.
+type key struct{ rule, host string }
+
+// use counts the places taken, and how many of them by copies.
+type use struct{ all, copies int }
+
+// turn is one who waits.
+type turn struct {
+	Claim
+	ok chan struct{} // closed when it has its place
+}
+
+// Acquire waits for a place, or for the end of ctx, whose cause it returns then. The
+// place is given back by the returned function, which must be called once.
+func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error) {
+	t := &turn{Claim: c, ok: make(chan struct{})}
+	p.mu.Lock()
+	p.waiting = append(p.waiting, t)
+	p.dispatch()
+	p.mu.Unlock()
+	promoted := c.Promoted
+	if !c.Copy {
+		promoted = nil
+	}
+	for {
+		select {
+		case <-t.ok:
+			return func() { p.release(t) }, nil
+		case <-promoted:
+			promoted = nil
+			p.promote(t)
+		case <-ctx.Done():
+			if p.abandon(t) {
+				return nil, context.Cause(ctx)
+			}
+			return func() { p.release(t) }, nil
+		}
+	}
+}
+
+// Held returns how many places a rule holds, and how many are held in all.
+func (p *Pool) Held(rule string) (byRule, all int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.used[key{rule: rule}].all, p.used[key{}].all
+}
+
+// Waiting returns how many wait for a place.
+func (p *Pool) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
+}
+
+// dispatch gives places to all who can have one. p.mu is held.
+func (p *Pool) dispatch() {
+	for len(p.waiting) > 0 {
+		next := -1
+		for i, t := range p.waiting {
+			if p.free(t) && (next < 0 || p.before(t, p.waiting[next])) {
+				next = i
+			}
+		}
+		if next < 0 {
+			return
+		}
+		t := p.waiting[next]
+		p.waiting = append(p.waiting[:next], p.waiting[next+1:]...)
+		p.count(t, 1)
+		close(t.ok)
+	}
+}
+
+// free reports whether t may have a place now. p.mu is held.
+func (p *Pool) free(t *turn) bool {
+	perHost := p.PerHost
+	if perHost <= 0 {
+		perHost = p.Size
+	}
+	all, host := p.used[key{}], p.used[key{host: t.Host}]
+	rule, both := p.used[key{rule: t.Rule}], p.used[key{t.Rule, t.Host}]
+	if all.all >= p.Size || host.all >= perHost || rule.all >= most(p.Size) || both.all >= most(perHost) {
+		return false
+	}
+	return !t.Copy || all.copies < half(p.Size) && host.copies < half(perHost) && rule.copies < most(half(p.Size)) && both.copies < most(half(perHost))
+}
+
+// most is how many of n places one rule may hold.
+func most(n int) int { return max(1, n-n/4) }
+
+// half is how many of n places copies may hold.
+func half(n int) int { return max(1, n/2) }
+
+// before reports whether a comes before b, who came earlier. p.mu is held.
+func (p *Pool) before(a, b *turn) bool {
+	if x, y := p.used[key{rule: a.Rule}].all, p.used[key{rule: b.Rule}].all; x != y {
+		return x < y
+	}
+	return p.used[key{a.Rule, a.Host}].all < p.used[key{b.Rule, b.Host}].all
+}
+
+// count notes that t takes places, or gives them back. p.mu is held.
+func (p *Pool) count(t *turn, n int) {
+	if p.used == nil {
+		p.used = map[key]use{}
+	}
+	counted := map[key]bool{}
+	for _, k := range [4]key{{}, {host: t.Host}, {rule: t.Rule}, {t.Rule, t.Host}} {
+		if counted[k] { // without a rule or a host some are the same
+			continue
+		}
+		counted[k] = true
+		u := p.used[k]
+		u.all += n
+		if t.Copy {
+			u.copies += n
+		}
+		if u == (use{}) {
+			delete(p.used, k)
+			continue
+		}
+		p.used[k] = u
+	}
+}
+
+// promote makes a copy's turn a client's.
+func (p *Pool) promote(t *turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-t.ok: // it keeps the copy's place
+	default:
+		t.Copy = false
+		p.dispatch()
+	}
+}
+
+// abandon takes t out of the queue; false: it got its place meanwhile.
+func (p *Pool) abandon(t *turn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, w := range p.waiting {
+		if w == t {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Pool) release(t *turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count(t, -1)
+	p.dispatch()
+}

@@ -1,0 +1,209 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// crowd has n claims of each kind want a place for a second each, and returns the
+// most places that were held at once, by what fmt.Sprint makes of rule and host.
+func crowd(t *testing.T, p *Pool, n int, claims ...Claim) map[string]int {
+	t.Helper()
+	var mu sync.Mutex
+	now, most := map[string]int{}, map[string]int{}
+	add := func(c Claim, n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, k := range []string{"", c.Rule + "/", "/" + c.Host, c.Rule + "/" + c.Host} {
+			now[k] += n
+			most[k] = max(most[k], now[k])
+		}
+	}
+	var wg sync.WaitGroup
+	for range n {
+		for _, c := range claims {
+			wg.Go(func() {
+				release, err := p.Acquire(context.Background(), c)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				add(c, 1)
+				time.Sleep(time.Second)
+				add(c, -1)
+				release()
+			})
+		}
+	}
+	wg.Wait()
+	if len(p.used) != 0 || len(p.waiting) != 0 {
+		t.Errorf("left over: %v, %v", p.used, p.waiting)
+	}
+	return most
+}
+
+func TestBounds(t *testing.T) {
+	for name, c := range map[string]struct {
+		pool   *Pool
+		claims []Claim
+		want   map[string]int
+	}{
+		"one rule leaves a quarter": {&Pool{Size: 8}, []Claim{{Rule: "a", Host: "h"}}, map[string]int{"": 6}},
+		"of a host too":             {&Pool{Size: 100, PerHost: 8}, []Claim{{Rule: "a", Host: "h"}}, map[string]int{"": 6, "/h": 6}},
+		"two rules take all":        {&Pool{Size: 8}, []Claim{{Rule: "a", Host: "h"}, {Rule: "b", Host: "h"}}, map[string]int{"": 8, "a/": 6, "b/": 6}},
+		"two hosts of one rule":     {&Pool{Size: 8, PerHost: 4}, []Claim{{Rule: "a", Host: "g"}, {Rule: "a", Host: "h"}}, map[string]int{"": 6, "a/g": 3, "a/h": 3}},
+		"copies leave half":         {&Pool{Size: 8}, []Claim{{Rule: "a", Host: "h", Copy: true}, {Rule: "b", Host: "h", Copy: true}}, map[string]int{"": 4, "a/": 3}},
+		"one place":                 {&Pool{Size: 1}, []Claim{{Rule: "a", Host: "h", Copy: true}, {Rule: "b", Host: "h"}}, map[string]int{"": 1}},
+		"without rules and hosts":   {&Pool{Size: 4}, []Claim{{}}, map[string]int{"": 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				most := crowd(t, c.pool, 30, c.claims...)
+				for k, want := range c.want {
+					if got := most[k]; got > want || k == "" && got != want {
+						t.Errorf("%q held %d places at once, want %d", k, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestNextIsTheOneWhoHoldsFewest: a rule that comes late to a full pool gets the next
+// place, not the last.
+func TestNextIsTheOneWhoHoldsFewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{Size: 4}
+		var hogs sync.WaitGroup
+		for i := range 40 {
+			hogs.Go(func() {
+				release, err := p.Acquire(context.Background(), Claim{Rule: fmt.Sprint("hog", i%2), Host: "h"})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(10 * time.Second)
+				release()
+			})
+		}
+		time.Sleep(time.Second)
+		begun := time.Now()
+		release, err := p.Acquire(context.Background(), Claim{Rule: "honest", Host: "h"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(begun); d > 10*time.Second {
+			t.Errorf("it took %v, more than one turn", d)
+		}
+		release()
+		hogs.Wait()
+	})
+	synctest.Test(t, func(t *testing.T) { // a single hog does not even take a turn
+		p := &Pool{Size: 4}
+		var hogs sync.WaitGroup
+		for range 20 {
+			hogs.Go(func() {
+				release, _ := p.Acquire(context.Background(), Claim{Rule: "hog", Host: "h"})
+				time.Sleep(10 * time.Second)
+				release()
+			})
+		}
+		time.Sleep(time.Second)
+		begun := time.Now()
+		release, err := p.Acquire(context.Background(), Claim{Rule: "honest", Host: "h"})
+		if err != nil || time.Since(begun) != 0 {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+		release()
+		hogs.Wait()
+	})
+}
+
+// One who leaves takes no place, and a copy that a client joins is a client's.
+func TestLeavingAndPromotion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{Size: 2}
+		first, _ := p.Acquire(context.Background(), Claim{Rule: "a", Host: "h", Copy: true})
+		promoted := make(chan struct{})
+		got := make(chan func(), 1)
+		go func() {
+			release, err := p.Acquire(context.Background(), Claim{Rule: "b", Host: "h", Copy: true, Promoted: promoted})
+			if err != nil {
+				t.Error(err)
+			}
+			got <- release
+		}()
+		synctest.Wait()
+		select {
+		case <-got:
+			t.Fatal("copies take more than half")
+		default:
+		}
+		close(promoted)
+		second := <-got
+		ctx, cancel := context.WithCancelCause(context.Background())
+		gone := errors.New("gone")
+		time.AfterFunc(time.Second, func() { cancel(gone) })
+		if _, err := p.Acquire(ctx, Claim{Rule: "c", Host: "h"}); !errors.Is(err, gone) {
+			t.Errorf("%v, want the cause of the context's end", err)
+		}
+		if n := p.Waiting(); n != 0 {
+			t.Errorf("%d wait though they left", n)
+		}
+		if rule, all := p.Held("a"); rule != 1 || all != 2 {
+			t.Errorf("a holds %d of %d", rule, all)
+		}
+		first()
+		second()
+	})
+}
+
+// At random nothing is ever given out twice, and nothing is left over.
+func TestAtRandom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{Size: 5, PerHost: 3}
+		r := rand.New(rand.NewPCG(1, 2))
+		var wg sync.WaitGroup
+		for range 500 {
+			c := Claim{Rule: fmt.Sprint(r.IntN(4)), Host: fmt.Sprint(r.IntN(3)), Copy: r.IntN(2) == 0}
+			if r.IntN(2) == 0 {
+				promoted := make(chan struct{})
+				time.AfterFunc(time.Duration(r.IntN(30))*time.Second, func() { close(promoted) })
+				c.Promoted = promoted
+			}
+			hold, leave := time.Duration(r.IntN(5000))*time.Millisecond, time.Duration(r.IntN(60))*time.Second
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), leave)
+				defer cancel()
+				release, err := p.Acquire(ctx, c)
+				if err != nil {
+					return
+				}
+				if _, all := p.Held(""); all > 5 {
+					t.Errorf("%d of 5 places are taken", all)
+				}
+				time.Sleep(hold)
+				release()
+			})
+		}
+		wg.Wait()
+		if len(p.used) != 0 || p.Waiting() != 0 {
+			t.Errorf("left over: %v, %d", p.used, p.Waiting())
+		}
+	})
+}
+
+func BenchmarkAcquire(b *testing.B) {
+	p := &Pool{Size: 1 << 20}
+	c := Claim{Rule: "a", Host: "h"}
+	for b.Loop() {
+		release, _ := p.Acquire(context.Background(), c)
+		release()
+	}
+}
