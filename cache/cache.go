@@ -120,7 +120,8 @@ type Limits struct {
 	// Attempts is how often a copy may fail by itself before it is parked (20).
 	// What its upstream does not have is asked for three times at most. Trouble
 	// with the upstream's host, the credential or a full store does not count, but
-	// for that the copy is parked when it has lasted for a day.
+	// for that the copy is parked when it has lasted for a week, and a parked copy is
+	// given up after another.
 	Attempts int
 	// Blob is how large a blob may be, in bytes (64 GiB). What is larger is an error of
 	// its upstream. Negative: any size.

@@ -111,6 +111,7 @@ type jobEntry struct {
 	man      *manifest
 	state    jobState
 	unasked  map[digest.Digest]bool
+	serial   uint64        // when it was queued
 	config   bool          // a client asked for the config while it was watched
 	failures int           // in a row, whosesoever they are
 	given    time.Time     // when the Copier took it

@@ -6,23 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/internal/share"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
 const (
-	retryFirst   = time.Second
-	retryLongest = 10 * time.Minute
-	retryFull    = 10 * time.Second // at first: it does not download again and again
-	maxMissing   = 3                // what the upstream does not have is asked for as often
-	lookFirst    = 100 * time.Millisecond
-	lookLongest  = 15 * time.Second
+	retryFirst     = time.Second
+	retryLongest   = 10 * time.Minute
+	retryFull      = 10 * time.Second   // at first: it does not download again and again
+	troubleLongest = 7 * 24 * time.Hour // of an upstream, before a copy is parked for it
+	parkedLongest  = 7 * 24 * time.Hour // before a parked copy is given up
+	maxMissing     = 3                  // what the upstream does not have is asked for as often
+	lookFirst      = 100 * time.Millisecond
+	lookLongest    = 15 * time.Second
 )
 
 var (
@@ -45,19 +49,93 @@ var ErrTooManyCopies = errors.New("cache: too many copies are known")
 
 // dispatch runs what is queued. j.mu is held.
 func (j *jobs) dispatch() {
-	for len(j.queue) > 0 && j.running < j.e.limits.Jobs && j.e.ctx.Err() == nil {
-		t := j.queue[0]
-		j.queue[0] = nil
-		j.queue = j.queue[1:]
-		if t.state != jobQueued {
-			continue
+	for j.e.ctx.Err() == nil {
+		t := j.next()
+		if t == nil {
+			return
 		}
 		t.state = jobRunning
-		j.running++
+		j.running[t.job.Source.Rule]++
 		if !j.e.spawn(func() { j.run(t) }) {
 			return // the next process takes it up
 		}
 	}
+}
+
+// next takes the job that comes next out of its queue, nil if none may: of the rule
+// that runs fewest, the one that waits longest. A rule that is not alone leaves a
+// quarter of the places to others. j.mu is held.
+func (j *jobs) next() *jobEntry {
+	all := 0
+	for _, n := range j.running {
+		all += n
+	}
+	if all >= j.e.limits.Jobs {
+		return nil
+	}
+	var first *jobEntry
+	for rule, queue := range j.queues {
+		for len(queue) > 0 && queue[0].state != jobQueued { // it was removed
+			queue = queue[1:]
+		}
+		if j.queues[rule] = queue; len(queue) == 0 {
+			delete(j.queues, rule)
+			continue
+		}
+		running := j.running[rule]
+		if running >= share.Most(j.e.limits.Jobs) && len(j.rules) > 1 {
+			continue
+		}
+		if first == nil || running < j.running[first.job.Source.Rule] ||
+			running == j.running[first.job.Source.Rule] && queue[0].serial < first.serial {
+			first = queue[0]
+		}
+	}
+	if first != nil {
+		rule := first.job.Source.Rule
+		j.queues[rule] = j.queues[rule][1:]
+	}
+	return first
+}
+
+// slowJob is how little a running copy may bring in slowTime while others wait: it
+// gives its place to them and goes on later.
+const (
+	slowJob  = 1 << 20
+	slowTime = time.Minute
+)
+
+// errYield reports a copy that gave its place to others.
+var errYield = errors.New("cache: the copy is slow and gave its place to others")
+
+// patiently ends ctx when a job brings next to nothing while others wait.
+func (j *jobs) patiently(ctx context.Context, t *jobEntry) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	before := int64(-1)
+	var timer *time.Timer
+	timer = time.AfterFunc(math.MaxInt64, func() {
+		now := j.e.progress(t)
+		j.lock()
+		waiting := len(j.queues) > 0
+		j.unlock()
+		if waiting && before >= 0 && now-before < slowJob {
+			cancel(errYield)
+			return
+		}
+		before = now
+		timer.Reset(slowTime)
+	})
+	timer.Reset(slowTime) // not before the variable is set, which the function reads
+	return ctx, func() { timer.Stop(); cancel(nil) }
+}
+
+// progress counts the bytes of a job's blobs that are here.
+func (e *engine) progress(t *jobEntry) (n int64) {
+	p := place{repo: t.job.Repository}
+	for _, d := range t.parsed.Blobs() {
+		n += e.flying(t.job, p, d)
+	}
+	return n
 }
 
 // run does a job, or gives it to the copier.
@@ -66,29 +144,38 @@ func (j *jobs) run(t *jobEntry) {
 	j.lock()
 	job := t.job
 	j.unlock()
-	p, err := e.again(e.ctx, job.Repository, job.Source)
+	ctx, end := j.patiently(e.ctx, t)
+	defer end()
+	p, err := e.again(ctx, job.Repository, job.Source)
 	if err != nil && !errors.Is(err, errGone) {
 		err = fmt.Errorf("%w: %w", errNoPlace, err)
 	}
 	var w work
 	if err == nil {
-		w, err = e.ready(e.ctx, p, job, t.man)
+		w, err = e.ready(ctx, p, job, t.man)
 	}
 	var moved moves
 	given := false
 	switch c := e.cfg.Copier; {
 	case err != nil:
 	case c == nil:
-		moved, err = e.copy(e.ctx, p, job, w)
+		moved, err = e.copy(ctx, p, job, w)
 	default:
-		if err = c.Submit(e.ctx, job); err != nil {
+		if err = c.Submit(ctx, job); err != nil {
 			err = fmt.Errorf("%w: %w", errNotTaken, err)
 		}
 		given = err == nil
 	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
 	j.lock()
 	defer j.unlock()
-	j.running--
+	if rule := job.Source.Rule; j.running[rule] > 1 {
+		j.running[rule]--
+	} else {
+		delete(j.running, rule)
+	}
 	if given {
 		j.submitted(t)
 	} else {
@@ -212,16 +299,19 @@ func (l Limits) judge(job Job, failures int, err error) verdict {
 	case told && (class == upstream.Limited || class == upstream.Unreachable),
 		errors.Is(err, flight.ErrBusy), errors.Is(err, context.Canceled),
 		errors.Is(err, errNoPlace), errors.Is(err, errNotTaken), errors.Is(err, errNotTold),
-		errors.Is(err, ErrTooManyCopies), errors.Is(err, errShutdown):
+		errors.Is(err, ErrTooManyCopies), errors.Is(err, errShutdown), errors.Is(err, errYield):
 	default:
 		v.own = true
 	}
 	if u, ok := errors.AsType[*upstream.Error](err); ok {
 		v.pause = max(v.pause, u.RetryAfter)
 	}
+	if told && !v.full && time.Since(job.Created) > troubleLongest { // no copy lives for ever
+		v.park = true
+	}
 	if v.own {
 		n := job.Attempts + 1
-		v.park = n >= l.Attempts || told && class == upstream.NotFound && n >= maxMissing
+		v.park = v.park || n >= l.Attempts || told && class == upstream.NotFound && n >= maxMissing
 	}
 	return v
 }
@@ -274,6 +364,7 @@ func (j *jobs) failed(k content, t *jobEntry, err error) {
 	if v.park {
 		t.state, t.job.Parked = jobParked, true
 		t.job.Next = time.Now().Add(retryLongest).UTC()
+		t.timer = time.AfterFunc(parkedLongest, func() { j.expire(k, t) })
 		j.log(slog.LevelError, "a copy failed too often and is parked", about...)
 		j.wake(k)
 		if state := t.copyState(); e.cfg.Parked != nil {

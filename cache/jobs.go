@@ -38,10 +38,12 @@ type jobs struct {
 	ends    uint64
 	entries map[content]*jobEntry
 	repos   map[string]map[content]*jobEntry // the same by repository
+	rules   map[string]*held                 // what each rule has of them
 	former  map[content]Job                  // of a former process, not taken up yet
 	bytes   int64                            // of the manifests
-	queue   []*jobEntry
-	running int
+	queues  map[string][]*jobEntry           // what is queued, by rule
+	running map[string]int                   // by rule
+	serial  uint64                           // of the last that was queued
 	records records
 	said    []func() // logs and callbacks that wait until mu is free
 	dropped bool     // said once
@@ -54,7 +56,9 @@ func (j *jobs) init(e *engine) {
 	j.lastEnd = lru.New[content, uint64](64 << 10)
 	j.entries = map[content]*jobEntry{}
 	j.repos = map[string]map[content]*jobEntry{}
+	j.rules = map[string]*held{}
 	j.former = map[content]Job{}
+	j.queues, j.running = map[string][]*jobEntry{}, map[string]int{}
 	j.records.init(e)
 }
 
@@ -230,19 +234,22 @@ func (j *jobs) room(k content, job Job) bool {
 		return len(j.entries) < l.Queue && (j.bytes == 0 || j.bytes+int64(len(job.Manifest)) <= l.ManifestMemory)
 	}
 	for !fits() {
-		oldest := j.oldest(jobParked)
-		if oldest == nil {
-			oldest = j.oldest(jobWatching)
+		other := j.oldest(jobParked)
+		if other == nil {
+			other = j.oldest(jobWatching)
 		}
-		if oldest == nil {
+		if other == nil {
+			other = j.newestOfTheLargest(job.Source.Rule)
+		}
+		if other == nil {
 			break
 		}
 		level := slog.LevelError
-		if oldest.state == jobWatching {
+		if other.state == jobWatching {
 			level = slog.LevelDebug // nobody asked for it
 		}
-		j.log(level, "a "+string(oldest.state)+" copy makes room for others and is given up", "repository", oldest.job.Repository, "digest", oldest.job.Digest.String())
-		j.remove(oldest.key(), oldest, ErrTooManyCopies)
+		j.log(level, "a "+string(other.state)+" copy makes room for others and is given up", "repository", other.job.Repository, "digest", other.job.Digest.String())
+		j.remove(other.key(), other, ErrTooManyCopies)
 	}
 	if fits() {
 		j.dropped = false
@@ -256,6 +263,31 @@ func (j *jobs) room(k content, job Job) bool {
 	return false
 }
 
+// newestOfTheLargest returns the newest job that waits, of the rule that has most of
+// what is full; nil if that is the rule of the newcomer, or would be with it. j.mu is
+// held.
+func (j *jobs) newestOfTheLargest(newcomer string) *jobEntry {
+	weight := func(h *held) int64 { return h.bytes + int64(h.copies)<<10 }
+	largest := ""
+	for rule, h := range j.rules {
+		if largest == "" || weight(h) > weight(j.rules[largest]) {
+			largest = rule
+		}
+	}
+	own := j.rules[newcomer]
+	if largest == newcomer || own != nil && own.copies+1 >= j.rules[largest].copies && own.bytes >= j.rules[largest].bytes {
+		return nil
+	}
+	var newest *jobEntry
+	for _, t := range j.entries {
+		waits := t.state == jobQueued || t.state == jobPaused || t.state == jobWaiting
+		if waits && t.job.Source.Rule == largest && (newest == nil || t.job.Created.After(newest.job.Created)) {
+			newest = t
+		}
+	}
+	return newest
+}
+
 // oldest returns the oldest job in a state; nil: none is. j.mu is held.
 func (j *jobs) oldest(state jobState) *jobEntry {
 	var oldest *jobEntry
@@ -267,9 +299,22 @@ func (j *jobs) oldest(state jobState) *jobEntry {
 	return oldest
 }
 
+// held is what one rule has of the copies that are known.
+type held struct {
+	copies int
+	bytes  int64 // of their manifests
+}
+
 func (j *jobs) insert(k content, t *jobEntry) {
 	j.entries[k] = t
 	j.bytes += int64(len(t.job.Manifest))
+	h := j.rules[t.job.Source.Rule]
+	if h == nil {
+		h = &held{}
+		j.rules[t.job.Source.Rule] = h
+	}
+	h.copies++
+	h.bytes += int64(len(t.job.Manifest))
 	if j.repos[k.repo] == nil {
 		j.repos[k.repo] = map[content]*jobEntry{}
 	}
@@ -281,6 +326,7 @@ func (j *jobs) begin(k content, t *jobEntry) {
 	switch left := time.Until(t.job.Next); {
 	case t.job.Parked:
 		t.state = jobParked
+		t.timer = time.AfterFunc(max(time.Until(t.job.Next.Add(parkedLongest)), waitLeast), func() { j.expire(k, t) })
 	case t.job.Watch:
 		j.park(k, t, jobWatching)
 	case left > 0: // a former process had it fail
@@ -320,6 +366,10 @@ func (j *jobs) expire(k content, t *jobEntry) {
 	case j.entries[k] != t:
 	case t.state == jobWatching:
 		j.remove(k, t, nil)
+	case t.state == jobParked:
+		j.log(slog.LevelInfo, "a copy that was parked for long is given up", "repository", k.repo, "digest", k.digest.String(), "err", t.job.Error)
+		j.remove(k, t, nil)
+		j.wake(k)
 	case t.state == jobWaiting && j.childComes(t): // the upstream or the disk takes its time
 		t.timer = time.AfterFunc(j.e.limits.Wait, func() { j.expire(k, t) })
 	case t.state == jobWaiting:
@@ -358,7 +408,10 @@ func (j *jobs) start(t *jobEntry) {
 	j.unpark(t)
 	t.job.Watch, t.job.Parked = false, false
 	t.state = jobQueued
-	j.queue = append(j.queue, t)
+	j.serial++
+	t.serial = j.serial
+	rule := t.job.Source.Rule
+	j.queues[rule] = append(j.queues[rule], t)
 	j.dispatch()
 }
 
@@ -371,6 +424,11 @@ func (j *jobs) remove(k content, t *jobEntry, err error) {
 	j.ends++
 	j.lastEnd.Put(k, j.ends, 1)
 	j.bytes -= int64(len(t.job.Manifest))
+	h := j.rules[t.job.Source.Rule]
+	h.bytes -= int64(len(t.job.Manifest))
+	if h.copies--; h.copies == 0 {
+		delete(j.rules, t.job.Source.Rule)
+	}
 	delete(j.repos[k.repo], k)
 	if len(j.repos[k.repo]) == 0 {
 		delete(j.repos, k.repo)

@@ -4,11 +4,15 @@
 // and renamed to its place; the folder that then names it is synced last. What
 // a crash leaves behind is thus the old state or the new one, and temporary
 // files. Folder syncs are grouped: see [Folders].
+//
+// Files have the mode 0600 and folders 0700, whatever the umask is. No file is
+// opened through a symbolic link in its place.
 package durable
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,6 +36,16 @@ const (
 	OpTruncate Op = "truncate" // a file becomes shorter
 	OpFolder   Op = "folder"   // the names in a folder reach the disk
 )
+
+// The modes of everything that is created. The umask can take bits away, so they
+// are set once more after that.
+const (
+	fileMode   = 0o600
+	folderMode = 0o700
+)
+
+// ErrSymlink reports a symbolic link where a file or a folder must be.
+var ErrSymlink = errors.New("a symbolic link is in its place, which is not followed")
 
 // tempPrefix begins the names of temporary files.
 const tempPrefix = "tmp-"
@@ -106,7 +120,21 @@ func (d *Disk) CreateTemp() (*os.File, error) {
 	if err := d.step(OpCreate, temp); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return createNew(temp)
+}
+
+// createNew creates a file that is not there, open for reading and writing.
+func createNew(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(fileMode); err != nil {
+		f.Close()
+		os.Remove(path)
+		return nil, err
+	}
+	return f, nil
 }
 
 // Sync brings the bytes of f to the disk. f may be closed meanwhile.
@@ -177,6 +205,18 @@ func (d *Disk) Remove(path string) error {
 	return nil
 }
 
+// ReadFile returns what is in a file.
+func ReadFile(path string) ([]byte, error) {
+	f, size, err := OpenRead(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, size)
+	_, err = io.ReadFull(f, data)
+	return data, err
+}
+
 // Truncate cuts a file to size bytes.
 func (d *Disk) Truncate(f *os.File, size int64) error {
 	if err := d.step(OpTruncate, f.Name()); err != nil {
@@ -206,10 +246,11 @@ func (d *Disk) mkdir(path string, made func(parent string)) error {
 	if err := d.step(OpMkdir, path); err != nil {
 		return err
 	}
-	err := os.Mkdir(path, 0o700)
+	err := os.Mkdir(path, folderMode)
 	switch {
 	case err == nil:
 		made(filepath.Dir(path))
+		return os.Chmod(path, folderMode)
 	case errors.Is(err, fs.ErrExist):
 		if st, serr := os.Stat(path); serr == nil && !st.IsDir() {
 			return fmt.Errorf("%s is not a folder", path)
@@ -228,5 +269,5 @@ func (d *Disk) CreateFile(path string) (*os.File, error) {
 	if err := d.step(OpCreate, path); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return createNew(path)
 }

@@ -15,7 +15,7 @@ var ErrLocked = errors.New("locked")
 // closed. [ErrLocked] if another one has it, [errors.ErrUnsupported] where
 // there are no such locks.
 func Lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openFile(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -26,6 +26,10 @@ func Lock(path string) (*os.File, error) {
 			return nil, ErrLocked
 		}
 		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+	}
+	if err := f.Chmod(fileMode); err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }

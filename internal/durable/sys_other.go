@@ -4,6 +4,7 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 )
 
@@ -20,6 +21,15 @@ func syncFolder(string) error             { return errors.ErrUnsupported }
 
 // OpenRead opens a file and returns its size.
 func OpenRead(string) (*os.File, int64, error) { return nil, 0, errors.ErrUnsupported }
+
+// OpenWrite opens a file for reading and writing.
+func OpenWrite(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+// CheckOwn checks a folder.
+func CheckOwn(string, bool) error { return errors.ErrUnsupported }
+
+// Used returns how much of the disk a file takes.
+func Used(st fs.FileInfo) int64 { return st.Size() }
 
 // Size returns the size of a file.
 func Size(string) (int64, error) { return 0, errors.ErrUnsupported }

@@ -4,6 +4,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
@@ -25,12 +26,13 @@ func again(f func() error) error {
 func writeNew(path string, data []byte, sync bool) error {
 	var fd int
 	err := again(func() (err error) {
-		fd, err = syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|syscall.O_CLOEXEC, 0o600)
+		fd, err = syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|syscall.O_CLOEXEC, fileMode)
 		return err
 	})
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
+	err = again(func() error { return syscall.Fchmod(fd, fileMode) })
 	for len(data) > 0 && err == nil {
 		var n int
 		err = again(func() (err error) { n, err = syscall.Write(fd, data); return err })
@@ -116,30 +118,125 @@ func syncFolder(path string) error {
 }
 
 // OpenRead opens a regular file and returns its size: open, fstat, and no
-// poller.
+// poller. A symbolic link is [ErrSymlink].
 func OpenRead(path string) (*os.File, int64, error) {
 	var (
 		fd int
 		st syscall.Stat_t
 	)
 	err := again(func() (err error) {
-		fd, err = syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		fd, err = syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
 		return err
 	})
 	if err != nil {
-		return nil, 0, &fs.PathError{Op: "open", Path: path, Err: err}
+		return nil, 0, openError(path, err)
 	}
-	if err := again(func() error { return syscall.Fstat(fd, &st) }); err != nil {
+	err = again(func() error { return syscall.Fstat(fd, &st) })
+	if err == nil {
+		err = regular(&st)
+	}
+	if err != nil {
 		syscall.Close(fd)
 		return nil, 0, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return os.NewFile(uintptr(fd), path), st.Size, nil
 }
 
-// Size returns the size of a file.
+// OpenWrite opens a regular file that is there, for reading and writing. A
+// symbolic link is [ErrSymlink].
+func OpenWrite(path string) (*os.File, error) { return openFile(path, os.O_RDWR) }
+
+func openFile(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|syscall.O_NOFOLLOW, fileMode)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: errIrregular}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+var errIrregular = errors.New("it is not a regular file")
+
+func regular(st *syscall.Stat_t) error {
+	switch st.Mode & syscall.S_IFMT {
+	case syscall.S_IFREG:
+		return nil
+	case syscall.S_IFLNK:
+		return ErrSymlink
+	}
+	return errIrregular
+}
+
+// openError says what is wrong. Each system has an error of its own for a link
+// that is not followed, so the link itself is looked at.
+func openError(path string, err error) error {
+	var perr *fs.PathError
+	if errors.As(err, &perr) {
+		err = perr.Err
+	}
+	var st syscall.Stat_t
+	if err != syscall.ENOENT && syscall.Lstat(path, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFLNK {
+		err = ErrSymlink
+	}
+	return &fs.PathError{Op: "open", Path: path, Err: err}
+}
+
+// CheckOwn returns an error unless path is a folder that belongs to the user of
+// this process and that no other user may write. A symbolic link to such a
+// folder will do if follow is set.
+func CheckOwn(path string, follow bool) error {
+	stat := os.Lstat
+	if follow {
+		stat = os.Stat
+	}
+	st, err := stat(path)
+	if err != nil {
+		return err
+	}
+	if st.Mode()&fs.ModeSymlink != 0 {
+		return &fs.PathError{Op: "open", Path: path, Err: ErrSymlink}
+	}
+	if !st.IsDir() {
+		return fmt.Errorf("%s is not a folder", path)
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if self := os.Geteuid(); ok && int(sys.Uid) != self {
+		return fmt.Errorf("the folder %s (%v) belongs to the user with the id %d, not to the user of this process, %d: "+
+			"name a folder in it that does not exist yet, which is then created for this user alone, or change its owner (chown %[4]d)",
+			path, st.Mode(), sys.Uid, self)
+	}
+	if st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("other users may change what is in the folder %s (%v): "+
+			"name a folder in it that does not exist yet, which is then created for this user alone, or, if nobody else needs it, "+
+			"take that right away (chmod go-w)", path, st.Mode())
+	}
+	return nil
+}
+
+// Used returns how much of the disk a file takes, which is less than its size if
+// there are holes in it.
+func Used(st fs.FileInfo) int64 {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return min(st.Size(), int64(sys.Blocks)*512)
+	}
+	return st.Size()
+}
+
+// Size returns the size of a regular file.
 func Size(path string) (int64, error) {
 	var st syscall.Stat_t
-	if err := again(func() error { return syscall.Stat(path, &st) }); err != nil {
+	err := again(func() error { return syscall.Lstat(path, &st) })
+	if err == nil {
+		err = regular(&st)
+	}
+	if err != nil {
 		return 0, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return st.Size, nil

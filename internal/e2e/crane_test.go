@@ -10,16 +10,23 @@ import (
 func TestCranePull(t *testing.T) {
 	crane, s := tool(t, "crane"), newStack(t)
 	s.story(t, "crane", []string{"amd64"}, func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "out")
-		command(t, crane, "pull", "--insecure", "--platform", "linux/amd64", "--format", "oci", s.reference(), dir)
-		wantLayout(t, dir, s.image, false, "amd64")
+		cranePull(t, crane, s.reference(), s.image)
 	})
+}
+
+// cranePull pulls linux/amd64 of an image and checks it.
+func cranePull(t *testing.T, crane, reference string, m *image) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "out")
+	command(t, crane, "pull", "--insecure", "--platform", "linux/amd64", "--format", "oci", reference, dir)
+	wantLayout(t, dir, m, false, "amd64")
 }
 
 // TestCraneValidate has crane hash every blob of every platform, and asks for
 // the digest by HEAD.
 func TestCraneValidate(t *testing.T) {
 	crane, s := tool(t, "crane"), newStack(t)
+	s.listTags(t)
 	for _, state := range []string{"cold", "again"} {
 		said := command(t, crane, "validate", "--insecure", "--remote", s.reference())
 		if !strings.Contains(said, "PASS") {

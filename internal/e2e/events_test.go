@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -46,10 +45,7 @@ func TestEvents(t *testing.T) {
 	sink := &recorded{}
 	host := startCache(t, s, sink)
 	pull := func() {
-		dir := filepath.Join(t.TempDir(), "out")
-		command(t, crane, "pull", "--insecure", "--platform", "linux/amd64", "--format", "oci",
-			host+"/"+localRepository+":"+tag, dir)
-		wantLayout(t, dir, s.image, false, "amd64")
+		cranePull(t, crane, host+"/"+localRepository+":"+tag, s.image)
 	}
 	pull()
 	want := []string{

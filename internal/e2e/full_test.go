@@ -51,7 +51,7 @@ func TestDiskFull(t *testing.T) {
 		t.Skip("mounting a tmpfs needs root")
 	}
 	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=12m"); err != nil {
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=12m,mode=700"); err != nil {
 		t.Fatalf("mounting a tmpfs: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(disk, 0) })

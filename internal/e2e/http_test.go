@@ -41,18 +41,25 @@ func send(t *testing.T, method, address, mediaType string, body []byte, want int
 // get returns the status and body of a GET; 0 if there was no answer.
 func get(t *testing.T, address string) (int, []byte) {
 	t.Helper()
+	status, _, body := getAll(t, address)
+	return status, body
+}
+
+// getAll is get with the header of the answer.
+func getAll(t *testing.T, address string) (int, http.Header, []byte) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	resp, err := client().Do(req)
 	if err != nil {
-		return 0, nil
+		return 0, nil, nil
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatalf("GET %s: %v", address, err)
 	}
-	return resp.StatusCode, body
+	return resp.StatusCode, resp.Header, body
 }

@@ -17,7 +17,8 @@ import (
 )
 
 // layerSizes are a layer that streams for a while, a middle one, and one that
-// is verified before its header.
+// is verified before its header. The first is the base, which the images of all
+// seeds share.
 var layerSizes = []int{8 << 20, 1 << 20, 3 << 10}
 
 // image is a multi-platform image that is always the same.
@@ -35,14 +36,17 @@ type platform struct {
 	layers   []ocispec.Descriptor
 }
 
+// base is the layer that the images of all seeds share.
+func (p platform) base() ocispec.Descriptor { return p.layers[0] }
+
 // content is a manifest's bytes with its type.
 type content struct {
 	mediaType string
 	body      []byte
 }
 
-// newImage makes the image of a seed: linux/amd64 and linux/arm64 with three
-// layers each.
+// newImage makes the image of a seed, which is not 0: linux/amd64 and
+// linux/arm64 with three layers each.
 func newImage(t *testing.T, seed byte) *image {
 	t.Helper()
 	m := &image{
@@ -52,7 +56,7 @@ func newImage(t *testing.T, seed byte) *image {
 	}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	for i, arch := range []string{"amd64", "arm64"} {
-		p := m.addPlatform(t, arch, [32]byte{seed, byte(i)})
+		p := m.addPlatform(t, arch, byte(i), seed)
 		m.platforms[arch] = p
 		child := p.manifest
 		child.Platform = &ocispec.Platform{OS: "linux", Architecture: arch}
@@ -62,14 +66,18 @@ func newImage(t *testing.T, seed byte) *image {
 	return m
 }
 
-// addPlatform makes one child with its config and layers.
-func (m *image) addPlatform(t *testing.T, arch string, seed [32]byte) platform {
+// addPlatform makes the child with a number, with its config and layers.
+func (m *image) addPlatform(t *testing.T, arch string, number, seed byte) platform {
 	t.Helper()
 	var p platform
 	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: arch}}
 	config.RootFS.Type = "layers"
-	random := rand.NewChaCha8(seed)
+	base, own := rand.NewChaCha8([32]byte{0, number}), rand.NewChaCha8([32]byte{seed, number})
 	for i, size := range layerSizes {
+		random := own
+		if i == 0 {
+			random = base
+		}
 		packed, diffID := layer(t, fmt.Sprintf("layer-%d", i), size, random)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
 		p.layers = append(p.layers, m.addBlob(ocispec.MediaTypeImageLayerGzip, packed))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"syscall"
 	"testing"
@@ -23,6 +24,10 @@ func howToGet(name string) string {
 		return "go install github.com/google/go-containerregistry/cmd/crane@v0.22.1"
 	case "registry":
 		return "go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
+	case "regctl":
+		return "go install github.com/regclient/regclient/cmd/regctl@v0.11.7"
+	case "oras":
+		return "go install oras.land/oras/cmd/oras@v1.3.6"
 	}
 	return "go install github.com/containerd/containerd/v2/cmd/{containerd,ctr}@v2.4.2"
 }
@@ -132,6 +137,18 @@ func (p *process) until(t *testing.T, what string, ready func() bool) {
 			t.Fatalf("waiting for %s: not within a minute\n%s", what, p.output)
 		}
 	}
+}
+
+// listening waits until a process says where it listens, and returns the host.
+func (p *process) listening(t *testing.T) string {
+	t.Helper()
+	address := regexp.MustCompile(`listening on http://([0-9.:]+)`)
+	var found []string
+	p.until(t, filepath.Base(p.cmd.Path)+" to listen", func() bool {
+		found = address.FindStringSubmatch(p.output.String())
+		return found != nil
+	})
+	return found[1]
 }
 
 // output is what a process prints, safe to read while it does.

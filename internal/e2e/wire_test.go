@@ -12,14 +12,19 @@ import (
 )
 
 // wire is the reverse proxy in front of the registry that writes down what the
-// proxy under test asks.
+// proxy under test asks. It can play a registry that misbehaves.
 type wire struct {
 	host   string // 127.0.0.1:PORT
 	server *httptest.Server
 
-	mu  sync.Mutex
-	log []asked
+	mu      sync.Mutex
+	log     []asked
+	instead answerer
 }
+
+// answerer answers a request in the registry's place, or reports false and
+// leaves it to the registry.
+type answerer func(w http.ResponseWriter, r *http.Request) bool
 
 // asked is one request at the registry.
 type asked struct{ method, path, agent string }
@@ -33,8 +38,10 @@ func newWire(t *testing.T, registry string) *wire {
 	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		// Before it is answered: by the time that somebody has the answer and
 		// looks into the log, the request is there.
-		w.note(asked{r.Method, r.URL.Path, r.UserAgent()})
-		forward.ServeHTTP(rw, r)
+		instead := w.note(asked{r.Method, r.URL.Path, r.UserAgent()})
+		if instead == nil || !instead(rw, r) {
+			forward.ServeHTTP(rw, r)
+		}
 	}))
 	t.Cleanup(w.stop)
 	w.host = strings.TrimPrefix(w.server.URL, "http://")
@@ -47,11 +54,20 @@ func (w *wire) stop() {
 	w.server.Close()
 }
 
-// note writes a request down.
-func (w *wire) note(a asked) {
+// misbehave lets instead answer from now on what it wants to answer.
+func (w *wire) misbehave(instead answerer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.instead = instead
+}
+
+// note writes a request down, and returns what may answer it in the registry's
+// place.
+func (w *wire) note(a asked) answerer {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = append(w.log, a)
+	return w.instead
 }
 
 // take returns what was asked since the last take.
@@ -75,6 +91,17 @@ func show(log []asked) string {
 		b.WriteString("\n\t" + a.String())
 	}
 	return b.String()
+}
+
+// count is how many requests there were of a method and a path.
+func count(log []asked, method, path string) int {
+	n := 0
+	for _, a := range log {
+		if a.method == method && a.path == path {
+			n++
+		}
+	}
+	return n
 }
 
 // wantNoBlobTwice fails if a blob was fetched more than once.

@@ -49,7 +49,8 @@ type registry struct {
 	// latency is how long each answer takes.
 	latency time.Duration
 	// gone is returned when the rule is asked.
-	gone func() error
+	gone  func() error
+	heads bool // HEAD is served too
 
 	mu    sync.Mutex
 	asked []request
@@ -72,13 +73,16 @@ func (r *registry) Tags(context.Context, url.Values) (p upstream.TagPage, err er
 	return p, errors.ErrUnsupported
 }
 
-// StatBlob refuses, as registries do that serve GET alone: no download depends on
-// a HEAD.
+// StatBlob refuses, as registries do that serve GET alone, unless heads: no download
+// depends on a HEAD.
 func (r *registry) StatBlob(context.Context, digest.Digest) (ocispec.Descriptor, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats++
-	return ocispec.Descriptor{Size: int64(len(r.data))}, problem(upstream.Denied, 403)
+	if r.heads {
+		return ocispec.Descriptor{Size: int64(len(r.data))}, nil
+	}
+	return ocispec.Descriptor{}, problem(upstream.Denied, 403)
 }
 
 func (r *registry) Blob(ctx context.Context, _ digest.Digest, offset, length int64) (upstream.Body, error) {

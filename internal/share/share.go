@@ -1,18 +1,25 @@
 // Package share gives out places: a bounded number of them, fairly among rules and
 // among the hosts of each.
 //
-// While there is a free place nobody waits, whoever holds the others: a share that is
-// not used is lent. When there is none, the next one goes to the rule that holds
-// fewest, and there to the host that holds fewest, and there to the one that waits
-// longest. A share is lent and never kept: one rule leaves a quarter of the places,
-// and a quarter of those of each host, to others, so that these do not wait for its
-// end. Copies leave half of the places to clients.
+// A share that is not used is lent: a rule that is alone has all places. When there is
+// none left, the next one goes to the rule that holds fewest, and there to the host
+// that holds fewest, and there to the claim that waits longest. What is lent is never
+// kept: when other rules were there in the last ten minutes, one leaves a quarter of
+// the places, and a quarter of those of each host, to them, so that they need not wait
+// for its end. Copies leave half of the places to clients.
 package share
 
 import (
 	"context"
 	"sync"
+	"time"
 )
+
+// recent is how long a rule counts as there after its last claim.
+const recent = 10 * time.Minute
+
+// maxSeen is how many rules are remembered as there.
+const maxSeen = 1024
 
 // Claim says who wants a place.
 type Claim struct {
@@ -31,7 +38,8 @@ type Pool struct {
 
 	mu      sync.Mutex
 	used    map[key]use
-	waiting []*turn // in order of arrival
+	waiting []*turn              // in order of arrival
+	seen    map[string]time.Time // when each rule claimed something last
 }
 
 // key is what places are counted by: a rule, a host or both, and with neither all.
@@ -51,6 +59,7 @@ type turn struct {
 func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error) {
 	t := &turn{Claim: c, ok: make(chan struct{})}
 	p.mu.Lock()
+	p.see(c.Rule)
 	p.waiting = append(p.waiting, t)
 	p.dispatch()
 	p.mu.Unlock()
@@ -88,6 +97,28 @@ func (p *Pool) Waiting() int {
 	return len(p.waiting)
 }
 
+// see notes that a rule is there. p.mu is held.
+func (p *Pool) see(rule string) {
+	now := time.Now()
+	if p.seen == nil {
+		p.seen = map[string]time.Time{}
+	}
+	if _, known := p.seen[rule]; !known && len(p.seen) >= maxSeen {
+		clear(p.seen) // who is there comes again
+	}
+	p.seen[rule] = now
+}
+
+// alone reports whether no other rule is there. p.mu is held.
+func (p *Pool) alone(rule string) bool {
+	for r, at := range p.seen {
+		if r != rule && time.Since(at) <= recent {
+			return false
+		}
+	}
+	return true
+}
+
 // dispatch gives places to all who can have one. p.mu is held.
 func (p *Pool) dispatch() {
 	for len(p.waiting) > 0 {
@@ -115,14 +146,21 @@ func (p *Pool) free(t *turn) bool {
 	}
 	all, host := p.used[key{}], p.used[key{host: t.Host}]
 	rule, both := p.used[key{rule: t.Rule}], p.used[key{t.Rule, t.Host}]
-	if all.all >= p.Size || host.all >= perHost || rule.all >= most(p.Size) || both.all >= most(perHost) {
+	if all.all >= p.Size || host.all >= perHost {
 		return false
 	}
-	return !t.Copy || all.copies < half(p.Size) && host.copies < half(perHost) && rule.copies < most(half(p.Size)) && both.copies < most(half(perHost))
+	if t.Copy && (all.copies >= half(p.Size) || host.copies >= half(perHost)) {
+		return false
+	}
+	if rule.all < Most(p.Size) && both.all < Most(perHost) &&
+		(!t.Copy || rule.copies < Most(half(p.Size)) && both.copies < Most(half(perHost))) {
+		return true
+	}
+	return p.alone(t.Rule)
 }
 
-// most is how many of n places one rule may hold.
-func most(n int) int { return max(1, n-n/4) }
+// Most is how many of n places one rule may hold while others are there.
+func Most(n int) int { return max(1, n-n/4) }
 
 // half is how many of n places copies may hold.
 func half(n int) int { return max(1, n/2) }

@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// tagsList is where the proxy lists the tags of a repository.
+func (s *stack) tagsList(repository string) string {
+	return "http://" + s.host + "/v2/" + repository + "/tags/list"
+}
+
+// listTags lists the tags while the upstream is there, so that the proxy knows
+// them when it is gone.
+func (s *stack) listTags(t *testing.T) {
+	t.Helper()
+	status, body := get(t, s.tagsList(localRepository))
+	if status != 200 || !strings.Contains(string(body), `"`+tag+`"`) {
+		t.Errorf("tags/list: status %d %s, want %q in it", status, body, tag)
+	}
+	s.settleLists(t, 1)
+}
+
+// settleLists waits until the store has the answers to a number of questions
+// for lists: they are kept beside the answer to the client.
+func (s *stack) settleLists(t *testing.T, questions int) {
+	t.Helper()
+	s.proxy.until(t, "lists in the store", func() bool {
+		data, _ := os.ReadFile(filepath.Join(s.store, "records", "lists.log")) // it may not be there yet
+		return strings.Count(string(data), `"stamp":`) >= questions
+	})
+}
+
+// wantTagListed fails unless the tag is in the proxy's list, which is the one of
+// listTags when the upstream cannot be asked, and says so.
+func (s *stack) wantTagListed(t *testing.T) {
+	t.Helper()
+	status, header, body := getAll(t, s.tagsList(localRepository))
+	if status != 200 || !strings.Contains(string(body), `"`+tag+`"`) {
+		t.Errorf("tags/list without the upstream: status %d %s, want %q in it", status, body, tag)
+	}
+	if how := header.Get("Cache-Status"); !strings.Contains(how, "fwd=stale") {
+		t.Errorf("tags/list without the upstream: Cache-Status %q, want fwd=stale in it", how)
+	}
+	if _, err := strconv.Atoi(header.Get("Age")); err != nil {
+		t.Errorf("tags/list without the upstream: Age %q, want a number", header.Get("Age"))
+	}
+}
+
+// wantTagsUnknown fails unless the proxy says that the upstream cannot be asked
+// for the tags of a repository. Nobody listed them before; that some of them are
+// stored is no list.
+func (s *stack) wantTagsUnknown(t *testing.T, repository string) {
+	t.Helper()
+	status, body := get(t, s.tagsList(repository))
+	if status != http.StatusBadGateway || !strings.Contains(string(body), `"errors":`) {
+		t.Errorf("tags/list of %s, which nobody listed, without the upstream: status %d %s, want 502", repository, status, body)
+	}
+}
+
+// pager answers tags/list as Artifactory does: in pages of its own size,
+// whatever size was asked for, and the link to the next page has the path of the
+// server behind the gateway.
+func pager(repository string, tags []string, size int) answerer {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/v2/"+repository+"/tags/list" {
+			return false
+		}
+		rest := tags
+		if last := r.URL.Query().Get("last"); last != "" {
+			rest = tags[slices.Index(tags, last)+1:]
+		}
+		if len(rest) > size {
+			rest = rest[:size]
+			w.Header().Set("Link", fmt.Sprintf(`</artifactory/api/docker/hub/v2/%s/tags/list?last=%s&n=%d>; rel="next"`,
+				repository, rest[size-1], size))
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(map[string]any{"name": repository, "tags": rest})
+		return true
+	}
+}
+
+// TestTwelveTagsOfAPager lists a repository that an upstream lists in pages
+// whose links lead elsewhere: every client sees all of its tags, also when the
+// upstream is gone.
+func TestTwelveTagsOfAPager(t *testing.T) {
+	crane, regctl, oras, s := tool(t, "crane"), tool(t, "regctl"), tool(t, "oras"), newStack(t)
+	var want []string
+	for i := range 12 {
+		want = append(want, fmt.Sprintf("v%02d", i+1))
+	}
+	s.wire.misbehave(pager(upstreamRepository, want, 5))
+	repository := s.host + "/" + localRepository
+	list := func(when string) {
+		for _, args := range [][]string{
+			{crane, "ls", "--insecure", repository},
+			{regctl, "tag", "ls", "--host", "reg=" + s.host + ",tls=disabled", repository},
+			{oras, "repo", "tags", "--plain-http", repository},
+		} {
+			said := command(t, args[0], args[1:]...)
+			if got := strings.Fields(said); !slices.Equal(got, want) {
+				t.Errorf("%s %s lists %q, want %q", filepath.Base(args[0]), when, got, want)
+			}
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	list("with the upstream")
+	// The first page with and without a size, and the two that follow.
+	s.settleLists(t, 4)
+	wantNoDirect(t, s.wire.take(), "crane")
+	s.wire.stop()
+	list("without the upstream")
+	s.wantGentleEnd(t)
+}
