@@ -27,12 +27,14 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := c.engine()
 	q := &request{e: e, rec: recorder{ResponseWriter: w, begun: time.Now()}, r: r}
 	q.w = &q.rec
+	q.rec.patience = e.limits.Send
 	q.out.Method = r.Method
 	defer q.observe()
 	if err := q.serve(); err != nil {
 		q.out.Err = err
 		abort(w)
 	}
+	q.rec.end()
 }
 
 // next hands the request on, untouched: what Next answers is its own affair.

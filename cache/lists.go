@@ -179,18 +179,25 @@ func (e *engine) formerList(ctx context.Context, p place, q listQuestion, err er
 }
 
 // recall returns the last answer to a question, or what follows from the last whole
-// list.
+// list where that is the newer.
 func (e *engine) recall(ctx context.Context, p place, q listQuestion) (listAnswer, bool) {
-	if a, ok := e.kept(ctx, p, q); ok {
-		return a, true
-	}
+	a, ok := e.kept(ctx, p, q)
 	if q == q.whole() {
-		return listAnswer{}, false
+		return a, ok
 	}
-	a, ok := e.kept(ctx, p, q.whole())
+	if list, known := e.kept(ctx, p, q.whole()); known && (!ok || list.Asked.After(a.Asked)) {
+		if part, follows := list.answer(q); follows {
+			return part, true
+		}
+	}
+	return a, ok
+}
+
+// answer is what follows for a question from a whole list; false if nothing does.
+func (a listAnswer) answer(q listQuestion) (listAnswer, bool) {
 	query, err := url.ParseQuery(q.query)
-	if !ok || err != nil {
-		return listAnswer{}, false
+	if err != nil {
+		return a, false
 	}
 	if q.kind == kindReferrers {
 		page := upstream.ReferrerPage{Manifests: a.Manifests, FiltersApplied: a.Filters}.Filter(query.Get(artifactType))

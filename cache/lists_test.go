@@ -429,3 +429,42 @@ func TestNextPagesInTheUpstreamsWords(t *testing.T) {
 		t.Errorf("a page of another repository: %d", r.StatusCode)
 	}
 }
+
+// What a whole list says is newer than pages that were got before it.
+func TestPagesOlderThanTheList(t *testing.T) {
+	s := newStory(t)
+	img := s.up.AddImage("team/api", "a", upstreamtest.Layers(1, 100))
+	for _, tag := range []string{"b", "c", "d"} {
+		s.up.Tag("team/api", tag, img.Digest)
+	}
+	if tags := s.allTags(tagsOfAPI + "?n=2"); len(tags) != 4 {
+		t.Fatalf("%q", tags)
+	}
+	for _, tag := range []string{"e", "f"} {
+		s.up.Tag("team/api", tag, img.Digest)
+	}
+	s.tagList(tagsOfAPI + "?n=100")
+	s.up.Fail(upstreamtest.Fault{Status: 503})
+	s.kept(tagsOfAPI)
+	if tags := s.allTags(tagsOfAPI + "?n=2"); len(tags) != 6 {
+		t.Errorf("the pages have %q of six tags", tags)
+	}
+}
+
+// A part whose next page cannot be asked for does not pass for the whole.
+func TestNextPageThatCannotBeFollowed(t *testing.T) {
+	s := newStory(t)
+	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 100))
+	for kind, path := range map[string]string{"tags": tagsOfAPI, "referrers": "/v2/app/api/referrers/" + img.Digest.String()} {
+		s.up.Fail(upstreamtest.Fault{Kind: kind, Do: func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Link", "<"+r.URL.Path+`/page/2>; rel="next"`)
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			_, _ = w.Write([]byte(`{"schemaVersion":2,"manifests":[],"tags":["a","b"]}`))
+		}})
+		r := s.get(path)
+		s.wantError(r, 502, "UNKNOWN")
+		if !strings.Contains(string(r.body), "next page") {
+			t.Errorf("%s: %s", kind, r.body)
+		}
+	}
+}

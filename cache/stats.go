@@ -1,11 +1,6 @@
 package cache
 
-import (
-	"io"
-	"net/http"
-	"sync/atomic"
-	"time"
-)
+import "sync/atomic"
 
 // Stats counts what a Cache did since it was made, and what it does now.
 type Stats struct {
@@ -46,44 +41,3 @@ func (c *Cache) Stats() Stats {
 		Downloads: e.flights.Len(), Jobs: jobs,
 	}
 }
-
-// recorder notes what is answered. It hands io.ReaderFrom on, so that the
-// kernel can send files.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	bytes  int64
-	begun  time.Time
-	first  time.Duration
-}
-
-// WriteHeader notes the status.
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 && status >= 200 {
-		r.status, r.first = status, time.Since(r.begun)
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-// Write counts bytes.
-func (r *recorder) Write(p []byte) (int, error) {
-	if r.status == 0 {
-		r.WriteHeader(http.StatusOK)
-	}
-	n, err := r.ResponseWriter.Write(p)
-	r.bytes += int64(n)
-	return n, err
-}
-
-// ReadFrom counts bytes and lets the server send a file by itself.
-func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
-	if r.status == 0 {
-		r.WriteHeader(http.StatusOK)
-	}
-	n, err := io.Copy(r.ResponseWriter, src)
-	r.bytes += n
-	return n, err
-}
-
-// Unwrap serves http.ResponseController.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

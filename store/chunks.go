@@ -2,7 +2,9 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 )
@@ -12,25 +14,24 @@ import (
 const chunkSize = 256 << 10
 
 // chunks are bytes in memory that can be written out of order and read
-// meanwhile. Readers and the writer's commit share them, nothing is copied.
+// meanwhile. Readers and the writer's commit share them, nothing is copied. They
+// are found by their number, so a write far beyond the others holds one chunk
+// and nothing for what lies between.
 type chunks struct {
 	max int64                   // announced size; -1: unknown
 	pay func(bytes int64) error // asked before memory is allocated; may be nil
 
 	mu     sync.RWMutex
-	list   [][]byte // chunkSize each, nil: not written; the last may be shorter
-	size   int64    // the end of what was written
+	list   map[int64][]byte // by number, chunkSize each; the last may be shorter
+	size   int64            // the end of what was written
 	paid   int64
 	sealed bool // no writes any more: readers need no lock
 }
 
 // WriteAt writes as one step for readers.
 func (c *chunks) WriteAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errors.New("store: negative offset")
-	}
-	if c.max >= 0 && off+int64(len(p)) > c.max {
-		return 0, ErrSize
+	if err := checkSpan(c.max, off, len(p)); err != nil {
+		return 0, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,11 +52,22 @@ func (c *chunks) WriteAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// checkSpan refuses n bytes at off that begin before the start, or end beyond
+// the announced size (below zero: unknown) or beyond what can be counted.
+func checkSpan(size, off int64, n int) error {
+	switch {
+	case off < 0:
+		return fmt.Errorf("store: a write at the negative offset %d", off)
+	case off > math.MaxInt64-int64(n):
+		return fmt.Errorf("%w: %d bytes at %d end beyond any size", ErrSize, n, off)
+	case size >= 0 && off+int64(n) > size:
+		return sizeError(size, off+int64(n))
+	}
+	return nil
+}
+
 // chunk returns chunk i, at least need bytes long. c.mu is held.
 func (c *chunks) chunk(i, need int64) ([]byte, error) {
-	for int64(len(c.list)) <= i {
-		c.list = append(c.list, nil)
-	}
 	old := c.list[i]
 	if int64(len(old)) >= need {
 		return old, nil
@@ -74,9 +86,13 @@ func (c *chunks) chunk(i, need int64) ([]byte, error) {
 		}
 	}
 	c.paid += length - int64(len(old))
-	c.list[i] = make([]byte, length)
-	copy(c.list[i], old)
-	return c.list[i], nil
+	chunk := make([]byte, length)
+	copy(chunk, old)
+	if c.list == nil {
+		c.list = make(map[int64][]byte)
+	}
+	c.list[i] = chunk
+	return chunk, nil
 }
 
 // seal ends the writing.
@@ -86,24 +102,24 @@ func (c *chunks) seal() {
 	c.mu.Unlock()
 }
 
-// prefix returns chunks to be continued after the first n bytes. Whole chunks
-// are shared, so it must not be written below n. pay is not asked for what is
-// shared: the caller moves what was paid.
+// prefix returns chunks to be continued after the first n bytes, as what is kept
+// in their place. Whole chunks are shared, so it must not be written below n. pay
+// is not asked: the caller moves what was paid.
 func (c *chunks) prefix(n int64) *chunks {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	p := &chunks{max: c.max, pay: c.pay, size: min(n, c.size)}
+	p := &chunks{max: c.max, pay: c.pay, size: min(n, c.size), paid: memEntry, list: make(map[int64][]byte)}
 	for i, chunk := range c.list {
-		start := int64(i) * chunkSize
+		start := i * chunkSize
 		if start >= p.size {
-			break
+			continue
 		}
 		if start+int64(len(chunk)) > p.size {
 			part := make([]byte, len(chunk))
 			copy(part, chunk[:p.size-start])
 			chunk = part
 		}
-		p.list = append(p.list, chunk)
+		p.list[i] = chunk
 		p.paid += int64(len(chunk))
 	}
 	return p
@@ -149,19 +165,17 @@ func (c *chunks) part(off, want int64) []byte {
 	return chunk[at:min(int64(len(chunk)), at+want)]
 }
 
-// bytes returns everything in one piece, without a copy if it is in one.
+// bytes returns everything in one piece, without a copy if it is in one. It is
+// for content that is known to be small.
 func (c *chunks) bytes() []byte {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.size == 0 {
-		return nil
+	if first := c.list[0]; c.size <= int64(len(first)) {
+		return first[:c.size]
 	}
-	if len(c.list) == 1 && int64(len(c.list[0])) >= c.size {
-		return c.list[0][:c.size]
-	}
-	all := make([]byte, 0, c.size)
+	all := make([]byte, c.size)
 	for i, chunk := range c.list {
-		all = append(all, chunk[:min(int64(len(chunk)), c.size-int64(i)*chunkSize)]...)
+		copy(all[i*chunkSize:], chunk)
 	}
 	return all
 }

@@ -338,6 +338,7 @@ func tell(t *testing.T, s things, stop int) *world {
 
 // crash lets go of the folder as the end of the process would.
 func (d *Dir) crash() {
+	d.tick.stop()
 	for _, l := range d.logs {
 		l.file.Close()
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/pullthrough/pullthrough/internal/durable"
@@ -27,17 +26,33 @@ import (
 //	records/KIND.log           small records, one after the other, with checksums
 //	lock                       held while a process has it open
 //
+// Files have the mode 0600 and folders 0700, whatever the umask is. See [OpenDir]
+// for the folders that it refuses.
+//
 // What a manifest or a tag stands for is durable before it is: committing one
 // first syncs everything that was committed in its repository. Blobs alone are
 // synced, but the folders that name them wait for the next manifest or tag, so a
 // power loss (not the end of the process) may lose blobs that no manifest names.
 //
 // Delete removes links; the bytes stay in blobs/ until [Dir.Sweep].
+//
+// A Dir uses its file system until only MinFree of it is left. Downloads that
+// broke off leave parts in partial/, which are bounded by MaxPartial. A part goes
+// a day after its last checkpoint, and the oldest parts go before that when there
+// is no room. Parts that are open stay.
 type Dir struct {
-	// MinFree is the part of the file system below which nothing new is begun:
-	// [ErrFull]. If zero, 0.05; negative: no limit. It is read at use and must
-	// not be written after the first one.
+	// MinFree is the part of the file system that stays free: when less is left,
+	// and nothing in partial/ can go, nothing new is begun and what is being
+	// written fails, with [ErrFull]. Free space is asked for each second and each
+	// 16 MiB. Tags, records and content of at most 64 KiB that was begun earlier
+	// are still written. If zero, 0.05; negative: no limit. It is read at use and
+	// must not be written after the first one.
 	MinFree float64
+	// MaxPartial is how many bytes may lie in partial/ that nobody has open. A
+	// part counts 1 MiB at least, so that their number is bounded too. When there
+	// is more, the oldest part goes. If zero, 64 GiB; negative: no limit. It is
+	// read at use and must not be written after the first one.
+	MaxPartial int64
 
 	root  string
 	lock  *os.File
@@ -49,8 +64,10 @@ type Dir struct {
 	pendingMu sync.Mutex
 	pending   map[string]map[string]durable.Mark // folders to sync, by repository
 
-	spoolMu sync.Mutex
-	spools  map[spoolKey]bool // open ones
+	partsMu sync.Mutex
+	parts   map[string]part // by the name of their files
+	kept    atomic.Int64    // what those count that are not open
+	tick    tick            // clears them while nobody calls
 
 	logsMu sync.Mutex
 	logs   map[string]*recordLog // by kind, as they are used
@@ -60,23 +77,25 @@ type Dir struct {
 	linked   map[digest.Digest]bool // since a Sweep began; nil: none runs
 	sweeping sync.Mutex
 
-	freeAt atomic.Int64 // when free space was asked last, ns
-	full   atomic.Bool  // what it said
+	free    func(path string) (float64, bool) // durable.Free
+	freeing sync.Mutex                        // held while it is asked and room is made
+	freeAt  atomic.Int64                      // when it was asked last, ns
+	written atomic.Int64                      // bytes since then
+	full    atomic.Bool                       // what it said
 }
-
-const (
-	// staleAfter is how long an unfinished spool is kept.
-	staleAfter = 24 * time.Hour
-	// freeEvery is how often the free space is asked for.
-	freeEvery = time.Second
-	// minFree is what MinFree is if zero.
-	minFree = 0.05
-)
 
 // OpenDir opens the store in a folder, and creates it if it is not there. It
 // clears what a former process left unfinished and cannot be taken up again.
 // The error wraps [ErrInUse] if another process has the folder open, and
 // [errors.ErrUnsupported] where the system has no file locks.
+//
+// A folder that does not exist is created for the user of this process alone.
+// OpenDir refuses a folder that belongs to another user or that the group or
+// others may write, since what lies in it could be theirs. That holds for
+// folders such as /tmp and for the mount points of volumes (a tmpfs, a Kubernetes
+// volume with an fsGroup): name a folder in them. From an empty folder the right
+// of the group is taken away instead. path may be a symbolic link to the folder,
+// but nothing in the folder is opened through one.
 func OpenDir(path string) (*Dir, error) {
 	root, err := filepath.Abs(path)
 	if err != nil {
@@ -84,7 +103,8 @@ func OpenDir(path string) (*Dir, error) {
 	}
 	d := &Dir{
 		root:    root,
-		spools:  make(map[spoolKey]bool),
+		parts:   make(map[string]part),
+		free:    durable.Free,
 		pending: make(map[string]map[string]durable.Mark),
 		logs:    make(map[string]*recordLog),
 	}
@@ -96,13 +116,18 @@ func OpenDir(path string) (*Dir, error) {
 		}
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
+	d.tick.start(func() { _, _ = d.clearStale() })
 	return d, nil
 }
 
 func (d *Dir) open() error {
 	note := func(parent string) { d.dirty.Dirty(parent) }
 	for _, name := range []string{"", "partial", "blobs", "repos", "records"} {
-		if err := d.disk.MkdirAll(filepath.Join(d.root, name), note); err != nil {
+		folder := filepath.Join(d.root, name)
+		if err := d.disk.MkdirAll(folder, note); err != nil {
+			return err
+		}
+		if err := durable.CheckOwn(folder, name == ""); err != nil {
 			return err
 		}
 	}
@@ -121,7 +146,7 @@ func (d *Dir) open() error {
 		// visible, and about to be built upon.
 		durable.SyncAll()
 	}
-	if err := d.clearPartial(time.Now()); err != nil {
+	if err := d.clearPartial(); err != nil {
 		return err
 	}
 	if err := d.dirty.Sync(d.dirty.All()); err != nil {
@@ -134,6 +159,7 @@ func (d *Dir) open() error {
 // Close syncs what is committed and lets another process open the folder. The
 // caller has stopped using the store.
 func (d *Dir) Close() error {
+	d.tick.stop()
 	err := d.dirty.Sync(d.dirty.All())
 	d.logsMu.Lock()
 	defer d.logsMu.Unlock()
@@ -174,27 +200,6 @@ func (d *Dir) locked(a, b string) *sync.Mutex {
 	mu := &d.locks[h%uint32(len(d.locks))]
 	mu.Lock()
 	return mu
-}
-
-// room is ErrFull if too little space is left to begin something.
-func (d *Dir) room() error {
-	limit := d.MinFree
-	if limit == 0 {
-		limit = minFree
-	}
-	if limit < 0 {
-		return nil
-	}
-	now := time.Now().UnixNano()
-	if at := d.freeAt.Load(); at == 0 || now-at > int64(freeEvery) || now < at {
-		d.freeAt.Store(now)
-		free, known := durable.Free(d.root)
-		d.full.Store(known && free < limit)
-	}
-	if d.full.Load() {
-		return fmt.Errorf("%w: less than %.0f %% of the file system of %s is free", ErrFull, 100*limit, d.root)
-	}
-	return nil
 }
 
 // fullError wraps what a full disk says into ErrFull.

@@ -101,7 +101,7 @@ func (d *Dir) find(repo string, c content) (Info, error) {
 }
 
 func (d *Dir) findManifest(repo string, c content) (Info, error) {
-	data, err := os.ReadFile(d.linkPath(repo, manifestLinks, c))
+	data, err := durable.ReadFile(d.linkPath(repo, manifestLinks, c))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Info{}, ErrNotFound
 	}
@@ -235,7 +235,7 @@ func (d *Dir) linkManifest(repo string, c content, info Info) error {
 		return err
 	}
 	path := d.linkPath(repo, manifestLinks, c)
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+	if old, err := durable.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		// Whoever linked it may not have synced that yet.
 		d.changed(repo, d.path("repos", repo, manifestLinks))
 		return d.settle(repo)

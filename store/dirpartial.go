@@ -4,9 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +16,122 @@ import (
 const (
 	partSuffix    = ".part"
 	sidecarSuffix = ".json"
+	// staleAfter is how long a part is kept after its last checkpoint.
+	staleAfter = 24 * time.Hour
+	// minPart is what a part counts at least.
+	minPart = 1 << 20
+	// maxPartial is what MaxPartial is if zero.
+	maxPartial = 64 << 30
 )
+
+// part is an unfinished content in partial/: open, or kept for a later spool.
+type part struct {
+	name string // of its files, without the suffixes
+	open bool
+	at   time.Time // of its last checkpoint
+	size int64     // on the disk, if it is not open
+}
+
+func (p part) counts() int64 { return max(p.size, minPart) }
+
+// take opens a part for a spool; false if it is open already.
+func (d *Dir) take(name string) (part, bool) {
+	d.partsMu.Lock()
+	defer d.partsMu.Unlock()
+	p, ok := d.parts[name]
+	if p.open {
+		return p, false
+	}
+	if ok {
+		d.kept.Add(-p.counts())
+	}
+	p.name, p.open = name, true
+	d.parts[name] = p
+	return p, true
+}
+
+// leave ends what take began. A part that is kept waits for the next spool.
+func (d *Dir) leave(p part, kept bool) {
+	d.partsMu.Lock()
+	delete(d.parts, p.name)
+	if kept {
+		d.keep(p)
+	}
+	d.partsMu.Unlock()
+	if kept {
+		d.bound()
+	}
+}
+
+// keep notes a part that is not open. d.partsMu is held.
+func (d *Dir) keep(p part) {
+	p.open = false
+	d.parts[p.name] = p
+	d.kept.Add(p.counts())
+}
+
+// drop removes parts that are not open, the oldest first, as long as due says
+// so, and returns how many bytes that freed.
+func (d *Dir) drop(due func(p part) bool) (freed int64, err error) {
+	var idle []part
+	d.partsMu.Lock()
+	for _, p := range d.parts {
+		if !p.open {
+			idle = append(idle, p)
+		}
+	}
+	d.partsMu.Unlock()
+	slices.SortFunc(idle, func(a, b part) int { return a.at.Compare(b.at) })
+	for _, p := range idle {
+		if !due(p) {
+			break
+		}
+		n, err := d.remove(p)
+		if err != nil {
+			return freed, err
+		}
+		freed += n
+	}
+	return freed, nil
+}
+
+// remove removes a part unless a spool has taken it meanwhile. A spool that
+// takes it while it goes waits, and finds nothing.
+func (d *Dir) remove(p part) (freed int64, err error) {
+	defer d.locked("partial", p.name).Unlock()
+	d.partsMu.Lock()
+	same := d.parts[p.name] == p
+	if same {
+		delete(d.parts, p.name)
+		d.kept.Add(-p.counts())
+	}
+	d.partsMu.Unlock()
+	if !same {
+		return 0, nil
+	}
+	// The sidecar first: it must not outlive what it vouches for.
+	if err := d.disk.Remove(d.path("partial", p.name+sidecarSuffix)); err != nil {
+		return 0, err
+	}
+	return p.size, d.disk.Remove(d.path("partial", p.name+partSuffix))
+}
+
+// clearStale removes the parts that have not moved for a day.
+func (d *Dir) clearStale() (freed int64, err error) {
+	now := time.Now()
+	return d.drop(func(p part) bool { return now.Sub(p.at) > staleAfter })
+}
+
+// bound removes the oldest parts while more is kept than MaxPartial.
+func (d *Dir) bound() {
+	limit := d.MaxPartial
+	if limit == 0 {
+		limit = maxPartial
+	}
+	if limit >= 0 && d.kept.Load() > limit {
+		_, _ = d.drop(func(part) bool { return d.kept.Load() > limit })
+	}
+}
 
 // sidecar is what vouches for the beginning of a part. The names are there in
 // clear since the file's name is a hash.
@@ -51,7 +165,7 @@ func (d *Dir) writeSidecar(path string, k spoolKey, p Progress) error {
 // something, is about something else, or the part is shorter. A nil key takes
 // the sidecar's own.
 func (d *Dir) readSidecar(path, part string, key *spoolKey) (Progress, bool) {
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadFile(path)
 	if err != nil {
 		return Progress{}, false
 	}
@@ -73,15 +187,17 @@ func (d *Dir) readSidecar(path, part string, key *spoolKey) (Progress, bool) {
 	return Progress{Front: s.Front, Size: *s.Size, Hash: s.Hash}, true
 }
 
-// clearPartial removes what cannot be taken up: temporary files, parts that
-// nothing vouches for, and whatever has not moved for a day.
-func (d *Dir) clearPartial(now time.Time) error {
-	folder := d.path("partial")
+// clearPartial removes what a former process left and cannot be taken up:
+// temporary files, parts that nothing vouches for, and whatever has not moved
+// for a day. It notes the others.
+func (d *Dir) clearPartial() error {
+	folder, now := d.path("partial"), time.Now()
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return err
 	}
-	keep := make(map[string]bool)
+	d.partsMu.Lock()
+	defer d.partsMu.Unlock()
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), sidecarSuffix)
 		if !ok {
@@ -92,14 +208,19 @@ func (d *Dir) clearPartial(now time.Time) error {
 			continue
 		}
 		base := d.path("partial", name)
-		_, keep[name] = d.readSidecar(base+sidecarSuffix, base+partSuffix, nil)
+		if _, ok := d.readSidecar(base+sidecarSuffix, base+partSuffix, nil); !ok {
+			continue
+		}
+		if bytes, err := os.Lstat(base + partSuffix); err == nil {
+			d.keep(part{name: name, at: st.ModTime(), size: durable.Used(bytes)})
+		}
 	}
 	for _, e := range entries {
 		name, _, _ := strings.Cut(e.Name(), ".")
-		if keep[name] {
+		if _, ok := d.parts[name]; ok {
 			continue
 		}
-		if err := d.disk.Remove(folder + "/" + e.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.disk.Remove(folder + "/" + e.Name()); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
@@ -24,17 +25,17 @@ func (d *Dir) Spool(ctx context.Context, repo string, want Info) (Spool, error) 
 		return nil, err
 	}
 	key := keyOf(repo, want)
-	d.spoolMu.Lock()
-	busy := d.spools[key]
-	d.spools[key] = true
-	d.spoolMu.Unlock()
-	if busy {
+	p, free := d.take(key.name())
+	if !free {
 		return nil, key.busy()
 	}
-	name := d.path("partial", key.name())
-	s := &dirSpool{d: d, key: key, repo: repo, want: want, c: c, part: name + partSuffix, sidecar: name + sidecarSuffix}
+	path := d.path("partial", p.name)
+	s := &dirSpool{
+		d: d, key: key, repo: repo, want: want, c: c,
+		name: p.name, part: path + partSuffix, sidecar: path + sidecarSuffix, at: p.at,
+	}
 	if err := s.open(); err != nil {
-		s.release()
+		d.leave(p, !p.at.IsZero()) // what was there still is
 		return nil, d.wrap("spool", repo, c, err)
 	}
 	return s, nil
@@ -47,6 +48,7 @@ type dirSpool struct {
 	want          Info
 	c             content
 	part, sidecar string
+	name          string // of both, without folder and suffix
 	had           Progress
 	end           atomic.Int64 // of what was written
 	mem           *chunks      // small content; nil: it is in file
@@ -55,18 +57,20 @@ type dirSpool struct {
 	// wait for the disk. mu is not, and guards what follows.
 	work    sync.Mutex
 	mu      sync.RWMutex
-	file    *os.File // nil: in memory only
-	path    string   // where Open finds it
-	vouched bool     // there is a sidecar
-	placed  bool     // the bytes are in blobs/
-	done    bool     // committed
+	file    *os.File  // nil: in memory only
+	path    string    // where Open finds it
+	vouched bool      // there is a sidecar
+	placed  bool      // the bytes are in blobs/
+	done    bool      // committed
+	at      time.Time // of the last checkpoint
 	closed  bool
 }
 
 // open takes up what is there, or begins anew.
 func (s *dirSpool) open() error {
+	defer s.d.locked("partial", s.name).Unlock() // it may be going just now
 	if p, ok := s.d.readSidecar(s.sidecar, s.part, &s.key); ok && (s.want.Size < 0 || p.Size < 0 || p.Size == s.want.Size) {
-		f, err := os.OpenFile(s.part, os.O_RDWR, 0)
+		f, err := durable.OpenWrite(s.part)
 		if err != nil {
 			return err
 		}
@@ -79,19 +83,31 @@ func (s *dirSpool) open() error {
 		return nil
 	}
 	if 0 <= s.want.Size && s.want.Size <= smallContent {
+		if !s.at.IsZero() { // of another size
+			if err := s.clear(); err != nil {
+				return err
+			}
+		}
 		s.mem = &chunks{max: s.want.Size}
 		return nil
 	}
 	return s.begin()
 }
 
-// begin creates the file. A sidecar of something else goes first, or it might
-// vouch for the new bytes.
-func (s *dirSpool) begin() error {
-	if err := s.d.disk.Remove(s.sidecar); err != nil {
-		return err
+// clear removes the files. The sidecar goes first: it must not outlive what it
+// vouches for.
+func (s *dirSpool) clear() error {
+	err := s.d.disk.Remove(s.sidecar)
+	if perr := s.d.disk.Remove(s.part); err == nil {
+		err = perr
 	}
-	if err := s.d.disk.Remove(s.part); err != nil {
+	return err
+}
+
+// begin creates the file. A sidecar of something else goes before that, or it
+// might vouch for the new bytes.
+func (s *dirSpool) begin() error {
+	if err := s.clear(); err != nil {
 		return err
 	}
 	f, err := s.d.disk.CreateFile(s.part)
@@ -102,15 +118,9 @@ func (s *dirSpool) begin() error {
 	return nil
 }
 
-func (s *dirSpool) release() {
-	s.d.spoolMu.Lock()
-	delete(s.d.spools, s.key)
-	s.d.spoolMu.Unlock()
-}
-
 func (s *dirSpool) WriteAt(p []byte, off int64) (int, error) {
-	if end := off + int64(len(p)); s.want.Size >= 0 && end > s.want.Size {
-		return 0, sizeError(s.want.Size, end)
+	if err := checkSpan(s.want.Size, off, len(p)); err != nil {
+		return 0, err
 	}
 	s.mu.RLock()
 	file, over := s.file, s.placed || s.closed
@@ -126,7 +136,11 @@ func (s *dirSpool) WriteAt(p []byte, off int64) (int, error) {
 	if over {
 		return 0, errClosed
 	}
-	if err := s.d.disk.Writing(file); err != nil {
+	err := s.d.writing(len(p))
+	if err == nil {
+		err = s.d.disk.Writing(file)
+	}
+	if err != nil {
 		return 0, s.d.wrap("write", s.repo, s.c, err)
 	}
 	n, err := file.WriteAt(p, off)
@@ -250,7 +264,9 @@ func (s *dirSpool) Checkpoint(p Progress) error {
 	if err == nil {
 		err = s.d.writeSidecar(s.sidecar, s.key, p)
 	}
-	s.vouched = s.vouched || err == nil
+	if err == nil {
+		s.vouched, s.at = true, time.Now()
+	}
 	return s.d.wrap("checkpoint", s.repo, s.c, err)
 }
 
@@ -289,18 +305,20 @@ func (s *dirSpool) finish(keep bool) error {
 	if s.mem != nil {
 		s.mem.seal()
 	}
-	defer s.release()
+	p := part{name: s.name, at: s.at}
+	kept := keep && s.vouched && !s.placed
+	if kept {
+		if st, err := s.file.Stat(); err == nil {
+			p.size = durable.Used(st)
+		}
+	}
+	defer s.d.leave(p, kept)
 	if s.file == nil || s.placed {
 		return nil
 	}
 	s.file.Close()
-	if keep && s.vouched {
+	if kept {
 		return nil
 	}
-	// The sidecar first: it must not outlive what it vouches for.
-	err := s.d.disk.Remove(s.sidecar)
-	if perr := s.d.disk.Remove(s.part); err == nil {
-		err = perr
-	}
-	return s.d.wrap("close", s.repo, s.c, err)
+	return s.d.wrap("close", s.repo, s.c, s.clear())
 }

@@ -12,16 +12,21 @@ import (
 // sweepBatch is how many blobs are freed before writers get a turn.
 const sweepBatch = 32
 
-// Sweep frees the bytes that no repository links, and returns how many. It
-// reads every link there is, and holds a digest in memory for each; reading and
-// writing go on meanwhile. A second call waits for the first.
+// Sweep frees the bytes that no repository links and the parts of unfinished
+// content that nobody has open and that are older than a day, and returns how
+// many bytes that were. It reads every link there is, and holds a digest in
+// memory for each; reading and writing go on meanwhile. A second call waits for
+// the first.
 func (d *Dir) Sweep(ctx context.Context) (freed int64, err error) {
 	d.sweeping.Lock()
 	defer d.sweeping.Unlock()
+	if freed, err = d.clearStale(); err != nil {
+		return freed, fmt.Errorf("store: sweep: %w", err)
+	}
 	d.setLinked(make(map[digest.Digest]bool))
 	defer d.setLinked(nil)
 	if err := d.noteAll(ctx); err != nil {
-		return 0, err
+		return freed, err
 	}
 	algs, err := readNames(d.path("blobs"))
 	for _, alg := range algs {

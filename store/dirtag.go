@@ -34,7 +34,7 @@ func (d *Dir) Tag(ctx context.Context, repo, tag string) (Tag, error) {
 }
 
 func (d *Dir) readTag(path string) (Tag, error) {
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Tag{}, ErrNotFound
 	}

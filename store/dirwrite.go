@@ -49,8 +49,8 @@ func (w *dirWriter) Write(p []byte) (int, error) {
 	if w.over {
 		return 0, errClosed
 	}
-	if w.want.Size >= 0 && w.n+int64(len(p)) > w.want.Size {
-		return 0, sizeError(w.want.Size, w.n+int64(len(p)))
+	if err := checkSpan(w.want.Size, w.n, len(p)); err != nil {
+		return 0, err
 	}
 	if w.file == nil {
 		if w.n+int64(len(p)) <= smallContent {
@@ -62,7 +62,11 @@ func (w *dirWriter) Write(p []byte) (int, error) {
 			return 0, w.d.wrap("write", w.repo, w.c, err)
 		}
 	}
-	if err := w.d.disk.Writing(w.file); err != nil {
+	err := w.d.writing(len(p))
+	if err == nil {
+		err = w.d.disk.Writing(w.file)
+	}
+	if err != nil {
 		return 0, w.d.wrap("write", w.repo, w.c, err)
 	}
 	n, err := w.file.Write(p)

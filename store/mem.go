@@ -10,20 +10,24 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// memEntry is what a link, a tag or a record counts beside its bytes.
-const memEntry = 512
-
 // Mem keeps everything in memory, for tests and for caches that may forget. It
 // has every optional ability; what [Checkpointer.Keep] leaves lasts as long as
 // the Mem. The zero value works; it must not be copied. It is safe for
 // concurrent use.
 //
+// Mem never holds more than MaxBytes. Memory is counted before it is allocated,
+// in pieces of 256 KiB at most, so content that is written far beyond its start
+// counts the pieces that were written and not what lies between. Content that is
+// announced as larger than what is free is refused at once.
+//
 // Nothing that was committed is evicted: a manifest is there only together with
-// all it names, so one piece cannot go alone. A full Mem drops kept spools, then
-// answers [ErrFull]; it still reads.
+// all it names, so one piece cannot go alone. A Mem that is full drops kept
+// spools if that makes enough room, and otherwise answers [ErrFull]; what it has
+// can still be read.
 type Mem struct {
-	// MaxBytes is how much it holds, spools and some overhead for each link, tag
-	// and record included. If zero, 1 GiB; negative: no limit.
+	// MaxBytes is how much it holds: content, spools, and some overhead for each
+	// of them and for each link, tag and record with its annotations. If zero,
+	// 1 GiB; negative: no limit.
 	MaxBytes int64
 
 	mu      sync.RWMutex
@@ -44,39 +48,6 @@ type memBlob struct {
 type memRepo struct {
 	content map[digest.Digest]Info
 	tags    map[string]Tag
-}
-
-// grow accounts for n more bytes. m.mu is held.
-func (m *Mem) grow(n int64) error {
-	limit := m.MaxBytes
-	if limit == 0 {
-		limit = 1 << 30
-	}
-	for key, k := range m.kept {
-		if n <= 0 || limit < 0 || m.used+n <= limit {
-			break
-		}
-		m.used -= k.data.paid // unfinished work goes before anything finished
-		delete(m.kept, key)
-	}
-	if n > 0 && limit >= 0 && m.used+n > limit {
-		return fmt.Errorf("%w: %d of %d bytes are in use", ErrFull, m.used, limit)
-	}
-	m.used += n
-	return nil
-}
-
-// pay is grow for who does not hold m.mu.
-func (m *Mem) pay(n int64) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.grow(n)
-}
-
-// release gives back what chunks paid.
-func (m *Mem) release(c *chunks) {
-	c.seal()
-	_ = m.pay(-c.paid)
 }
 
 // repo returns a repository; nil if it is not there and create is false.
@@ -176,20 +147,13 @@ func (m *Mem) Create(ctx context.Context, repo string, want Info) (Writer, error
 	if err := checkInfo(ctx, repo, want); err != nil {
 		return nil, err
 	}
-	if err := m.room(max(want.Size, 0)); err != nil {
-		return nil, err
-	}
-	return &memWriter{m: m, repo: repo, want: want, data: &chunks{max: want.Size, pay: m.pay}}, nil
-}
-
-// room tells early that n bytes have none.
-func (m *Mem) room(n int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.grow(n + memEntry); err != nil {
-		return err
+	data, err := m.begin(want.Size)
+	if err != nil {
+		return nil, err
 	}
-	return m.grow(-n - memEntry)
+	return &memWriter{m: m, repo: repo, want: want, data: data}, nil
 }
 
 type memWriter struct {
@@ -263,10 +227,12 @@ func (m *Mem) link(repo string, info Info, b *memBlob) error {
 	if again && old.IsManifest() && !info.IsManifest() {
 		return nil // once a manifest, always one
 	}
-	if !again {
-		if err := m.grow(memEntry); err != nil {
-			return err
-		}
+	need := memCost(repo, info.Descriptor, info.Source, string(info.Subject))
+	if again {
+		need -= memCost(repo, old.Descriptor, old.Source, string(old.Subject))
+	}
+	if err := m.grow(need); err != nil {
+		return err
 	}
 	m.repo(repo, true).content[info.Digest] = info
 	b.origins[info.Origin()]++
@@ -352,11 +318,14 @@ func (m *Mem) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 	if r := m.repos[repo]; r != nil {
 		old, again = r.tags[tag]
 	}
+	need := memCost(repo, t.Descriptor, t.Source, tag)
 	if again {
 		if done, err := compareTags(old, t); done {
 			return err
 		}
-	} else if err := m.grow(memEntry); err != nil {
+		need -= memCost(repo, old.Descriptor, old.Source, tag)
+	}
+	if err := m.grow(need); err != nil {
 		return err
 	}
 	m.repo(repo, true).tags[tag] = t

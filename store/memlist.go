@@ -29,7 +29,7 @@ func (m *Mem) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	}
 	delete(r.content, d)
 	m.prune(repo)
-	m.used -= memEntry
+	m.used -= memCost(repo, info.Descriptor, info.Source, string(info.Subject))
 	b := m.blobs[d]
 	if b.drop(info.Origin()); len(b.origins) == 0 {
 		delete(m.blobs, d)
@@ -46,10 +46,10 @@ func (m *Mem) DeleteTag(ctx context.Context, repo, tag string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r := m.repos[repo]; r != nil {
-		if _, ok := r.tags[tag]; ok {
+		if t, ok := r.tags[tag]; ok {
 			delete(r.tags, tag)
 			m.prune(repo)
-			m.used -= memEntry
+			m.used -= memCost(repo, t.Descriptor, t.Source, tag)
 		}
 	}
 	return nil

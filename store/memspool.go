@@ -74,12 +74,10 @@ func (m *Mem) Spool(ctx context.Context, repo string, want Info) (Spool, error) 
 		delete(m.kept, key)
 		s.data, s.had, s.vouched = k.data, k.p, k.p
 	} else {
-		need := max(want.Size, 0) + memEntry
-		if err := m.grow(need); err != nil {
+		var err error
+		if s.data, err = m.begin(want.Size); err != nil {
 			return nil, err
 		}
-		m.used -= need
-		s.data = &chunks{max: want.Size, pay: m.pay}
 	}
 	if m.spools == nil {
 		m.spools, m.kept = make(map[spoolKey]*memSpool), make(map[spoolKey]*memKept)

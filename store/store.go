@@ -10,8 +10,11 @@
 // door, and the caller verifies the digest before it opens it. What is visible
 // is complete, immutable, and survives the process.
 //
-// [Mem] and [Dir] are the stores of this package. Package storetest checks
-// stores of your own.
+// [Mem] and [Dir] are the stores of this package. Both are bounded whatever the
+// sizes are that an upstream announces: Mem by MaxBytes, Dir by the free space of
+// its file system. What does not fit is [ErrFull], before the writing or in the
+// middle of it, after unfinished content that nobody has open has gone. Package
+// storetest checks stores of your own.
 package store
 
 import (

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -40,19 +42,23 @@ const (
 // Addresses. The host of a rule may lie anywhere but on a link-local or
 // metadata address. A host that an upstream names (a token server, a redirect)
 // may not lie deeper inside than the upstream that named it: what is public
-// leads only to what is public, what is private not to loopback, unless Hosts
-// names it. The address is checked as it is dialled, so a name that changes
-// its mind gains nothing. Behind an HTTP proxy, which dials for itself, only
-// addresses written in URLs can be checked; the proxy must hold back the rest.
+// leads only to what is public, what is private not to loopback, unless the entry
+// of that upstream in Hosts lists it (Redirects, Realms). It must be written in
+// ASCII, and as hosts are usually written: what net/http, a proxy or a resolver
+// might read as another host is refused. The address is checked as it is dialled,
+// so a name that changes its mind gains nothing. Behind an HTTP proxy, which dials
+// for itself, only addresses written in URLs can be checked; the proxy must hold
+// back the rest.
 type Client struct {
 	// Hosts says what is special about single hosts, by canonical host: lower
 	// case, no trailing dot, with a port if it is not 443, "docker.io" for
 	// Docker Hub. If nil, nothing is: https, the system's roots, no foreign
-	// token server. A host that is listed counts as named by the embedder, so
-	// an upstream may lead to it wherever it lies.
+	// token server. An entry is about the host as that of a rule: other upstreams
+	// may lead to it only as far as the rules for addresses allow, or as their own
+	// entry lists it.
 	Hosts map[string]Host
-	// Proxy returns the proxy for a request. If nil, HTTPS_PROXY, HTTP_PROXY and
-	// NO_PROXY of the environment hold.
+	// Proxy returns the proxy for a request, and is asked once for each. If nil,
+	// HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment hold.
 	Proxy func(*http.Request) (*url.URL, error)
 	// Dial opens connections instead of a [net.Dialer]. If nil, the Client dials
 	// itself. The address that a connection of Dial reached is checked before
@@ -93,6 +99,15 @@ type Host struct {
 	// this host. They are shown its credentials. A rule without a credential
 	// needs none.
 	Realms []string
+	// Redirects are further hosts, in canonical form, that this host may lead to
+	// wherever they lie, link-local and metadata addresses excepted. They are shown
+	// no credential. If nil, the rules for addresses decide alone.
+	Redirects []string
+	// AnyUpstream lets every upstream lead to this host, wherever it lies. DANGER: a
+	// public upstream can then make the Client ask a host inside, and its readers
+	// see what that answers to everybody. If false, only upstreams whose entry lists
+	// the host lead there.
+	AnyUpstream bool
 }
 
 // engine is a Client with its defaults resolved.
@@ -209,11 +224,51 @@ func wireHost(host string) string {
 	return host
 }
 
-// legalHost reports whether host can stand in a URL between the slashes and
-// means there what it says.
+// legalHost reports whether host, as it stands in a URL, is HOST or HOST:PORT and
+// means the same to everybody who reads it: to the guard, to net/http, to a proxy
+// and to a resolver. That is why it must be ASCII, since net/http maps other
+// letters to ASCII ones (IDNA), by which "169。254。169。254" becomes an address after
+// the guard looked; a name in another script can be written as xn--. It decides
+// for the hosts of rules, of redirects and of realms alike.
 func legalHost(host string) bool {
-	u, err := url.Parse("https://" + host)
-	return err == nil && host != "" && u.Host == host && u.Hostname() != "" && u.User == nil && u.Path == "" && !u.ForceQuery && u.RawQuery == "" && u.Fragment == ""
+	name := host
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		if !legalPort(host[i+1:]) {
+			return false
+		}
+		name = host[:i]
+	}
+	if strings.HasPrefix(name, "[") {
+		inner, closed := strings.CutSuffix(name[1:], "]")
+		a, err := netip.ParseAddr(inner)
+		return closed && err == nil && a.Is6() && a.Zone() == ""
+	}
+	return legalName(strings.TrimSuffix(name, "."))
+}
+
+// legalPort reports whether port is the one notation of a port that can be dialled.
+func legalPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n != 0 && port[0] != '0'
+}
+
+// legalName reports whether name is a DNS name or an IPv4 address. An underscore
+// is no part of a host name, but storage services and container networks use it.
+func legalName(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for i := range len(label) {
+			if c := label[i]; c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // origin is a scheme and a host as they stand in a URL. Comparable.

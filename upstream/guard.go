@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -40,42 +41,57 @@ func (d depth) String() string {
 	return "link-local, metadata or special"
 }
 
-// region is a range of addresses of one depth; within one family the deepest
-// that matches counts.
+// region is a range of addresses of one depth; the deepest that matches counts.
 type region struct {
-	prefix string
+	prefix netip.Prefix
 	depth  depth
 }
 
-// regions4 and regions6 follow the special-purpose address registries
-// (RFC 6890) and the metadata services of the large clouds.
+// cloud is where a cloud serves metadata, and credentials with it, to its machines.
+type cloud struct {
+	name      string
+	addresses []string // prefixes
+	names     []string // host names, lower case
+}
+
 var (
-	regions4 = parseRegions(
-		region{"0.0.0.0/8", never}, // 0.0.0.0 reaches loopback on Linux
-		region{"10.0.0.0/8", private},
-		region{"100.64.0.0/10", private},
-		region{"100.100.100.200/32", never}, // Alibaba's metadata
-		region{"127.0.0.0/8", loopback},
-		region{"168.63.129.16/32", never}, // Azure's host
-		region{"169.254.0.0/16", never},
-		region{"172.16.0.0/12", private},
-		region{"192.0.0.0/24", private},
-		region{"192.0.0.192/32", never}, // Oracle's metadata
-		region{"192.168.0.0/16", private},
-		region{"198.18.0.0/15", private},
-		region{"224.0.0.0/3", never}, // multicast, reserved, broadcast
+	// regions follows the special-purpose address registries (RFC 6890).
+	regions = append(metadataRegions(),
+		newRegion("0.0.0.0/8", never), // 0.0.0.0 reaches loopback on Linux
+		newRegion("10.0.0.0/8", private),
+		newRegion("100.64.0.0/10", private),
+		newRegion("127.0.0.0/8", loopback),
+		newRegion("169.254.0.0/16", never),
+		newRegion("172.16.0.0/12", private),
+		newRegion("192.0.0.0/24", private),
+		newRegion("192.168.0.0/16", private),
+		newRegion("198.18.0.0/15", private),
+		newRegion("224.0.0.0/3", never), // multicast, reserved, broadcast
+		newRegion("::/128", never),
+		newRegion("::1/128", loopback),
+		newRegion("fc00::/7", private),
+		newRegion("fec0::/10", private),
+		newRegion("fe80::/10", never),
+		newRegion("ff00::/8", never),
 	)
-	regions6 = parseRegions(
-		region{"::/128", never},
-		region{"::1/128", loopback},
-		region{"fc00::/7", private},
-		region{"fec0::/10", private},
-		region{"fd00:ec2::254/128", never}, // AWS's metadata
-		region{"fd00:ec2::23/128", never},  // AWS's pod identity
-		region{"fd20:ce::254/128", never},  // Google's metadata
-		region{"fe80::/10", never},
-		region{"ff00::/8", never},
-	)
+	// clouds are the metadata services that are known. The link-local addresses
+	// stand here too, so that the table is whole for each cloud.
+	clouds = []cloud{
+		{"Akamai (Linode)", []string{"169.254.169.254/32", "fd00:a9fe:a9fe::1/128"}, nil},
+		{"Alibaba", []string{"100.100.100.200/32", "fd00:100::100:200/128"}, nil},
+		{"AWS", []string{"169.254.169.254/32", "169.254.170.0/24", "fd00:ec2::/32"}, []string{"instance-data", "instance-data.ec2.internal"}},
+		{"Azure", []string{"169.254.169.254/32", "168.63.129.16/32"}, nil},
+		{"DigitalOcean", []string{"169.254.169.254/32"}, nil},
+		{"Equinix Metal", nil, []string{"metadata.packet.net", "metadata.platformequinix.com"}},
+		{"Google", []string{"169.254.169.254/32", "fd20:ce::254/128"}, []string{"metadata", "metadata.goog", "metadata.google.internal"}},
+		{"Hetzner", []string{"169.254.169.254/32"}, nil},
+		{"IBM", []string{"169.254.169.254/32"}, []string{"api.metadata.cloud.ibm.com"}},
+		{"OpenStack", []string{"169.254.169.254/32", "fe80::a9fe:a9fe/128"}, nil},
+		{"Oracle", []string{"169.254.169.254/32", "192.0.0.192/32", "fd00:c1::a9fe:a9fe/128"}, nil},
+		{"Rancher", []string{"169.254.169.250/32"}, []string{"rancher-metadata"}},
+		{"Scaleway", []string{"169.254.42.42/32", "fd00:42::42/128"}, nil},
+		{"Tencent", []string{"169.254.0.23/32"}, []string{"metadata.tencentyun.com"}},
+	}
 	// carriers are IPv6 prefixes whose addresses hold an IPv4 one, at that byte.
 	carriers = []struct {
 		prefix netip.Prefix
@@ -95,27 +111,35 @@ var (
 	}
 )
 
-type parsedRegion struct {
-	prefix netip.Prefix
-	depth  depth
+func newRegion(prefix string, d depth) region {
+	return region{netip.MustParsePrefix(prefix), d}
 }
 
-func parseRegions(list ...region) []parsedRegion {
-	parsed := make([]parsedRegion, len(list))
-	for i, r := range list {
-		parsed[i] = parsedRegion{netip.MustParsePrefix(r.prefix), r.depth}
+// metadataRegions are the addresses of all clouds.
+func metadataRegions() []region {
+	var list []region
+	for _, c := range clouds {
+		for _, prefix := range c.addresses {
+			list = append(list, newRegion(prefix, never))
+		}
 	}
-	return parsed
+	return list
+}
+
+// servesMetadata reports whether a name, in lower case, is that of a metadata
+// service.
+func servesMetadata(name string) bool {
+	return slices.ContainsFunc(clouds, func(c cloud) bool { return slices.Contains(c.names, name) })
 }
 
 // depthOf tells how deep an address lies, in whatever notation it comes: an
 // IPv6 address that carries an IPv4 one is as deep as the deeper of both.
 func depthOf(a netip.Addr) depth {
 	a = a.Unmap().WithZone("")
+	d := deepest(a)
 	if a.Is4() {
-		return deepest(regions4, a)
+		return d
 	}
-	d := deepest(regions6, a)
 	if d == loopback || a.IsUnspecified() {
 		return d
 	}
@@ -130,12 +154,12 @@ func depthOf(a netip.Addr) depth {
 				v4[i] ^= 0xff
 			}
 		}
-		d = max(d, deepest(regions4, netip.AddrFrom4(v4)))
+		d = max(d, deepest(netip.AddrFrom4(v4)))
 	}
 	return d
 }
 
-func deepest(regions []parsedRegion, a netip.Addr) depth {
+func deepest(a netip.Addr) depth {
 	d := public
 	for _, r := range regions {
 		if r.prefix.Contains(a) {
@@ -158,7 +182,7 @@ func depthOfHost(host string) depth {
 	switch {
 	case last == "localhost":
 		return loopback
-	case host == "metadata.google.internal", host == "metadata":
+	case servesMetadata(host):
 		return never
 	case last == "", strings.Trim(last, "0123456789") == "", numeral(last):
 		return never

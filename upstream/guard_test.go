@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
@@ -178,6 +180,7 @@ func TestAnUpstreamLeadsNoDeeperThanItLies(t *testing.T) {
 			roots := up.Roots().Clone()
 			client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{c.host: {RootCAs: roots}}}
 			if c.named {
+				client.Hosts[c.host] = upstream.Host{RootCAs: roots, Redirects: []string{c.target}}
 				client.Hosts[c.target] = upstream.Host{RootCAs: target.Roots()}
 			}
 			d := target.AddBlob("a", []byte("content"))
@@ -299,7 +302,7 @@ func TestAChainIsAsShallowAsItsShallowestHop(t *testing.T) {
 	d := vault.AddBlob("a", []byte("content"))
 	hub.Fail(upstreamtest.Fault{Redirect: "http://inner.example/x"})
 	inner.Fail(upstreamtest.Fault{Redirect: "http://vault.example/v2/a/blobs/" + d.String()})
-	client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{"hub.example": {PlainHTTP: true}, "inner.example": {PlainHTTP: true}}}
+	client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{"hub.example": {PlainHTTP: true, Redirects: []string{"inner.example"}}, "inner.example": {PlainHTTP: true}}}
 	r, err := client.Open(upstream.Source{Rule: "r", Host: "hub.example", Repository: "a"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -342,6 +345,130 @@ func TestAForeignHostGetsNoCredentialForAsking(t *testing.T) {
 				if q.Header.Get("Authorization") != "" || q.Header.Get("Cookie") != "" || strings.Contains(q.Query, "hunter2") || q.Kind == "token" {
 					t.Errorf("%s, %q: the foreign host got %s %s with %v", name, challenge, q.Method, q.Path, q.Header)
 				}
+			}
+		}
+	}
+}
+
+// Redirects names hosts for one host alone, as places to go to and as nothing else;
+// an entry names its host for nobody else.
+func TestNamedForItsOwnRule(t *testing.T) {
+	for name, c := range map[string]struct {
+		lists map[string][]string // Redirects of each host
+		from  string
+		ok    bool
+		inner *upstream.Host // entry of the inner host
+	}{
+		"an entry of its own":         {nil, "hub.example", false, &upstream.Host{PlainHTTP: true}},
+		"an entry that lists":         {nil, "hub.example", false, &upstream.Host{PlainHTTP: true, Redirects: []string{"hub.example"}, Realms: []string{"hub.example"}}},
+		"an entry, and listed":        {map[string][]string{"hub.example": {"inner.example"}}, "hub.example", true, &upstream.Host{PlainHTTP: true}},
+		"for any upstream":            {nil, "evil.example", true, &upstream.Host{PlainHTTP: true, AnyUpstream: true}},
+		"listed":                      {map[string][]string{"hub.example": {"inner.example"}}, "hub.example", true, nil},
+		"not listed":                  {map[string][]string{"hub.example": {"cdn.example"}}, "hub.example", false, nil},
+		"listed by another":           {map[string][]string{"hub.example": {"inner.example"}}, "evil.example", false, nil},
+		"listed by one on the way":    {map[string][]string{"evil.example": {"mid.example"}, "mid.example": {"inner.example"}}, "evil.example", false, nil},
+		"listed for what is on a way": {map[string][]string{"evil.example": {"mid.example", "inner.example"}}, "evil.example", true, nil},
+		"with a port":                 {map[string][]string{"hub.example": {"inner.example:80", "inner.example:443"}}, "hub.example", false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			up, mid, inner := upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t)
+			f := &far{T: t, dials: map[string]int{}, names: map[string]place{
+				"hub.example:80": {up.Host(), "8.8.8.8"}, "evil.example:80": {up.Host(), "8.8.4.4"}, "mid.example:80": {mid.Host(), "8.8.4.5"}, "inner.example:80": {inner.Host(), "10.0.0.7"},
+			}}
+			client := &upstream.Client{Dial: f.Dial, Hosts: map[string]upstream.Host{}}
+			for _, host := range []string{"hub.example", "evil.example"} {
+				client.Hosts[host] = upstream.Host{PlainHTTP: true, Redirects: c.lists[host]}
+			}
+			if c.inner != nil {
+				client.Hosts["inner.example"] = *c.inner
+			}
+			first := inner
+			to := "http://inner.example/x"
+			if strings.Contains(name, "way") {
+				first, to = mid, "http://mid.example/x"
+				client.Hosts["mid.example"] = upstream.Host{PlainHTTP: true, Redirects: c.lists["mid.example"]}
+				mid.Fail(upstreamtest.Fault{Redirect: "http://inner.example/x"})
+			}
+			inner.Fail(upstreamtest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("secret")) }})
+			w := &way{T: t, hub: up}
+			r, err := client.Open(upstream.Source{Rule: "r", Host: c.from, Repository: "a"}, alice())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.lead("blob", to)
+			err = ask(t, r, "blob")
+			if n := len(inner.Requests()); (n == 1) != c.ok || n > 1 {
+				t.Errorf("%d requests reached the inner host", n)
+			}
+			if !c.ok {
+				wantError(t, err, upstream.Protocol)
+			} else if err != nil {
+				t.Error(err)
+			}
+			for _, q := range first.Requests() {
+				if q.Header.Get("Authorization") != "" {
+					t.Errorf("%s %s was shown a credential", q.Method, q.Path)
+				}
+			}
+			inner.Reset()
+			for _, scheme := range []string{"http", "https"} {
+				w.lead("manifest", scheme+"://inner.example/token")
+				wantError(t, ask(t, r, "manifest"), upstream.Protocol)
+			}
+			if n := len(inner.Requests()); n != 0 {
+				t.Errorf("%d requests for a token reached a host that is listed under Redirects only", n)
+			}
+		})
+	}
+}
+
+// A question that was led away from home comes home as a stranger.
+func TestBackHomeWithoutCredential(t *testing.T) {
+	for name, cred := range map[string]auth.Credential{
+		"password":      password("alice", "hunter2"),
+		"refresh token": {RefreshToken: auth.NewSensitive("refresh-hunter2")},
+		"access token":  {AccessToken: auth.NewSensitive("access-hunter2")},
+	} {
+		for _, back := range []string{"/v2/a/blobs/back", "/v2/b/blobs/back?x=1", "/elsewhere"} {
+			s := newSide(t)
+			foreign := upstreamtest.NewRegistry(t)
+			s.up.AddImage("a", "v1", nil)
+			if name != "access token" {
+				s.up.RequireLogin(map[string]string{"alice": "hunter2", "": ""}, nil)
+				s.up.SetRefreshTokens(map[string]string{"refresh-hunter2": "alice"})
+			}
+			s.who = &keeper{cred: cred}
+			if _, _, err := s.repo("a").Manifest(t.Context(), "v1"); err != nil {
+				t.Fatal(err)
+			}
+			secrets := []string{"hunter2", "Basic "}
+			for _, q := range s.up.Requests() {
+				if token, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer "); ok {
+					secrets = append(secrets, token) // the rule's own
+				}
+			}
+			if len(secrets) == 2 {
+				t.Fatalf("%s: the registry was shown no token", name)
+			}
+			s.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: digest.FromString("x").String(), Redirect: foreign.URL() + "/x"})
+			foreign.Fail(upstreamtest.Fault{Redirect: s.up.URL() + back})
+			s.up.Reset()
+			_ = ask(t, s.repo("a"), "blob") // whatever comes of it
+			home := 0
+			for _, q := range append(s.up.Requests(), foreign.Requests()...) {
+				shown := q.Header.Get("Authorization")
+				if q.Reference == digest.FromString("x").String() && q.Path != "/x" {
+					continue // the question that began at home
+				}
+				home++
+				for _, secret := range secrets {
+					if strings.Contains(shown+q.Query, secret) || q.Header.Get("Cookie") != "" {
+						t.Errorf("%s, %s: %s %s got %q", name, back, q.Method, q.Path, shown)
+					}
+				}
+			}
+			if home < 2 {
+				t.Errorf("%s, %s: %d requests on the way home", name, back, home)
 			}
 		}
 	}

@@ -68,7 +68,11 @@ func (r *repository) tags(ctx context.Context, query url.Values) (TagPage, error
 		const text = "the tag list is not JSON"
 		return TagPage{}, r.protocol(op, a.Response, unusable{text, text})
 	}
-	return TagPage{Tags: tags, Next: nextPage(a.url, a.Header)}, nil
+	next, err := nextPage(a.url, a.Header)
+	if err != nil {
+		return TagPage{}, r.protocol(op, a.Response, err)
+	}
+	return TagPage{Tags: tags, Next: next}, nil
 }
 
 // whole refuses what is no whole list as it is.
@@ -159,29 +163,29 @@ func readNames(d *json.Decoder) (tags []string, err error) {
 	return tags, expect(d, json.Delim(']'))
 }
 
+// errNextPage reports a next page that cannot be asked for: without it a part of a
+// list would pass for the whole.
+var errNextPage = unusable{"the list has a next page whose link cannot be followed", "the list has a next page whose link cannot be followed"}
+
 // nextPage returns the query of the next page that a Link (RFC 8288) names, nil
 // if there is none. Nothing but the query is taken over: the path need not be the
 // one that was asked, since registries behind a gateway (Artifactory, Nexus) and
-// after a redirect name their own.
-func nextPage(asked *url.URL, h http.Header) url.Values {
+// after a redirect name their own. A link to what was asked has no end.
+func nextPage(asked *url.URL, h http.Header) (next url.Values, err error) {
 	for _, header := range h.Values("Link") {
 		for target, params := range links(header) {
 			if !isNext(params) {
 				continue
 			}
-			u, err := url.Parse(target)
-			if err != nil {
-				continue
+			if u, bad := url.Parse(target); bad == nil && u.RawQuery != "" && len(u.RawQuery) <= maxQuery && u.RawQuery != asked.RawQuery {
+				if next, bad = url.ParseQuery(u.RawQuery); bad == nil {
+					return next, nil
+				}
 			}
-			if u.RawQuery == "" || len(u.RawQuery) > maxQuery || u.RawQuery == asked.RawQuery {
-				continue
-			}
-			if query, err := url.ParseQuery(u.RawQuery); err == nil {
-				return query
-			}
+			err = errNextPage
 		}
 	}
-	return nil
+	return nil, err
 }
 
 // links yields the targets of a Link header and what follows each.

@@ -23,7 +23,7 @@ func digestOf(reference string) (digest.Digest, error) {
 	}
 	d := digest.Digest(reference)
 	if err := checkDigest(d); err != nil {
-		return "", fmt.Errorf("upstream: %q is neither a tag nor a digest", reference)
+		return "", fmt.Errorf("upstream: %s is neither a tag nor a digest", shorten(reference))
 	}
 	return d, nil
 }
@@ -62,7 +62,7 @@ func (r *repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 	}
 	got, err := digestHeader(a.Header, want)
 	if err != nil {
-		return ocispec.Descriptor{}, r.protocol(op, a.Response, err)
+		return ocispec.Descriptor{}, r.protocol(op, a.Response, a.worded(err))
 	}
 	if a.ContentLength > MaxManifestSize {
 		return ocispec.Descriptor{}, r.protocol(op, a.Response, errTooLarge)
@@ -93,7 +93,7 @@ func digestHeader(h http.Header, want digest.Digest) (digest.Digest, error) {
 	if got.Algorithm() != want.Algorithm() {
 		return want, nil
 	}
-	return "", unusable{fmt.Sprintf("the header Docker-Content-Digest says %s", got), "the header Docker-Content-Digest names another digest than was asked for"}
+	return "", &quoting{"the header Docker-Content-Digest says %s", []string{text}, "the header Docker-Content-Digest names another digest than was asked for"}
 }
 
 // Manifest implements [Repository]. The error of a schema 1 manifest wraps
@@ -107,7 +107,7 @@ func (r *repository) Manifest(ctx context.Context, reference string) (ocispec.De
 // if it was another.
 func (r *repository) ManifestUnless(ctx context.Context, reference string, known digest.Digest) (ocispec.Descriptor, []byte, error) {
 	if err := checkDigest(known); err != nil {
-		return ocispec.Descriptor{}, nil, fmt.Errorf("upstream: known manifest %q: %w", known, err)
+		return ocispec.Descriptor{}, nil, fmt.Errorf("upstream: known manifest %s: %w", shorten(known.String()), err)
 	}
 	tags := `"` + known.String() + `"`
 	if etag, ok := r.engine.etags.Get(etagKey{r.source, known}); ok {
@@ -144,7 +144,7 @@ func (r *repository) manifest(ctx context.Context, reference string, condition h
 	}
 	claimed, err := digestHeader(a.Header, want)
 	if err != nil {
-		return none, nil, r.protocol(c.op, a.Response, err)
+		return none, nil, r.protocol(c.op, a.Response, a.worded(err))
 	}
 	body, err := r.body(c.op, a, MaxManifestSize)
 	if err != nil {
@@ -152,7 +152,7 @@ func (r *repository) manifest(ctx context.Context, reference string, condition h
 	}
 	desc, err := describe(body, a.Header, want, claimed)
 	if err != nil {
-		return none, nil, r.protocol(c.op, a.Response, err)
+		return none, nil, r.protocol(c.op, a.Response, a.worded(err))
 	}
 	r.rememberETag(desc.Digest, a.Header)
 	return desc, body, nil

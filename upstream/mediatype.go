@@ -63,6 +63,31 @@ func canBeManifest(t string) bool {
 	return err == nil && parsed == t && len(t) <= maxMediaType && !vague(t) && kind == "application" && !isPage(t) && !oci.IsSchema1(t)
 }
 
+// quoting is an answer that cannot be used because of what the upstream wrote in it.
+// Its own text quotes nothing: only worded knows what may be shown.
+type quoting struct {
+	format string   // for the log, with a %s for each of texts
+	texts  []string // the upstream's
+	says   string   // for clients
+}
+
+func (q *quoting) Error() string  { return q.says }
+func (q *quoting) reason() string { return q.says }
+
+// worded puts into err what the upstream wrote, as far as that may be shown.
+func (a *answer) worded(err error) error {
+	q, ok := errors.AsType[*quoting](err)
+	t := tripOf(a.Request.Context())
+	if !ok || t == nil {
+		return err
+	}
+	shown := make([]any, len(q.texts))
+	for i, text := range q.texts {
+		shown[i] = t.quote(text)
+	}
+	return unusable{fmt.Sprintf(q.format, shown...), q.says}
+}
+
 // describe verifies a manifest: its digest is want, or else what the upstream
 // claimed, or else sha256 of what came.
 func describe(body []byte, h http.Header, want, claimed digest.Digest) (ocispec.Descriptor, error) {
@@ -77,7 +102,7 @@ func describe(body []byte, h http.Header, want, claimed digest.Digest) (ocispec.
 		if err := identity(h); err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		return ocispec.Descriptor{}, unusable{fmt.Sprintf("the manifest's digest is %s, not %s", got, want), "the manifest does not match its digest"}
+		return ocispec.Descriptor{}, &quoting{"the manifest's digest is " + got.String() + ", not %s", []string{want.String()}, "the manifest does not match its digest"}
 	}
 	t, err := typeOf(body, mediaType(h), named)
 	if err != nil {
@@ -119,11 +144,11 @@ func typeOf(body []byte, contentType string, named bool) (string, error) {
 	}
 	switch {
 	case !canBeManifest(t):
-		return "", unusable{fmt.Sprintf("the type %.100q is not that of a manifest", t), "the type is not that of a manifest"}
+		return "", &quoting{"the type %s is not that of a manifest", []string{t}, "the type is not that of a manifest"}
 	case m.MediaType != "" && m.MediaType != t:
-		return "", unusable{fmt.Sprintf("the answer says that it is %.100q, the manifest that it is %.100q", t, m.MediaType), "answer and manifest name two media types"}
+		return "", &quoting{"the answer says that it is %s, the manifest that it is %s", []string{t, m.MediaType}, "answer and manifest name two media types"}
 	case !oci.IsManifest(t) && !named:
-		return "", unusable{fmt.Sprintf("the type %.100q is unknown, and no digest vouches for the manifest", t), "the manifest has an unknown type and no digest"}
+		return "", &quoting{"the type %s is unknown, and no digest vouches for the manifest", []string{t}, "the manifest has an unknown type and no digest"}
 	case oci.IsManifest(t) && m.ambiguous(oci.IsIndex(t)):
 		return "", unusable{"the manifest is an image and an index at once", "the manifest is an image and an index at once"}
 	}

@@ -145,12 +145,19 @@ func TestNextPage(t *testing.T) {
 		`<https://evil.example/v2/a/tags/list?last=x>; rel="next"`:          "last=x", // only its query counts
 		`</artifactory/api/docker/b/v2/a/tags/list?last=x&n=2>; rel="next"`: "last=x&n=2", `</v2/a/tags/list?last=x>; rel="prev"`: "",
 		`</v2/a/tags/list?last=p>; rel="prev", </v2/a/tags/list?last=x>; rel="next"`: "last=x",
-		`<?last=x>; rel="next"`: "last=x", `<?last=a,b>; rel="next"`: "last=a%2Cb", `</v2/a/tags/list>; rel="next"`: "",
-		`</v2/a/tags/list?n=2>; rel="next"`: "", `<://>; rel="next"`: "", `<x`: "", `</v2/a/tags/list?last=x>; title="rel=next"`: "",
-		`</v2/a/tags/list?last=` + strings.Repeat("x", maxQuery) + `>; rel="next"`: "",
+		`<?last=x>; rel="next"`: "last=x", `<?last=a,b>; rel="next"`: "last=a%2Cb", `<x`: "", `</v2/a/tags/list?last=x>; title="rel=next"`: "",
+		`</v2/a/tags/list>; rel="next", </v2/a/tags/list?last=x>; rel="next"`: "last=x",
 	} {
-		if got := nextPage(asked, http.Header{"Link": {link}}).Encode(); got != want {
-			t.Errorf("%q: %q, want %q", link, got, want)
+		if got, err := nextPage(asked, http.Header{"Link": {link}}); err != nil || got.Encode() != want {
+			t.Errorf("%q: %q, %v; want %q", link, got.Encode(), err, want)
+		}
+	}
+	for _, link := range []string{
+		`</v2/a/tags/list>; rel="next"`, `</v2/a/tags/list/page/2>; rel="next"`, `</v2/a/tags/list?n=2>; rel="next"`, `<://>; rel="next"`,
+		`</v2/a/tags/list?last=%zz>; rel="next"`, `</v2/a/tags/list?last=` + strings.Repeat("x", maxQuery) + `>; rel="next"`,
+	} {
+		if got, err := nextPage(asked, http.Header{"Link": {link}}); err == nil {
+			t.Errorf("%.100q: %q passes for a list without a next page", link, got.Encode())
 		}
 	}
 }
@@ -159,7 +166,7 @@ func FuzzLink(f *testing.F) {
 	f.Add(`</v2/a/tags/list?last=x>; rel="next"`)
 	asked, _ := url.Parse("https://hub.example/v2/a/tags/list")
 	f.Fuzz(func(t *testing.T, link string) {
-		if q := nextPage(asked, http.Header{"Link": {link}}); len(q.Encode()) > 4*maxQuery {
+		if q, _ := nextPage(asked, http.Header{"Link": {link}}); len(q.Encode()) > 4*maxQuery {
 			t.Errorf("%d bytes of query", len(q.Encode()))
 		}
 	})

@@ -59,10 +59,14 @@ func (r *repository) referrers(ctx context.Context, d digest.Digest, query url.V
 		const text = "the referrers are not JSON"
 		return ReferrerPage{}, r.protocol(op, a.Response, unusable{text, text})
 	}
+	next, err := nextPage(a.url, a.Header)
+	if err != nil {
+		return ReferrerPage{}, r.protocol(op, a.Response, err)
+	}
 	return ReferrerPage{
 		Manifests:      descriptors(index.Manifests),
 		FiltersApplied: a.Header.Get("OCI-Filters-Applied"),
-		Next:           nextPage(a.url, a.Header),
+		Next:           next,
 	}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -126,7 +127,7 @@ func (r *repository) follow(ctx context.Context, c call, u *url.URL, s *session)
 		t.to(req)
 		resp, err := t.proof.do(req)
 		if err != nil {
-			return nil, err
+			return nil, t.discreet(err)
 		}
 		location := resp.Header.Get("Location")
 		if !redirects(resp.StatusCode) || location == "" {
@@ -176,7 +177,15 @@ type said struct {
 	message auth.Sensitive // the upstream's own words, which may repeat what it was sent: only for auth.Observer
 }
 
-// saidIn reads the first error of the OCI envelope in the body of a refusal.
+// maxShown is how many characters of a foreign text an error shows.
+const maxShown = 100
+
+// shorten is what an error shows of a text that somebody else wrote: its beginning,
+// in quotes, with what cannot be seen spelt out. It is the one place that decides so.
+func shorten(text string) string { return fmt.Sprintf("%.*q", maxShown, text) }
+
+// saidIn reads the first error of the OCI envelope in the body of a refusal. A code
+// that repeats what was sent is left out.
 func saidIn(resp *http.Response) said {
 	if resp.Body == nil {
 		return said{}
@@ -196,6 +205,9 @@ func saidIn(resp *http.Response) said {
 	}
 	first := envelope.Errors[0]
 	if len(first.Code) > 64 || strings.Trim(first.Code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
+		first.Code = ""
+	}
+	if t := tripOf(resp.Request.Context()); t != nil && t.repeats(first.Code) {
 		first.Code = ""
 	}
 	return said{first.Code, auth.NewSensitive(first.Message[:min(len(first.Message), maxMessage)])}

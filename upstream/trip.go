@@ -2,9 +2,12 @@ package upstream
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -18,10 +21,13 @@ type trip struct {
 	host   string // canonical, of the rule
 	home   origin // where the rule's host is asked
 	realms []string
+	leads  []string // further hosts that the rule's host may lead to
+	rule   *session // the rule's, whose secrets must not come back in a text
 	proof  *session // what the hop that is under way shows: the rule's at home, an anonymous one elsewhere
 
 	hop   *http.Request // that is under way, as it was made
 	shown string        // the token that the hop carried last; empty: none
+	sent  []string      // all tokens that hops carried, earned or the credential's own
 	left  bool          // a redirect led away from home: for good
 	seen  atomic.Int32  // depth: the shallowest that answered so far, by its connection
 	told  atomic.Int32  // the same as far as it counts for addresses in URLs
@@ -44,6 +50,8 @@ func (r *repository) newTrip(s *session) *trip {
 		host:   r.source.Host,
 		home:   r.origin,
 		realms: r.engine.hosts[r.source.Host].Realms,
+		leads:  r.engine.hosts[r.source.Host].Redirects,
+		rule:   s,
 		proof:  s,
 	}
 	t.seen.Store(int32(unknown))
@@ -111,36 +119,35 @@ func (t *trip) limitFrom(u *url.URL, v *atomic.Int32) depth {
 	return d
 }
 
-// named reports whether the embedder named the host of u.
+// named reports whether the embedder named the host of u for the rule's host. An
+// entry in Client.Hosts alone names a host for its own rules only.
 func (t *trip) named(u *url.URL) bool {
 	host := hostOf(u)
-	if _, ok := t.engine.hosts[host]; ok {
-		return true
-	}
-	return t.listed(host)
+	return host == t.host || t.listed(host) || slices.Contains(t.leads, host) || t.engine.hosts[host].AnyUpstream
 }
 
-func (t *trip) listed(host string) bool {
-	for _, realm := range t.realms {
-		if realm == host {
-			return true
-		}
-	}
-	return false
-}
+func (t *trip) listed(host string) bool { return slices.Contains(t.realms, host) }
 
 // hostOf is the canonical host of u.
 func hostOf(u *url.URL) string { return canonical(originOf(u).host) }
 
 // check refuses a URL that nobody should be asked for, whoever named it.
 func (t *trip) check(u *url.URL) error {
+	if err := readable(u); err != nil {
+		return err
+	}
+	return within(depthOfHost(u.Hostname()), t.limitFrom(u, &t.told), "the host "+t.quote(u.Hostname()))
+}
+
+// readable refuses a URL that others might read differently from the guard.
+func readable(u *url.URL) error {
 	if u.User != nil {
 		return &guardError{"the upstream leads to an address with a password in it", "it leads to an address that cannot be used"}
 	}
-	if u.Hostname() == "" || !legalHost(strings.ToLower(u.Host)) {
+	if !legalHost(u.Host) {
 		return errAddress
 	}
-	return within(depthOfHost(u.Hostname()), t.limitFrom(u, &t.told), fmt.Sprintf("the host %q", u.Hostname()))
+	return nil
 }
 
 // errAddress reports an address that an upstream names and that no request can be
@@ -171,7 +178,7 @@ func (t *trip) redirect(from *url.URL, location string) (*url.URL, error) {
 	case to.Scheme == "https":
 	case to.Scheme == "http" && from.Scheme == "http":
 	case to.Scheme == "http":
-		return nil, &guardError{fmt.Sprintf("a redirect leads from https to http at the host %.100q", to.Hostname()),
+		return nil, &guardError{"a redirect leads from https to http at the host " + t.quote(to.Hostname()),
 			"it redirects from https to http: the registry, or the proxy in front of it, must be told its public https address"}
 	default:
 		return nil, &guardError{"a redirect leads to something that is not http", "it leads to an address that cannot be used"}
@@ -194,16 +201,19 @@ func (t *trip) realm(text string) (*url.URL, error) {
 	if err != nil || !u.IsAbs() || u.Host == "" {
 		return nil, &guardError{"the realm of the challenge cannot be read", "the address of its token server cannot be used"}
 	}
+	if err := readable(u); err != nil {
+		return nil, err
+	}
 	u.Fragment, u.RawFragment = "", ""
 	host := hostOf(u)
 	if !t.anonymous() && originOf(u) != t.home && !t.trusted(host) {
 		return nil, &guardError{
-			fmt.Sprintf("the realm %.100q is not allowed to issue tokens for %q; if it may see that host's credentials, list it under realms", host, t.host),
+			fmt.Sprintf("the realm %s is not allowed to issue tokens for %q; if it may see that host's credentials, list it under realms", t.quote(host), t.host),
 			"its token server is another host, which is not listed for it; if that may see the credentials, list it under realms (the log names it)",
 		}
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || t.hop.URL.Scheme != "http" || !t.engine.hosts[host].PlainHTTP) {
-		return nil, &guardError{fmt.Sprintf("the realm %.100q is not https", host), "its token server is not asked over https"}
+		return nil, &guardError{"the realm " + t.quote(host) + " is not https", "its token server is not asked over https"}
 	}
 	if err := t.check(u); err != nil {
 		return nil, err
@@ -227,4 +237,72 @@ func issues(host, realm string) bool {
 		return realm == "docker-auth.elastic.co"
 	}
 	return false
+}
+
+// minSecret is the length of the shortest secret that is looked for in texts: what
+// is shorter stands in too many of them.
+const minSecret = 4
+
+// repeated stands in an error for a text that repeats a secret.
+const repeated = "left out, since it repeats what was sent"
+
+// quote is what an error shows of a text that an upstream wrote: what shorten leaves
+// of it, and nothing of one that repeats what it was sent.
+func (t *trip) quote(text string) string {
+	if t.repeats(text) {
+		return "(" + repeated + ")"
+	}
+	return shorten(text)
+}
+
+// repeats reports whether a text holds a secret of the rule's, or a token, as it is,
+// as it stands in a URL, or as Basic authentication writes it. The case does not
+// matter, since hosts and media types are read in lower case.
+func (t *trip) repeats(text string) bool {
+	text = strings.ToLower(text)
+	holds := func(secret string) bool {
+		return len(secret) >= minSecret && strings.Contains(text, strings.ToLower(secret))
+	}
+	c := t.rule.credential
+	basic := base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password.Reveal()))
+	if !c.Password.Empty() && holds(basic) {
+		return true
+	}
+	secrets := append([]string{c.Password.Reveal(), c.RefreshToken.Reveal()}, t.sent...)
+	return slices.ContainsFunc(secrets, func(secret string) bool {
+		return holds(secret) || holds(url.QueryEscape(secret)) || holds(url.PathEscape(secret))
+	})
+}
+
+// errRepeated takes the place of an error that repeats a secret.
+var errRepeated = errors.New(repeated)
+
+// discreet takes out of an error of a request the host and the cause if they are
+// shown and repeat a secret: an upstream chooses the host that it leads to, and the
+// names in the certificate there.
+func (t *trip) discreet(err error) error {
+	if _, ok := errors.AsType[*guardError](err); ok {
+		return err // was made with quote
+	}
+	if token, ok := errors.AsType[*tokenError](err); ok {
+		if !t.repeats(token.host) {
+			return err
+		}
+		other := *token // others may hold the same error
+		other.host = repeated
+		return &other
+	}
+	u, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return err
+	}
+	at, bad := url.Parse(u.URL)
+	if bad != nil || originOf(at) != t.home && t.repeats(at.Host) {
+		u = &url.Error{Op: u.Op, Err: u.Err}
+		err = u
+	}
+	if t.repeats(plain(u.Err).text) {
+		err = &url.Error{Op: u.Op, URL: u.URL, Err: errRepeated}
+	}
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,12 +39,15 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport, proxied, err := w.engine.pools.get(out, t)
+	transport, proxy, err := w.engine.pools.get(out, t)
 	if err != nil {
 		return nil, err
 	}
+	if proxy != nil {
+		out = out.WithContext(context.WithValue(out.Context(), proxyKey{}, proxy))
+	}
 	if !token {
-		out = w.watch(out, t, proxied)
+		out = w.watch(out, t, proxy != nil)
 	}
 	resp, err := transport.RoundTrip(out)
 	if err != nil {
@@ -77,6 +81,9 @@ func (w *wire) prepare(req *http.Request, t *trip, token bool) (*http.Request, e
 	}
 	if !token {
 		t.shown, _ = strings.CutPrefix(out.Header.Get("Authorization"), "Bearer ")
+		if t.shown != "" && !slices.Contains(t.sent, t.shown) {
+			t.sent = append(t.sent, t.shown)
+		}
 	}
 	if t.left && !t.anonymous() && out.Header.Get("Authorization") != "" {
 		return nil, errors.New("upstream: a credential on its way to another origin") // cannot be, and must not
@@ -119,13 +126,14 @@ type pools struct {
 	open map[poolKey]*http.Transport
 }
 
-func (p *pools) get(req *http.Request, t *trip) (rt http.RoundTripper, proxied bool, err error) {
+// get returns what sends a request, and the proxy that it must pass, nil for none.
+// It is the one place where the proxy is asked for.
+func (p *pools) get(req *http.Request, t *trip) (rt http.RoundTripper, proxy *url.URL, err error) {
 	if p.base != nil {
-		return p.base, false, nil
+		return p.base, nil, nil
 	}
-	proxy, err := p.proxy(req)
-	if err != nil {
-		return nil, false, &cause{text: "the proxy's address cannot be used", err: err}
+	if proxy, err = p.proxy(req); err != nil {
+		return nil, nil, &cause{text: "the proxy's address cannot be used", err: err}
 	}
 	key := poolKey{limit: t.limit(req.URL), roots: p.roots(t, hostOf(req.URL)), proxied: proxy != nil}
 	if key.proxied {
@@ -138,7 +146,21 @@ func (p *pools) get(req *http.Request, t *trip) (rt http.RoundTripper, proxied b
 		tr = p.transport(key)
 		p.open[key] = tr
 	}
-	return tr, key.proxied, nil
+	return tr, proxy, nil
+}
+
+// proxyKey is the key of the proxy that a request must pass, in its context.
+type proxyKey struct{}
+
+// decided is the proxy that was decided on when the limit for the request was
+// chosen. A second decision might be another one, and a connection without a proxy
+// that may go as deep as one to a proxy would be made.
+func decided(req *http.Request) (*url.URL, error) {
+	proxy, ok := req.Context().Value(proxyKey{}).(*url.URL)
+	if !ok {
+		return nil, errors.New("upstream: a request without its proxy")
+	}
+	return proxy, nil
 }
 
 // roots are the authorities that are trusted for a host. Those of a registry hold
@@ -167,7 +189,7 @@ func (p *pools) transport(key poolKey) *http.Transport {
 		MaxResponseHeaderBytes: 256 << 10,
 	}
 	if key.proxied {
-		tr.Proxy = p.proxy
+		tr.Proxy = decided
 	}
 	return tr
 }

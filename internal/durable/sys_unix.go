@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -190,7 +191,8 @@ func openError(path string, err error) error {
 
 // CheckOwn returns an error unless path is a folder that belongs to the user of
 // this process and that no other user may write. A symbolic link to such a
-// folder will do if follow is set.
+// folder will do if follow is set. From an empty folder that the group may write,
+// as an umask of 002 makes them, it takes that right away.
 func CheckOwn(path string, follow bool) error {
 	stat := os.Lstat
 	if follow {
@@ -212,12 +214,25 @@ func CheckOwn(path string, follow bool) error {
 			"name a folder in it that does not exist yet, which is then created for this user alone, or change its owner (chown %[4]d)",
 			path, st.Mode(), sys.Uid, self)
 	}
+	if st.Mode()&(0o022|fs.ModeSticky) == 0o020 && empty(path) && os.Chmod(path, st.Mode()&^0o020) == nil {
+		return nil
+	}
 	if st.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("other users may change what is in the folder %s (%v): "+
 			"name a folder in it that does not exist yet, which is then created for this user alone, or, if nobody else needs it, "+
 			"take that right away (chmod go-w)", path, st.Mode())
 	}
 	return nil
+}
+
+func empty(folder string) bool {
+	f, err := os.Open(folder)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	return err == io.EOF
 }
 
 // Used returns how much of the disk a file takes, which is less than its size if

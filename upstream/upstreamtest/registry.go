@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -142,7 +143,7 @@ func (r *Registry) Host() string {
 
 // Client returns a client that reaches this registry and others besides, each
 // by the scheme that it speaks; a token server that was named by RequireLoginAt
-// is trusted, a storage is not.
+// is trusted, a storage is not. Each of them may lead to each other.
 func (r *Registry) Client(others ...*Registry) *upstream.Client {
 	c := &upstream.Client{Hosts: map[string]upstream.Host{}}
 	for _, o := range append([]*Registry{r}, others...) {
@@ -153,6 +154,11 @@ func (r *Registry) Client(others ...*Registry) *upstream.Client {
 		if issuer != nil && issuer != o {
 			c.Hosts[issuer.Host()] = issuer.Upstream()
 		}
+	}
+	all := slices.Sorted(maps.Keys(c.Hosts))
+	for host, h := range c.Hosts {
+		h.Redirects = slices.DeleteFunc(slices.Clone(all), func(other string) bool { return other == host })
+		c.Hosts[host] = h
 	}
 	return c
 }

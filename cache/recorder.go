@@ -1,0 +1,108 @@
+package cache
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// A response is written in pieces, each under its own deadline: small ones at first,
+// and larger ones to clients that take them quickly.
+const (
+	sendPiece     = 512 << 10
+	sendPieceMost = 16 << 20
+)
+
+// recorder notes what is answered, and lets go of clients that do not read it: each
+// piece of a response has its own deadline, so that a slow client may take as long as
+// the whole needs, and one that stopped is not waited for. It hands io.ReaderFrom on,
+// so that the kernel can send files.
+type recorder struct {
+	http.ResponseWriter
+	status   int
+	bytes    int64
+	begun    time.Time
+	first    time.Duration
+	patience time.Duration // for one piece; negative: no end
+	until    time.Time     // the last deadline that was set; zero: none was
+	piece    int64         // how long the next piece may be
+}
+
+// WriteHeader notes the status.
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 && status >= 200 {
+		r.status, r.first = status, time.Since(r.begun)
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// next sets the deadline of the next piece and returns how long that may be, of n
+// bytes. A piece that took a small part of its time is followed by a larger one.
+func (r *recorder) next(n int64) int64 {
+	if r.patience <= 0 {
+		return n
+	}
+	now := time.Now()
+	switch left := r.until.Sub(now); {
+	case r.until.IsZero():
+		r.piece = sendPiece
+	case left > r.patience*31/32:
+		r.piece = min(2*r.piece, sendPieceMost)
+	case left < r.patience*3/4:
+		r.piece = sendPiece
+	}
+	r.until = now.Add(r.patience)
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(r.until) // a writer without deadlines has none
+	return min(n, r.piece)
+}
+
+// end takes the deadline away, which would hold for the next request of the
+// connection.
+func (r *recorder) end() {
+	if !r.until.IsZero() {
+		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Time{})
+	}
+}
+
+// Write counts bytes.
+func (r *recorder) Write(p []byte) (n int, err error) {
+	if r.status == 0 {
+		r.WriteHeader(http.StatusOK)
+	}
+	for {
+		piece := p[:r.next(int64(len(p)))]
+		m, err := r.ResponseWriter.Write(piece)
+		n += m
+		r.bytes += int64(m)
+		if p = p[len(piece):]; err != nil || len(p) == 0 {
+			return n, err
+		}
+	}
+}
+
+// ReadFrom counts bytes and lets the server send a file by itself, piece by piece.
+// What it is given must stay a limited file, or the kernel would not be asked.
+func (r *recorder) ReadFrom(src io.Reader) (n int64, err error) {
+	if r.status == 0 {
+		r.WriteHeader(http.StatusOK)
+	}
+	whole, limited := src.(*io.LimitedReader)
+	if !limited {
+		whole = &io.LimitedReader{R: src, N: 1<<63 - 1}
+	}
+	for whole.N > 0 {
+		piece := &io.LimitedReader{R: whole.R, N: r.next(whole.N)}
+		want := piece.N
+		m, err := io.Copy(r.ResponseWriter, piece)
+		n += m
+		r.bytes += m
+		whole.N -= want - piece.N
+		if err != nil || piece.N > 0 { // it failed, or there is no more
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Unwrap serves http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -1,0 +1,99 @@
+package store
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// minFree is what MinFree is if zero.
+	minFree = 0.05
+	// freeEvery and freeBytes are how often the free space is asked for.
+	freeEvery = time.Second
+	freeBytes = 16 << 20
+	// clearEvery is how often old parts are looked for.
+	clearEvery = time.Hour
+)
+
+// room is ErrFull if too little space is left to begin something.
+func (d *Dir) room() error {
+	limit := d.MinFree
+	if limit == 0 {
+		limit = minFree
+	}
+	if limit < 0 {
+		return nil
+	}
+	if d.askDue() {
+		d.ask(limit)
+	}
+	if d.full.Load() {
+		return fmt.Errorf("%w: less than %.0f %% of the file system of %s is free", ErrFull, 100*limit, d.root)
+	}
+	return nil
+}
+
+// writing is room for n bytes that are about to be written. Most calls only
+// count them.
+func (d *Dir) writing(n int) error {
+	if d.written.Add(int64(n)) < freeBytes && !d.full.Load() {
+		return nil
+	}
+	return d.room()
+}
+
+func (d *Dir) askDue() bool {
+	at, now := d.freeAt.Load(), time.Now().UnixNano()
+	return at == 0 || now-at > int64(freeEvery) || now < at || d.written.Load() >= freeBytes
+}
+
+// ask looks at the free space. If it is too little, parts that are not open go
+// until it is enough or none is left.
+func (d *Dir) ask(limit float64) {
+	d.freeing.Lock()
+	defer d.freeing.Unlock()
+	if !d.askDue() {
+		return // another caller has just asked
+	}
+	short := func() bool {
+		free, known := d.free(d.root)
+		return known && free < limit
+	}
+	full := short()
+	if full {
+		_, _ = d.drop(func(part) bool { full = short(); return full })
+		full = full && short()
+	}
+	d.written.Store(0)
+	d.full.Store(full)
+	d.freeAt.Store(time.Now().UnixNano())
+}
+
+// tick calls a function each hour. It has no goroutine between the calls.
+type tick struct {
+	mu    sync.Mutex // held during a call
+	timer *time.Timer
+	over  bool
+}
+
+func (t *tick) start(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer = time.AfterFunc(clearEvery, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !t.over {
+			f()
+			t.timer.Reset(clearEvery)
+		}
+	})
+}
+
+// stop returns when no call runs and none will.
+func (t *tick) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	t.timer.Stop()
+}

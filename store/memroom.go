@@ -1,0 +1,87 @@
+package store
+
+import (
+	"fmt"
+	"math"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// memEntry is what content, a link, a tag or a record counts beside its bytes.
+const memEntry = 512
+
+// grow accounts for n more bytes. m.mu is held.
+func (m *Mem) grow(n int64) error {
+	limit := m.MaxBytes
+	switch {
+	case limit == 0:
+		limit = 1 << 30
+	case limit < 0:
+		limit = math.MaxInt64
+	}
+	if n > 0 && n > limit-m.used {
+		if err := m.drop(n, limit); err != nil {
+			return err
+		}
+	}
+	m.used += n
+	return nil
+}
+
+// drop drops kept spools until there is room for n bytes: unfinished work goes
+// before anything finished, but not in vain. m.mu is held.
+func (m *Mem) drop(n, limit int64) error {
+	free := limit - m.used
+	for _, k := range m.kept {
+		free += k.data.paid
+	}
+	if n > free {
+		return fmt.Errorf("%w: %d of %d bytes are in use, %d more are needed", ErrFull, m.used, limit, n)
+	}
+	for key, k := range m.kept {
+		if n <= limit-m.used {
+			break
+		}
+		m.used -= k.data.paid
+		delete(m.kept, key)
+	}
+	return nil
+}
+
+// begin returns chunks for content that is about to be written. It counts their
+// entry, and tells early that the announced bytes have no room. m.mu is held.
+func (m *Mem) begin(size int64) (*chunks, error) {
+	need := min(max(size, 0), math.MaxInt64-memEntry) // a sum that cannot overflow
+	if err := m.grow(memEntry + need); err != nil {
+		return nil, err
+	}
+	m.used -= need
+	return &chunks{max: size, pay: m.pay, paid: memEntry}, nil
+}
+
+// pay is grow for callers that do not hold m.mu.
+func (m *Mem) pay(n int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.grow(n)
+}
+
+// release gives back what chunks paid.
+func (m *Mem) release(c *chunks) {
+	c.seal()
+	_ = m.pay(-c.paid)
+}
+
+// memCost is what a link or a tag counts: its entry and all the texts in it.
+// Annotations are many and short where somebody means harm, so each has an entry
+// in a map beside its text.
+func memCost(repo string, d ocispec.Descriptor, source, text string) int64 {
+	n := memEntry + len(repo) + len(source) + len(text) + len(d.MediaType) + len(d.ArtifactType) + len(d.Data)
+	for key, value := range d.Annotations {
+		n += 64 + len(key) + len(value)
+	}
+	for _, url := range d.URLs {
+		n += 16 + len(url)
+	}
+	return int64(n)
+}
