@@ -83,15 +83,15 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 		if err := e.barred(p); err != nil {
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}
-		done, asked, err := e.adopt(ctx, p, d)
+		done, asked, err := e.adopt(ctx, p, d, false)
 		if done && err != nil {
 			e.heard(p, err)
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}
 		if done {
 			a, ok := e.local(ctx, p, d)
-			if asked {
-				a.state = "fwd=miss; fwd-status=200; detail=adopted"
+			if asked { // it does not say that another repository has the bytes
+				a.state = state
 			}
 			if ok {
 				return a

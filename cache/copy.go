@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -12,8 +11,6 @@ import (
 
 	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/oci"
-	"github.com/pullthrough/pullthrough/store"
-	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // blobsAtOnce is how many blobs of one manifest are fetched at once.
@@ -137,7 +134,7 @@ func (e *engine) bring(ctx context.Context, p place, d digest.Digest) error {
 	refused := false
 	key := flight.Key{Source: p.match.Source, Digest: d}
 	if _, _, flying := e.flights.Peek(key); !flying {
-		done, asked, err := e.adopt(ctx, p, d)
+		done, asked, err := e.adopt(ctx, p, d, true)
 		if done {
 			e.heard(p, err)
 			return err
@@ -157,43 +154,4 @@ func (e *engine) bring(ctx context.Context, p place, d digest.Digest) error {
 		e.refusesHead(p, kindBlob)
 	}
 	return nil
-}
-
-// adopt links bytes that came from the same origin before, if the upstream shows
-// this rule that it has them. done: there is nothing to download, for better or
-// worse; asked: the upstream was asked. What it refuses to show, or shows
-// differently, is no answer: the blob is downloaded. It is not asked about what
-// this repository has: a download may have begun and ended since somebody looked.
-func (e *engine) adopt(ctx context.Context, p place, d digest.Digest) (done, asked bool, err error) {
-	want := store.Info{Source: p.source}
-	want.Digest, want.Size = d, -1
-	var gone, refused error
-	err = e.store.Adopt(ctx, p.repo, want, func(ctx context.Context, have io.ReadSeeker) error {
-		if e.linked(ctx, p, d) {
-			return nil
-		}
-		if e.headRefused(p, kindBlob) {
-			return errUnproven
-		}
-		var now place
-		if now, gone = e.current(ctx, p); gone != nil {
-			return gone
-		}
-		asked = true
-		refused = e.prove(ctx, now, d, have)
-		return refused
-	})
-	_, answer := errors.AsType[*upstream.Error](refused)
-	switch {
-	case err == nil:
-		if asked {
-			e.stats.adopted.Add(1)
-		}
-		return true, asked, nil
-	case gone != nil:
-		return true, asked, gone
-	case answer && upstream.Settles(refused): // a download would meet the same
-		return true, asked, refused
-	}
-	return false, asked, nil
 }

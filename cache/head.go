@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -37,24 +36,6 @@ func (e *engine) refusesHead(p place, k kind) {
 	e.headless.Put(headKey{p.match.Source, k}, time.Now().Add(headTime), 1)
 }
 
-// errUnproven reports a HEAD that does not show that the upstream has the very
-// bytes.
-var errUnproven = errors.New("cache: the answer to HEAD proves nothing")
-
-// prove asks the upstream for a blob whose bytes another repository has. A status
-// is no proof: a page where people sign on answers everything with 200.
-func (e *engine) prove(ctx context.Context, p place, d digest.Digest, have io.Seeker) error {
-	size, err := have.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	desc, err := e.looped(p).StatBlob(ctx, d)
-	if err == nil && desc.Size != size {
-		err = errUnproven
-	}
-	return err
-}
-
 // statBlob answers HEAD for a blob.
 func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAnswer {
 	if a, ok := e.local(ctx, p, d); ok {
@@ -69,7 +50,7 @@ func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAns
 	if err := e.barred(p); err != nil {
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}
-	release, err := e.turn(ctx, p, false)
+	release, err := e.turn(ctx, &e.asking, p, false)
 	if err != nil {
 		return blobAnswer{err: err}
 	}

@@ -70,29 +70,37 @@ func (q *request) tags() error {
 	if q.place.match == nil {
 		return q.storedTags(query)
 	}
-	a, ok := q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindTags, query: query.Encode(), loop: q.place.loop})
+	a, done, ok := q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindTags, query: query.Encode(), loop: q.place.loop})
+	defer done()
 	if !ok {
 		return nil
 	}
 	return q.sendNames("tags", a.Tags, a.next())
 }
 
-// upstreamList answers a question, or says why there is no answer: not ok.
-func (q *request) upstreamList(question listQuestion) (listAnswer, bool) {
+// upstreamList answers a question, or says why there is no answer: not ok. The answer
+// lies in memory until done is called.
+func (q *request) upstreamList(question listQuestion) (answer listAnswer, done func(), ok bool) {
+	done, err := q.e.turn(q.r.Context(), &q.e.listing, q.place, false)
+	if err != nil {
+		q.state(fwd("miss", err), err)
+		_ = q.fail(question.kind, err) // which has answered
+		return listAnswer{}, func() {}, false
+	}
 	a, stale := q.e.list(q.r.Context(), q.place, question)
 	if a.err != nil {
 		q.state(fwd("miss", a.err), a.err)
 		_ = q.fail(question.kind, a.err) // which has answered
-		return a, false
+		return a, done, false
 	}
 	if stale == nil {
 		q.state(fwd("miss", nil), nil)
-		return a, true
+		return a, done, true
 	}
 	q.state(fwd("stale", stale), nil)
 	q.w.Header().Set("Age", strconv.Itoa(max(0, int(time.Since(a.Asked).Seconds()))))
 	q.warnStale(question.kind, stale)
-	return a, true
+	return a, done, true
 }
 
 // storedTags lists a repository that no rule covers.
@@ -140,11 +148,13 @@ func (q *request) referrers(d digest.Digest) error {
 		a.Manifests, a.Filters = page.Manifests, page.FiltersApplied
 		q.state("hit", nil)
 	} else {
-		var ok bool
-		a, ok = q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindReferrers, digest: d, query: query.Encode(), loop: q.place.loop})
+		question := listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindReferrers, digest: d, query: query.Encode(), loop: q.place.loop}
+		found, done, ok := q.upstreamList(question)
+		defer done()
 		if !ok {
 			return nil
 		}
+		a = found
 	}
 	if a.Filters != "" {
 		q.w.Header().Set("OCI-Filters-Applied", a.Filters)

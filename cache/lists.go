@@ -76,7 +76,7 @@ func (e *engine) list(ctx context.Context, p place, q listQuestion) (a listAnswe
 	asking, cancel := context.WithTimeoutCause(ctx, wait, errPatience)
 	defer cancel()
 	a, err := e.listings.Do(asking, q, func(wanted context.Context) listAnswer {
-		release, err := e.turn(wanted, p, false)
+		release, err := e.turn(wanted, &e.asking, p, false)
 		if err != nil {
 			return listAnswer{err: err}
 		}

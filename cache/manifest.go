@@ -114,7 +114,7 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 		}
 	}
 	a, err := e.fetches.Share(ctx, fetchKey{content{p.repo, d}, p.source, p.loop, p.match.Generation}, func(wanted context.Context) answer {
-		release, err := e.turn(wanted, p, false)
+		release, err := e.turn(wanted, &e.asking, p, false)
 		if err != nil {
 			return answer{err: err}
 		}
@@ -138,7 +138,7 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 // headDigest asks for a digest by HEAD, on the client's request; settled: that is the
 // answer.
 func (e *engine) headDigest(ctx context.Context, p place, d digest.Digest) (a answer, settled bool) {
-	release, err := e.turn(ctx, p, false)
+	release, err := e.turn(ctx, &e.asking, p, false)
 	if err != nil {
 		return answer{err: err}, true
 	}

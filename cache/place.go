@@ -128,16 +128,16 @@ func (e *engine) current(ctx context.Context, p place) (place, error) {
 	return q, err
 }
 
-// turn waits for a place among the questions that are asked of the upstream of p. It
-// must be given back. Whoever leaves before takes none.
-func (e *engine) turn(ctx context.Context, p place, copy bool) (release func(), err error) {
+// turn waits for a place for p among those of a pool, which must be given back. A
+// caller that leaves before takes none.
+func (e *engine) turn(ctx context.Context, pool *share.Pool, p place, copy bool) (release func(), err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(e.ctx, func() { cancel(errShutdown) })()
 	timer := time.AfterFunc(e.limits.Busy, func() { cancel(flight.ErrBusy) })
 	defer timer.Stop()
 	s := p.match.Source
-	return e.asking.Acquire(ctx, share.Claim{Rule: s.Rule, Host: s.Host, Copy: copy})
+	return pool.Acquire(ctx, share.Claim{Rule: s.Rule, Host: s.Host, Copy: copy})
 }
 
 // ours reports whether content of that source may be served at p.

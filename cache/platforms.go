@@ -96,7 +96,7 @@ func (e *engine) child(ctx context.Context, p place, d ocispec.Descriptor) (*man
 
 // fetchForCopy is fetch for which no client waits.
 func (e *engine) fetchForCopy(ctx context.Context, p place, reference string) (*manifest, error) {
-	release, err := e.turn(ctx, p, true)
+	release, err := e.turn(ctx, &e.asking, p, true)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (e *engine) listReferrers(ctx context.Context, p place, d digest.Digest) (f
 	asked := time.Now()
 	query := url.Values{}
 	for pages := 0; query != nil && len(found) < referrersMost && pages < referrersMost; pages++ {
-		release, err := e.turn(ctx, p, true)
+		release, err := e.turn(ctx, &e.asking, p, true)
 		if err != nil {
 			return nil, err
 		}

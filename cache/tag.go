@@ -122,7 +122,7 @@ func (e *engine) fresh(p place, s *tagState) bool {
 func (e *engine) asked(ctx context.Context, p place, tag string, head bool) answer {
 	k := question{content: tagKey{p.repo, tag}, source: p.match.Source, loop: p.loop, head: head}
 	a, err := e.questions.Do(ctx, k, func(wanted context.Context) answer {
-		release, err := e.turn(wanted, p, false)
+		release, err := e.turn(wanted, &e.asking, p, false)
 		if err != nil {
 			return answer{err: err}
 		}

@@ -164,6 +164,9 @@ func (r *repository) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Des
 	}
 	op := "HEAD blob " + d.String()
 	a, err := r.do(ctx, call{op: op, method: http.MethodHead, path: "blobs/" + d.String()})
+	if e, ok := errors.AsType[*Error](err); ok && staysHome(ctx) && redirects(e.Status) {
+		return ocispec.Descriptor{}, ErrIncomplete
+	}
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

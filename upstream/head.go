@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"net/http"
 )
@@ -36,3 +37,14 @@ func Settles(err error) bool {
 	}
 	return false
 }
+
+type homeKey struct{}
+
+// WithoutRedirects returns a context in which [Repository.StatBlob] follows no
+// redirect: it returns [ErrIncomplete] instead. What the rule's own host says about a
+// blob is its word; what a host says to which it leads may be about anything.
+func WithoutRedirects(ctx context.Context) context.Context {
+	return context.WithValue(ctx, homeKey{}, true)
+}
+
+func staysHome(ctx context.Context) bool { return ctx.Value(homeKey{}) != nil }

@@ -130,7 +130,7 @@ func (r *repository) follow(ctx context.Context, c call, u *url.URL, s *session)
 			return nil, t.discreet(err)
 		}
 		location := resp.Header.Get("Location")
-		if !redirects(resp.StatusCode) || location == "" {
+		if !redirects(resp.StatusCode) || location == "" || staysHome(ctx) {
 			return resp, nil
 		}
 		_ = resp.Body.Close()

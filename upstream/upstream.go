@@ -95,7 +95,8 @@ type Repository interface {
 
 	// StatBlob asks whether the blob is there for this rule (HEAD). A size of -1
 	// is unknown. [ErrIncomplete] if the answer does not tell. What the upstream
-	// refuses here it may serve to Blob: see [Settles].
+	// refuses here it may serve to Blob: see [Settles]. It must follow no redirect
+	// where ctx is of [WithoutRedirects].
 	StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error)
 }
 
