@@ -83,6 +83,9 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 		if err := e.barred(p); err != nil {
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}
+		if err := e.absentNow(p, kindBlob, d); err != nil {
+			return blobAnswer{err: err, state: "miss; detail=absent"}
+		}
 		done, asked, err := e.adopt(ctx, p, d, false)
 		if done && err != nil {
 			e.heard(p, err)
@@ -108,6 +111,7 @@ func (e *engine) fly(ctx context.Context, p place, d digest.Digest) blobAnswer {
 		h.Close()
 		if !flying {
 			e.heard(p, err)
+			e.noteAbsent(p, kindBlob, d, err)
 		}
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}

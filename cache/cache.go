@@ -112,10 +112,10 @@ type Limits struct {
 	// later.
 	Jobs int
 	// Queue is how many copies may be known at once, running, waiting, queued or
-	// parked (10,000). Of what is too much the parked go first, then platforms that
-	// were only looked at, then the newest ones that wait of the rule that has most;
-	// if that is the rule of the new one it is dropped, with a line in the log: the
-	// next pull asks for it again.
+	// parked (10,000). When there are more, the rule that has most makes room, and then
+	// that of the new copy: of their copies the parked go first, then platforms that
+	// were only looked at, then the newest one that waits. If that would be the new one
+	// it is dropped, with a line in the log: the next pull asks for it again.
 	Queue int
 	// Attempts is how often a copy may fail by itself before it is parked (20).
 	// What its upstream does not have is asked for three times at most. Trouble

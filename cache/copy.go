@@ -93,7 +93,7 @@ func (e *engine) copy(ctx context.Context, p place, job Job, w work) (moves, err
 			return nil, err
 		}
 	}
-	if job.Incomplete && p.match.Rule.Referrers {
+	if job.Incomplete && p.match.Rule.Referrers && job.Depth <= referrersDeep {
 		if err := e.copyReferrers(ctx, p, job); err != nil {
 			return nil, err
 		}

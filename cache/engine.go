@@ -52,6 +52,7 @@ type engine struct {
 	children  *lru.Cache[content, digest.Digest] // manifests that an index names, and the index
 	headless  *lru.Cache[headKey, time.Time]     // upstreams that do not answer HEAD, until then
 	missing   *lru.Cache[named, missing]         // digests of tags that could not be had
+	absent    *lru.Cache[absentKey, absence]     // what upstreams said a moment ago that they do not have
 	health    health
 	refusals  *lru.Cache[refusalKey, *upstream.Error] // the last word of an upstream about a tag, if it was no
 	holds     *lru.Cache[holdKey, Hold]
@@ -134,12 +135,13 @@ func newEngine(c *Cache) *engine {
 	e.children = lru.New[content, digest.Digest](many)
 	e.headless = lru.New[headKey, time.Time](4096)
 	e.missing = lru.New[named, missing](4096)
+	e.absent = lru.New[absentKey, absence](4096)
 	if _, ok := c.Rules.(*rule.Set); !ok {
 		e.matches = lru.New[string, *rule.Match](4096)
 	}
 	e.health.init()
 	e.nexts = lru.New[nextKey, struct{}](many)
-	e.refusals = lru.New[refusalKey, *upstream.Error](4096)
+	e.refusals = lru.New[refusalKey, *upstream.Error](many)
 	e.holds = lru.New[holdKey, Hold](4096)
 	e.deleted.times = lru.New[tagKey, time.Time](4096)
 	e.jobs.init(e)

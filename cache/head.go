@@ -50,6 +50,9 @@ func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAns
 	if err := e.barred(p); err != nil {
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}
+	if err := e.absentNow(p, kindBlob, d); err != nil {
+		return blobAnswer{err: err, state: "miss; detail=absent"}
+	}
 	release, err := e.turn(ctx, &e.asking, p, false)
 	if err != nil {
 		return blobAnswer{err: err}
@@ -60,6 +63,7 @@ func (e *engine) statBlob(ctx context.Context, p place, d digest.Digest) blobAns
 	size, err := e.askBlob(ctx, p, d)
 	err = p.slow(ctx, err)
 	e.heard(p, err)
+	e.noteAbsent(p, kindBlob, d, err)
 	return blobAnswer{size: size, err: err, state: fwd("miss", err), remote: true}
 }
 

@@ -37,7 +37,8 @@ type Job struct {
 	Digest     digest.Digest   `json:"digest"`
 	MediaType  string          `json:"mediaType"`
 	Manifest   []byte          `json:"manifest"`
-	// Tags move when the manifest is complete.
+	// Tags move when the manifest is complete. There are 256 at most, the ones that
+	// were seen last; others move when they are pulled again.
 	Tags []TagSighting `json:"tags,omitempty"`
 	// Platforms are the images that an index waits for, in the words of
 	// [rule.Rule]; nil: for one of them, whichever is pulled.
@@ -49,6 +50,10 @@ type Job struct {
 	// Request is the pull that caused the copy, for its events; nil: nothing is told
 	// of it.
 	Request *webhook.Request `json:"request,omitempty"`
+	// Depth is how many steps from referrer to subject lead to what was pulled. What
+	// refers to a manifest of depth 3 is not copied: a chain of them has no end if its
+	// upstream makes it up.
+	Depth int `json:"depth,omitempty"`
 	// Incomplete says that the manifest was not complete when the job began, so
 	// that its own event is due when it is.
 	Incomplete bool      `json:"incomplete,omitempty"`
@@ -74,7 +79,11 @@ type TagSighting struct {
 	Due bool `json:"due,omitempty"`
 }
 
-// mergeTags adds sightings; of one tag the latest counts.
+// mostTags is how many tags one job moves.
+const mostTags = 256
+
+// mergeTags adds sightings; of one tag the latest counts, and of too many the latest
+// stay.
 func mergeTags(old, add []TagSighting) []TagSighting {
 	tags := slices.Clone(old)
 	for _, a := range add {
@@ -87,6 +96,10 @@ func mergeTags(old, add []TagSighting) []TagSighting {
 			tags[i].Asked = a.Asked
 		}
 		tags[i].Due = tags[i].Due || a.Due
+	}
+	if len(tags) > mostTags {
+		slices.SortStableFunc(tags, func(a, b TagSighting) int { return a.Asked.Compare(b.Asked) })
+		tags = slices.Clone(tags[len(tags)-mostTags:])
 	}
 	return tags
 }

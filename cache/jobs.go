@@ -14,6 +14,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/upstream"
 )
 
 const (
@@ -135,12 +136,14 @@ func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 	for {
 		was, _ := j.lastEnd.Get(k)
 		job.Incomplete = j.e.complete(j.e.ctx, p, job.Digest) == nil
-		if watch {
+		fresh := !j.has(k, job.Source)
+		if watch && fresh { // it is not looked for each time that it is read
 			unasked = j.e.lacking(p, parsed)
 			job.Watch = len(unasked) > 0
 		}
 		j.lock()
-		if now, _ := j.lastEnd.Get(k); now == was {
+		t := j.entries[k]
+		if now, _ := j.lastEnd.Get(k); now == was && (fresh || t != nil && t.job.Source == job.Source) {
 			break
 		}
 		j.unlock() // a copy of it ended meanwhile: look again
@@ -152,7 +155,7 @@ func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 		}
 		return t, j.saving(k)
 	}
-	if !j.room(k, job) {
+	if !j.room(job, man.cost()) {
 		return nil, saved{}
 	}
 	if job.ID == "" {
@@ -163,6 +166,14 @@ func (j *jobs) add(p place, man *manifest, job Job) (*jobEntry, saved) {
 	j.insert(k, t)
 	j.begin(k, t)
 	return t, j.save(k)
+}
+
+// has reports whether there is an entry of a manifest.
+func (j *jobs) has(k content, source upstream.Source) bool {
+	j.lock()
+	defer j.unlock()
+	t := j.entries[k]
+	return t != nil && t.job.Source == source
 }
 
 // known returns the entry of a manifest; one of another source is given up.
@@ -188,6 +199,7 @@ func (j *jobs) inherit(k content, job *Job) {
 		return
 	}
 	old.Tags = mergeTags(old.Tags, job.Tags)
+	old.Depth = min(old.Depth, job.Depth)
 	old.Platforms = oci.MergePlatforms(old.Platforms, job.Platforms)
 	old.Watch = old.Watch && job.Watch
 	old.Incomplete = old.Incomplete || job.Incomplete
@@ -207,6 +219,7 @@ func (j *jobs) inherit(k content, job *Job) {
 func (j *jobs) merge(t *jobEntry, job Job) (changed bool) {
 	tags, platforms := len(t.job.Tags), t.job.Platforms
 	t.job.Tags = mergeTags(t.job.Tags, job.Tags)
+	t.job.Depth = min(t.job.Depth, job.Depth)
 	t.job.Platforms = oci.MergePlatforms(t.job.Platforms, job.Platforms)
 	changed = len(t.job.Tags) != tags || !slices.Equal(t.job.Platforms, platforms)
 	if t.job.Request == nil {
@@ -227,94 +240,16 @@ func (j *jobs) merge(t *jobEntry, job Job) (changed bool) {
 	return changed || start
 }
 
-// room reports whether a job may be added. j.mu is held.
-func (j *jobs) room(k content, job Job) bool {
-	l := j.e.limits
-	fits := func() bool {
-		return len(j.entries) < l.Queue && (j.bytes == 0 || j.bytes+int64(len(job.Manifest)) <= l.ManifestMemory)
-	}
-	for !fits() {
-		other := j.oldest(jobParked)
-		if other == nil {
-			other = j.oldest(jobWatching)
-		}
-		if other == nil {
-			other = j.newestOfTheLargest(job.Source.Rule)
-		}
-		if other == nil {
-			break
-		}
-		level := slog.LevelError
-		if other.state == jobWatching {
-			level = slog.LevelDebug // nobody asked for it
-		}
-		j.log(level, "a "+string(other.state)+" copy makes room for others and is given up", "repository", other.job.Repository, "digest", other.job.Digest.String())
-		j.remove(other.key(), other, ErrTooManyCopies)
-	}
-	if fits() {
-		j.dropped = false
-		return true
-	}
-	if !j.dropped {
-		j.log(slog.LevelError, "too many copies are known; new ones are dropped until the next pull", "copies", len(j.entries), "bytes", j.bytes)
-	}
-	j.dropped = true
-	j.e.stats.jobsDropped.Add(1)
-	return false
-}
-
-// newestOfTheLargest returns the newest job that waits, of the rule that has most of
-// what is full; nil if that is the rule of the newcomer, or would be with it. j.mu is
-// held.
-func (j *jobs) newestOfTheLargest(newcomer string) *jobEntry {
-	weight := func(h *held) int64 { return h.bytes + int64(h.copies)<<10 }
-	largest := ""
-	for rule, h := range j.rules {
-		if largest == "" || weight(h) > weight(j.rules[largest]) {
-			largest = rule
-		}
-	}
-	own := j.rules[newcomer]
-	if largest == newcomer || own != nil && own.copies+1 >= j.rules[largest].copies && own.bytes >= j.rules[largest].bytes {
-		return nil
-	}
-	var newest *jobEntry
-	for _, t := range j.entries {
-		waits := t.state == jobQueued || t.state == jobPaused || t.state == jobWaiting
-		if waits && t.job.Source.Rule == largest && (newest == nil || t.job.Created.After(newest.job.Created)) {
-			newest = t
-		}
-	}
-	return newest
-}
-
-// oldest returns the oldest job in a state; nil: none is. j.mu is held.
-func (j *jobs) oldest(state jobState) *jobEntry {
-	var oldest *jobEntry
-	for _, t := range j.entries {
-		if t.state == state && (oldest == nil || t.job.Created.Before(oldest.job.Created)) {
-			oldest = t
-		}
-	}
-	return oldest
-}
-
-// held is what one rule has of the copies that are known.
-type held struct {
-	copies int
-	bytes  int64 // of their manifests
-}
-
 func (j *jobs) insert(k content, t *jobEntry) {
 	j.entries[k] = t
-	j.bytes += int64(len(t.job.Manifest))
+	j.bytes += t.man.cost()
 	h := j.rules[t.job.Source.Rule]
 	if h == nil {
 		h = &held{}
 		j.rules[t.job.Source.Rule] = h
 	}
 	h.copies++
-	h.bytes += int64(len(t.job.Manifest))
+	h.bytes += t.man.cost()
 	if j.repos[k.repo] == nil {
 		j.repos[k.repo] = map[content]*jobEntry{}
 	}
@@ -423,9 +358,9 @@ func (j *jobs) remove(k content, t *jobEntry, err error) {
 	delete(j.entries, k)
 	j.ends++
 	j.lastEnd.Put(k, j.ends, 1)
-	j.bytes -= int64(len(t.job.Manifest))
+	j.bytes -= t.man.cost()
 	h := j.rules[t.job.Source.Rule]
-	h.bytes -= int64(len(t.job.Manifest))
+	h.bytes -= t.man.cost()
 	if h.copies--; h.copies == 0 {
 		delete(j.rules, t.job.Source.Rule)
 	}

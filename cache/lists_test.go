@@ -119,12 +119,13 @@ func TestListsInTrouble(t *testing.T) {
 				t.Fatalf("%q", tags)
 			}
 			s.get(referrers)
-			s.kept(tagsOfAPI)
 			if c.stop {
 				s.up.Stop()
 			} else {
 				s.up.Fail(c.fault)
 			}
+			s.kept(tagsOfAPI)
+			s.kept(referrers)
 			for range 2 {
 				tags, _, r := s.tagList(tagsOfAPI)
 				if len(tags) != 12 || !strings.Contains(r.Header.Get("Cache-Status"), "fwd=stale") || r.Header.Get("Age") == "" || !strings.Contains(r.Header.Get("Warning"), "299 - ") {

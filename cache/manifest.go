@@ -106,6 +106,9 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 	if err := e.barred(p); err != nil {
 		return answer{err: err, state: fwd("miss", err)}
 	}
+	if err := e.absentNow(p, kindManifest, d); err != nil {
+		return answer{err: err, state: "miss; detail=absent"}
+	}
 	// One download for all who want it; who only asks for the head asks alone.
 	refused := head && !e.headRefused(p, kindManifest)
 	if refused {
@@ -121,6 +124,7 @@ func (e *engine) findDigest(ctx context.Context, p place, d digest.Digest, head 
 		defer release()
 		man, err := e.fetch(p, d.String())
 		e.noteMissing(p, d, err)
+		e.noteAbsent(p, kindManifest, d, err)
 		if err == nil && refused {
 			e.refusesHead(p, kindManifest)
 		}
@@ -150,19 +154,21 @@ func (e *engine) headDigest(ctx context.Context, p place, d digest.Digest) (a an
 		return answer{}, false
 	}
 	e.heard(p, err)
+	e.noteAbsent(p, kindManifest, d, err)
 	return answer{man: newManifest(desc, nil, p.source), err: err, remote: true, state: fwd("miss", err)}, true
 }
 
 // fetch gets a manifest from the upstream, on nobody's request.
 func (e *engine) fetch(p place, reference string) (*manifest, error) {
-	return e.fetchUnless(p, reference, nil)
+	return e.fetchUnless(e.ctx, p, reference, nil)
 }
 
 // fetchUnless is fetch, but [upstream.ErrUnchanged] if the upstream can say that it
 // is the known one; nil: none is known.
-func (e *engine) fetchUnless(p place, reference string, known *manifest) (*manifest, error) {
-	ctx, cancel := e.within(e.ctx)
+func (e *engine) fetchUnless(ctx context.Context, p place, reference string, known *manifest) (*manifest, error) {
+	ctx, cancel := e.within(ctx)
 	defer cancel()
+	defer context.AfterFunc(e.ctx, cancel)()
 	if e.ctx.Err() != nil {
 		return nil, errShutdown
 	}
@@ -193,6 +199,16 @@ func (e *engine) fetchUnless(p place, reference string, known *manifest) (*manif
 	}
 	e.learn(p, man)
 	return man, nil
+}
+
+// cost is what a manifest holds in memory, about: its bytes, and what was read of them,
+// whose texts are copies and whose descriptors are larger than the shortest text of one.
+func (m *manifest) cost() int64 {
+	cost := 512 + 2*int64(len(m.body))
+	if m.parsed != nil {
+		cost += int64(len(m.parsed.Layers)+len(m.parsed.Manifests)) * 256
+	}
+	return cost
 }
 
 // complete returns a manifest that is complete here, nil if it is not.
@@ -231,7 +247,7 @@ func (e *engine) complete(ctx context.Context, p place, d digest.Digest) *manife
 // remember keeps a complete manifest in memory.
 func (e *engine) remember(p place, man *manifest) {
 	e.learn(p, man)
-	e.hot.Put(content{p.repo, man.desc.Digest}, man, int64(len(man.body))+512)
+	e.hot.Put(content{p.repo, man.desc.Digest}, man, man.cost())
 }
 
 // fwd is a Cache-Status for something that was forwarded for a reason, with

@@ -74,7 +74,7 @@ func (e *engine) expand(ctx context.Context, p place, m *oci.Manifest, job Job) 
 			continue // it can never be copied, and is not waited for
 		}
 		if e.complete(ctx, p, d.Digest) == nil {
-			if t, _ := e.jobs.add(p, man, Job{Platforms: job.Platforms, Request: job.Request}); t == nil {
+			if t, _ := e.jobs.add(p, man, Job{Platforms: job.Platforms, Depth: job.Depth, Request: job.Request}); t == nil {
 				return ErrTooManyCopies
 			}
 		}
@@ -101,11 +101,15 @@ func (e *engine) fetchForCopy(ctx context.Context, p place, reference string) (*
 		return nil, err
 	}
 	defer release()
-	return e.fetch(p, reference)
+	return e.fetchUnless(ctx, p, reference, nil)
 }
 
-// referrersMost is how many manifests that refer to one are copied.
-const referrersMost = 1000
+// referrersMost is how many manifests that refer to one are copied, and referrersDeep
+// of what depth that one may be.
+const (
+	referrersMost = 1000
+	referrersDeep = 2
+)
 
 // cosignSuffixes are those of the tags under which cosign keeps what belongs to
 // the manifest sha256-HEX.
@@ -132,7 +136,7 @@ func (e *engine) copyReferrers(ctx context.Context, p place, job Job) error {
 			return err
 		}
 		if e.complete(ctx, p, r.Digest) == nil {
-			if t, _ := e.jobs.add(p, man, Job{Platforms: []string{oci.AllPlatforms}, Request: job.Request}); t == nil {
+			if t, _ := e.jobs.add(p, man, Job{Platforms: []string{oci.AllPlatforms}, Depth: job.Depth + 1, Request: job.Request}); t == nil {
 				return ErrTooManyCopies
 			}
 		}
@@ -194,7 +198,7 @@ func (e *engine) copyTag(ctx context.Context, p place, job Job, tag string) erro
 		return err
 	}
 	tags := []TagSighting{{Tag: tag, Asked: asked}}
-	if t, _ := e.jobs.add(p, man, Job{Tags: tags, Platforms: []string{oci.AllPlatforms}, Request: job.Request}); t == nil {
+	if t, _ := e.jobs.add(p, man, Job{Tags: tags, Platforms: []string{oci.AllPlatforms}, Depth: job.Depth + 1, Request: job.Request}); t == nil {
 		return ErrTooManyCopies
 	}
 	return nil

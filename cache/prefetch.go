@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
@@ -48,7 +49,7 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 	if err != nil {
 		return err
 	}
-	f := &prefetch{e: e, p: p, o: o, blobs: map[content]int64{}}
+	f := &prefetch{e: e, p: p, o: o, blobs: map[content]int64{}, seen: map[digest.Digest]bool{}}
 	f.platforms = f.o.Platforms
 	if len(f.platforms) == 0 {
 		f.platforms = []string{oci.AllPlatforms}
@@ -136,12 +137,20 @@ type prefetch struct {
 	o         Prefetch
 	platforms []string
 	blobs     map[content]int64 // sizes
+	seen      map[digest.Digest]bool
 }
 
 // copy copies a manifest and what is selected of an index.
 func (f *prefetch) copy(ctx context.Context, man *manifest) error {
 	e, p := f.e, f.p
 	parsed := man.parsed
+	if f.seen[man.desc.Digest] { // an index may name one twice
+		return nil
+	}
+	f.seen[man.desc.Digest] = true
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	for _, b := range parsed.Blobs() {
 		f.blobs[content{p.repo, b.Digest}] = b.Size
 	}

@@ -59,7 +59,7 @@ func (s *tagState) cost() int64 {
 	if s.man == nil {
 		return 256
 	}
-	return int64(len(s.man.body)) + 512
+	return s.man.cost()
 }
 
 // askNow returns the time of a question that is sent now: later than every
@@ -168,11 +168,12 @@ type refusalKey struct {
 }
 
 // noteRefusal remembers whether the last word of the upstream about a tag was no.
-func (e *engine) noteRefusal(p place, tag string, err error) {
+// Where nothing is stored it need not be: nothing could be served.
+func (e *engine) noteRefusal(p place, tag string, s *tagState, err error) {
 	k := refusalKey{tagKey{p.repo, tag}, p.source}
 	u, ok := errors.AsType[*upstream.Error](err)
 	switch {
-	case ok && u.Class == upstream.Denied:
+	case ok && u.Class == upstream.Denied && s.man != nil:
 		e.refusals.Put(k, u, 1)
 	case err == nil, ok && u.Class == upstream.NotFound:
 		if _, ok := e.refusals.Get(k); ok {
@@ -208,7 +209,7 @@ func (e *engine) ask(p place, tag string, head bool) answer {
 		a = e.check(p, tag, head, s)
 	}
 	a.asked = asked
-	e.noteRefusal(p, tag, a.err)
+	e.noteRefusal(p, tag, s, a.err)
 	if a.err != nil {
 		return a
 	}
@@ -289,7 +290,7 @@ func (e *engine) checkByHead(p place, s *tagState, desc ocispec.Descriptor) answ
 // checkByGet asks about a tag in the way that its manifest is fetched; what is
 // stored need not be sent again.
 func (e *engine) checkByGet(p place, tag string, s *tagState) answer {
-	man, err := e.fetchUnless(p, tag, s.man)
+	man, err := e.fetchUnless(e.ctx, p, tag, s.man)
 	switch {
 	case errors.Is(err, upstream.ErrUnchanged):
 		return answer{man: s.man, same: true, state: "fwd=request; fwd-status=304; detail=unchanged"}

@@ -78,9 +78,14 @@ type raw struct {
 	Annotations  map[string]string    `json:"annotations"`
 }
 
-// Parse reads a manifest. Names in it that are no valid digests are an error. A
-// manifest of an unknown type is an artifact of the blobs that it names as the
-// known types do; one that does not name any in that way names none.
+// MaxDescriptors is how many layers or manifests a manifest may name: a file system
+// takes no more than 128 layers, and an artifact has some hundreds.
+const MaxDescriptors = 4096
+
+// Parse reads a manifest. Names in it that are no valid digests are an error, and so
+// are more than [MaxDescriptors]. A manifest of an unknown type is an artifact of the
+// blobs that it names as the known types do; one that does not name any in that way
+// names none.
 func Parse(mediaType string, body []byte) (*Manifest, error) {
 	m, err := parse(mediaType, body)
 	if err != nil && !IsManifest(mediaType) {
@@ -108,6 +113,9 @@ func parse(mediaType string, body []byte) (*Manifest, error) {
 		}
 	}
 	for _, list := range all {
+		if len(list) > MaxDescriptors {
+			return nil, fmt.Errorf("oci: %s names %d blobs or manifests, more than %d", mediaType, len(list), MaxDescriptors)
+		}
 		for _, d := range list {
 			if err := check(d); err != nil {
 				return nil, fmt.Errorf("oci: %s names %w", mediaType, err)
