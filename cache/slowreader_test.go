@@ -136,3 +136,36 @@ func TestDeadlineEndsWithItsResponse(t *testing.T) {
 		}
 	}
 }
+
+// Lists lie in memory until they are read: clients that do not read theirs hold as
+// many as there are places, and no more.
+func TestSlowReadersOfListsHoldLittle(t *testing.T) {
+	s := newStory(t, func(s *story) { s.cache.Limits.Lists, s.cache.Limits.Busy = 2, 300*time.Millisecond })
+	s.up.Fail(upstreamtest.Fault{Kind: "tags", Do: func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprint(w, `{"tags":["v"`)
+		for i := range 100_000 {
+			_, _ = fmt.Fprintf(w, `,"v%d-%s"`, i, strings.Repeat("x", 100))
+		}
+		_, _ = fmt.Fprint(w, `]}`)
+	}})
+	deaf := []net.Conn{s.deaf(tagsOfAPI), s.deaf(tagsOfAPI)}
+	var r reply
+	deadline := time.Now().Add(10 * time.Second)
+	for r = s.get(tagsOfAPI); r.StatusCode == 200; r = s.get(tagsOfAPI) {
+		if time.Now().After(deadline) {
+			t.Fatal("there is always a place")
+		}
+	}
+	s.wantError(r, 503, "UNKNOWN")
+	if r.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	for _, c := range deaf {
+		_ = c.Close()
+	}
+	for deadline = time.Now().Add(10 * time.Second); s.get(tagsOfAPI).StatusCode != 200; {
+		if time.Now().After(deadline) {
+			t.Fatal("the places are not given back")
+		}
+	}
+}
