@@ -29,7 +29,9 @@
 //
 // With nothing complete here the upstream's answer streams through and is copied
 // behind it; its refusal becomes 404, 403, 429, 502 or 504, with rule and source in
-// the text ([Error]). A pull by digest that is complete here asks nobody.
+// the text ([Error]). A pull by digest that is complete here asks nobody. A digest
+// that the upstream has just said three times not to have is not asked for within the
+// next second.
 //
 // Every answer for a repository that a rule covers says in Cache-Status (RFC 9211)
 // what happened; what is no complete copy yet also has X-Azure-Origin: upstream.
@@ -51,6 +53,21 @@
 // one that has all of them causes no copy. Manifests that were read are kept and can
 // be read with the upstream gone; they are no complete images, and no event tells of
 // them.
+//
+// # Many tenants
+//
+// What one rule, its upstream or its clients do stays with them. Trouble counts for
+// whose it is: the host of a rule where that host fails a question of this cache, the
+// target of a redirect, a token server, a credential; never for the host because of
+// what a client sent or because a client left. Places, copies and memory are shared
+// fairly among rules ([Limits]). What several requests share is asked in the cache's
+// own words. A download that drips, a client that stops reading, and a copy that
+// brings nothing are ended or wait behind the others.
+//
+// Bytes that another repository has from the same host are not downloaded again if
+// the host itself says that it has them for this rule, or, where it leads to a
+// storage, if parts of them at random places come from there. Clients are not told
+// which it was.
 //
 // # Parts that fail
 //
