@@ -144,8 +144,9 @@ type Limits struct {
 	// blob, over Idle (1 KiB/s; 64 KiB/s when nobody waits for it), or the connection
 	// counts as cut. Negative: any.
 	LeastRate int64
-	// Send is how long a client may take for a piece of a response, of 512 KiB at most
-	// (2 min), before its connection is ended. It replaces the server's WriteTimeout
+	// Send is how long a client may take for a piece of a response (2 min) before its
+	// connection is ended: of 512 KiB, and of up to 4 MiB to a client that took the
+	// last ones at once. It replaces the server's WriteTimeout
 	// for what is answered here. Negative: as long as it likes.
 	Send time.Duration
 	// Answer is how long an upstream may take to answer before the client gets
@@ -154,8 +155,8 @@ type Limits struct {
 	// Stale is how long a pull by tag waits for the upstream when a complete
 	// copy is stored (2 s).
 	Stale time.Duration
-	// Busy is how long a client waits for a place among the downloads before it
-	// gets 503 (15 s).
+	// Busy is how long a client waits for a place, for a download, a question or a
+	// list, before it gets 503 (15 s).
 	Busy time.Duration
 	// Wait is how long the copy of an index waits for one of its platforms to
 	// be pulled, and that of a platform for one of its layers (24 h).

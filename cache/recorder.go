@@ -10,7 +10,7 @@ import (
 // and larger ones to clients that take them quickly.
 const (
 	sendPiece     = 512 << 10
-	sendPieceMost = 16 << 20
+	sendPieceMost = 4 << 20
 )
 
 // recorder notes what is answered, and lets go of clients that do not read it: each

@@ -59,7 +59,7 @@ func (p place) fail(k kind, reference string, err error) *Error {
 	case errors.Is(err, errNoList):
 		e.Status, e.Code, e.Message = http.StatusMethodNotAllowed, CodeUnsupported, what+" cannot list: the client that this cache asks its source with does not know how"
 	case errors.Is(err, flight.ErrBusy):
-		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" found no free place among the downloads; try again", retrySoon
+		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" found no free place in time; try again", retrySoon
 	case errors.Is(err, flight.ErrClosed), errors.Is(err, errShutdown):
 		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" is not possible: the cache is shutting down", retrySoon
 	case errors.Is(err, context.DeadlineExceeded):

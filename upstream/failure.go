@@ -134,7 +134,7 @@ func (r *repository) fail(ctx context.Context, op string, err error) *Error {
 	case errors.As(err, &asURL), errors.As(err, &broken):
 		e.Timeout = errors.As(err, &asNet) && asNet.Timeout()
 		e.Owner, e.Connect = r.askedOf(err), connects(err)
-		e.Err, e.Reason = r.below(err)
+		e.Reason, e.Err = r.below(err)
 	default:
 		// What is left comes from reading the token server's answer.
 		const text = "the token server's answer cannot be used"
@@ -183,21 +183,22 @@ func connects(err error) bool {
 // below is what went wrong below HTTP, and at which host if that is not the
 // rule's own. Clients are told the name of a host only if somebody on this side
 // named it.
-func (r *repository) below(err error) (error, string) {
+func (r *repository) below(err error) (says string, safe error) {
 	what := plain(err)
-	text, says := what.text, what.says
+	text := what.text
+	says = what.says
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		at, _ := url.Parse(u.URL)
 		if at == nil || at.Host == "" || originOf(at) == r.origin {
-			return &cause{text, withoutURL(err)}, says
+			return says, &cause{text, withoutURL(err)}
 		}
 		host, name := hostOf(at), "a host that it leads to"
 		if r.trusts(host) {
 			name = "its token server " + host
 		}
-		text, says = fmt.Sprintf("the host %.100q: %s", host, text), name+": "+says
+		text, says = "the host "+shorten(host)+": "+text, name+": "+says
 	}
-	return &cause{text, withoutURL(err)}, says
+	return says, &cause{text, withoutURL(err)}
 }
 
 // withoutURL takes the address out of an error of net/http, which may be that of
@@ -220,14 +221,18 @@ type cause struct {
 func (c *cause) Error() string { return c.text }
 func (c *cause) Unwrap() error { return c.err }
 
-// wording is one failure in two languages: for the log, and for clients.
-type wording struct{ text, says string }
+// wording is one failure in two languages: for the log, and for clients. foreign is
+// the whole of a text in it that an upstream has a hand in; text shows its beginning.
+type wording struct{ text, says, foreign string }
 
 // plain says what went wrong below HTTP, without URLs, bodies and our own
 // addresses: only texts that are known to hold none are passed on, and to clients
 // none that quotes a certificate.
 func plain(err error) wording {
-	same := func(text string) wording { return wording{text, text} }
+	same := func(text string) wording { return wording{text: text, says: text} }
+	refused := func(err error, says string) wording { // err quotes names of the certificate
+		return wording{"TLS: " + shorten(err.Error()), says, err.Error()}
+	}
 	var (
 		dns     *net.DNSError
 		errno   syscall.Errno
@@ -253,19 +258,19 @@ func plain(err error) wording {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &asNet) && asNet.Timeout():
 		return same("timed out")
 	case errors.As(err, &unknown):
-		return wording{"TLS: " + unknown.Error(), "its certificate is signed by an authority that is not trusted (ca)"}
+		return refused(unknown, "its certificate is signed by an authority that is not trusted (ca)")
 	case errors.As(err, &name):
-		return wording{"TLS: " + name.Error(), "its certificate is for another host"}
+		return refused(name, "its certificate is for another host")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return wording{"TLS: " + invalid.Error(), "its certificate has expired or is not valid yet"}
+		return wording{text: "TLS: " + invalid.Error(), says: "its certificate has expired or is not valid yet"}
 	case errors.As(err, &cert):
-		return wording{"TLS: " + cert.Err.Error(), "its certificate is not accepted"}
+		return refused(cert.Err, "its certificate is not accepted")
 	case errors.As(err, &record):
-		return wording{"TLS: " + record.Msg, "it does not speak TLS"}
+		return wording{text: "TLS: " + record.Msg, says: "it does not speak TLS"}
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return same("it speaks http, not https (plainHTTP must be set for such a host)")
 	case errors.As(err, &alert):
-		return wording{"TLS: " + alert.Error(), "the TLS handshake failed"}
+		return wording{text: "TLS: " + alert.Error(), says: "the TLS handshake failed"}
 	case errors.As(err, &errno):
 		return same(errno.Error())
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -43,7 +43,7 @@ type tokenError struct {
 }
 
 func (e *tokenError) Error() string {
-	return fmt.Sprintf("the token server %.100q answered with status %d", e.host, e.status)
+	return fmt.Sprintf("the token server %s answered with status %d", shorten(e.host), e.status)
 }
 
 // tokenAnswer lets only a token pass; oras-go would forget Retry-After.

@@ -301,7 +301,7 @@ func (t *trip) discreet(err error) error {
 		u = &url.Error{Op: u.Op, Err: u.Err}
 		err = u
 	}
-	if t.repeats(plain(u.Err).text) {
+	if t.repeats(plain(u.Err).foreign) {
 		err = &url.Error{Op: u.Op, URL: u.URL, Err: errRepeated}
 	}
 	return err

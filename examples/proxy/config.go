@@ -80,10 +80,12 @@ type secretConfig struct {
 // upstreamConfig is what is special about one upstream host.
 type upstreamConfig struct {
 	place
-	host, ca  word
-	plainHTTP bool
-	realms    []word
-	azure     azureConfig
+	host, ca    word
+	plainHTTP   bool
+	realms      []word
+	redirects   []word
+	anyUpstream bool // DANGER: see upstream.Host
+	azure       azureConfig
 }
 
 // azureConfig declares what an Azure Container Registry is like.

@@ -201,7 +201,8 @@ upstreams:
   - host: devregistry.azurecr.io
     azure: {tenant: 11111111-2222-3333-4444-555555555555, network: selected, trustedServices: true}
   - {host: "127.0.0.1:5100", plainHTTP: true}
-  - {host: registry.example.com, ca: cert.pem, realms: [token.example.com]}
+  - {host: registry.example.com, ca: cert.pem, realms: [token.example.com], redirects: [10.0.0.9:8080]}
+  - {host: "10.0.0.9:8080", plainHTTP: true, anyUpstream: true}
 webhooks:
   - url: http://127.0.0.1:8080/hook
     scope: "promoted/team-a/api:*"

@@ -167,11 +167,13 @@ func (c *config) readUpstream(r reader) read {
 	return func(n *yaml.Node, at place) {
 		one := upstreamConfig{place: at}
 		r.fields(n, at, map[string]read{
-			"host":      r.word(&one.host),
-			"plainHTTP": r.flag(&one.plainHTTP),
-			"ca":        r.word(&one.ca),
-			"realms":    r.words(&one.realms),
-			"azure":     one.azure.read(r),
+			"host":        r.word(&one.host),
+			"plainHTTP":   r.flag(&one.plainHTTP),
+			"ca":          r.word(&one.ca),
+			"realms":      r.words(&one.realms),
+			"redirects":   r.words(&one.redirects),
+			"anyUpstream": r.flag(&one.anyUpstream),
+			"azure":       one.azure.read(r),
 		})
 		r.require(at, "host", one.host)
 		if one.plainHTTP && one.ca.given() {

@@ -8,6 +8,11 @@
 // for the managed-identity endpoint. SIGTERM and SIGINT end it gently: running
 // responses finish, unfinished downloads are taken up at the next start.
 //
+// It does not authorize its clients: on an address that other machines reach,
+// anybody can pull with the credentials of the rules, and a line in the log says so
+// at the start. Listen on loopback behind a gateway that authorizes, or embed the
+// library and set cache.Cache.Authorize.
+//
 // Webhooks are told of what was copied or deleted, at least once: what a receiver
 // has not taken waits in the store, 10,000 events of each for a day, however this
 // program ends, and comes with the same event ID.

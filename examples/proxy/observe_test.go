@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -87,5 +88,43 @@ func TestRequestsInTheLog(t *testing.T) {
 		if n := strings.Count(p.log.String(), test.reference+" "); n != 1 {
 			t.Errorf("%s is in %d lines of the log, want 1:\n%s", test.reference, n, p.log.String())
 		}
+	}
+}
+
+// TestLogLinesAreShort: nothing that a client sends makes a line long.
+func TestLogLinesAreShort(t *testing.T) {
+	up := upstreamtest.NewRegistry(t)
+	p := startProxy(t, file(up))
+	long := strings.Repeat("x", 100<<10)
+	for _, request := range []struct{ method, path string }{
+		{"GET", "/v2/local/team/app/manifests/" + long}, {"GET", "/v2/local/team/app/blobs/sha256:" + long}, {"GET", "/v2/" + long + "/manifests/v1"},
+		{"GET", "/v2/local/team/app/tags/list?n=" + long}, {strings.ToUpper(long), "/v2/local/team/app/manifests/v1"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), request.method, p.url+request.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode < 400 {
+			t.Errorf("%.60s: status %d", request.path, resp.StatusCode)
+		}
+	}
+	p.signal(t)
+	p.wantExit(t, exitOK)
+	lines := 0
+	for line := range strings.Lines(p.log.String()) {
+		if strings.Contains(line, "msg=request ") {
+			lines++
+		}
+		if len(line) > 1<<10 {
+			t.Errorf("a line of %d bytes: %.200s", len(line), line)
+		}
+	}
+	if lines != 5 {
+		t.Errorf("%d requests are in the log, want 5", lines)
 	}
 }

@@ -108,7 +108,8 @@ func (s *settings) fixed(next *settings) (keys []string) {
 // sameHost reports whether nothing about an upstream host changed, the content
 // of its ca file included.
 func sameHost(a, b upstream.Host) bool {
-	return a.PlainHTTP == b.PlainHTTP && slices.Equal(a.Realms, b.Realms) && a.RootCAs.Equal(b.RootCAs)
+	return a.PlainHTTP == b.PlainHTTP && a.AnyUpstream == b.AnyUpstream && a.RootCAs.Equal(b.RootCAs) &&
+		slices.Equal(a.Realms, b.Realms) && slices.Equal(a.Redirects, b.Redirects)
 }
 
 // keep takes over the authenticators of old that did not change, and with them

@@ -81,6 +81,7 @@ func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) 
 	if err := group.listen(l, c); err != nil {
 		return err
 	}
+	warnExposed(s.listen, log)
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
 	go l.follow(ctx, again)
 	return group.run(ctx, log)
@@ -208,10 +209,10 @@ func admin() http.Handler {
 // observe writes one line for each request.
 func observe(log *slog.Logger, o cache.Outcome) {
 	attrs := []slog.Attr{
-		slog.String("method", o.Method),
+		slog.String("method", short(o.Method)),
 		slog.String("kind", o.Access.Kind),
 		slog.String("repository", o.Access.Repository),
-		slog.String("reference", o.Reference),
+		slog.String("reference", short(o.Reference)),
 		slog.String("rule", o.Rule),
 		slog.Int("status", o.Status),
 		slog.Int64("bytes", o.Bytes),
@@ -222,6 +223,16 @@ func observe(log *slog.Logger, o cache.Outcome) {
 		attrs = append(attrs, slog.Any("error", o.Err))
 	}
 	log.LogAttrs(context.Background(), level(o), "request", attrs...)
+}
+
+// short is what the log shows of what a client wrote. A digest fits, and the longest
+// tag.
+func short(text string) string {
+	const most = 160
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + "…"
 }
 
 // level is how much a request matters to operators. Clients ask for much that

@@ -21,13 +21,13 @@ func newClient(list []upstreamConfig, found *mistakes) *upstream.Client {
 			continue
 		}
 		lines[name] = one.line
-		h := upstream.Host{PlainHTTP: one.plainHTTP, RootCAs: roots(one.ca, found)}
-		for _, realm := range one.realms {
-			if r, ok := canonical(realm, found); ok {
-				h.Realms = append(h.Realms, r)
-			}
+		hosts[name] = upstream.Host{
+			PlainHTTP:   one.plainHTTP,
+			RootCAs:     roots(one.ca, found),
+			Realms:      canonicals(one.realms, found),
+			Redirects:   canonicals(one.redirects, found),
+			AnyUpstream: one.anyUpstream,
 		}
-		hosts[name] = h
 	}
 	return &upstream.Client{Hosts: hosts}
 }
@@ -43,6 +43,16 @@ func canonical(w word, found *mistakes) (string, bool) {
 		found.add(w.place, "%v", err)
 	}
 	return name, err == nil
+}
+
+// canonicals returns the canonical forms of hosts.
+func canonicals(list []word, found *mistakes) (names []string) {
+	for _, w := range list {
+		if name, ok := canonical(w, found); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // roots adds the certificates of a file to those of the system: a registry

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"testing"
 
+	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -46,6 +48,40 @@ func TestFailuresNameKeys(t *testing.T) {
 			if status, said := try(test.with); status != 200 {
 				t.Errorf("status %d with %s, said:\n%s", status, test.with, said)
 			}
+		})
+	}
+}
+
+// TestHostsAreRead: what the file says of a host is what the client gets, in
+// canonical form.
+func TestHostsAreRead(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := built(t, "upstreams:\n  - {host: Registry.example.com, realms: [Token.example.com, \"t.example:8443\"], redirects: [CDN.example.com:443, \"10.0.0.9:8080\"]}\n"+
+		"  - {host: \"10.0.0.9:8080\", plainHTTP: true, anyUpstream: true}\n  - {host: other.example, anyUpstream: false}\n")
+	want := map[string]upstream.Host{
+		"registry.example.com": {Realms: []string{"token.example.com", "t.example:8443"}, Redirects: []string{"cdn.example.com", "10.0.0.9:8080"}},
+		"10.0.0.9:8080":        {PlainHTTP: true, AnyUpstream: true},
+		"other.example":        {},
+	}
+	if got := s.client.Hosts; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+// TestHostMistakes: hosts that are none are refused, each at its line.
+func TestHostMistakes(t *testing.T) {
+	for _, test := range []struct{ name, keys, want string }{
+		{"path of a realm", "realms: [token.example.com/v2]", "3: upstreams[0].realms[0]: "},
+		{"path of a redirect", "redirects: [cdn.example.com, cdn.example.com/x]", "3: upstreams[0].redirects[1]: "},
+		{"scheme of a redirect", "redirects: ['https://cdn.example.com']", "3: upstreams[0].redirects[0]: "},
+		{"wildcard of a redirect", "redirects: ['*.example.com']", "3: upstreams[0].redirects[0]: "},
+		{"empty redirect", "redirects: ['']", "3: upstreams[0].redirects[0]: is empty"},
+		{"one redirect", "redirects: cdn.example.com", "3: upstreams[0].redirects: wants a list, not a single value"},
+		{"any upstream", "anyUpstream: cdn.example.com", "3: upstreams[0].anyUpstream: wants true or false"},
+		{"misspelt", "redirect: [cdn.example.com]", "3: upstreams[0].redirect: unknown key; known here: anyUpstream, azure, ca, host, plainHTTP, realms, redirects"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			wantMistake(t, "upstreams:\n  - host: a.example.com\n    "+test.keys+"\n", test.want)
 		})
 	}
 }
