@@ -20,7 +20,7 @@ const (
 	retryFirst     = time.Second
 	retryLongest   = 10 * time.Minute
 	retryFull      = 10 * time.Second   // at first: it does not download again and again
-	troubleLongest = 7 * 24 * time.Hour // of an upstream, before a copy is parked for it
+	troubleLongest = 7 * 24 * time.Hour // of an upstream or a full store, before a copy is parked for it
 	parkedLongest  = 7 * 24 * time.Hour // before a parked copy is given up
 	maxMissing     = 3                  // what the upstream does not have is asked for as often
 	lookFirst      = 100 * time.Millisecond
@@ -213,7 +213,7 @@ func (l Limits) judge(job Job, failures int, err error) verdict {
 	if u, ok := errors.AsType[*upstream.Error](err); ok {
 		v.pause = max(v.pause, u.RetryAfter)
 	}
-	if told && !v.full && time.Since(job.Created) > troubleLongest { // no copy lives for ever
+	if (told || lacking || v.full) && time.Since(job.Created) > troubleLongest { // no copy lives for ever
 		v.park = true
 	}
 	if v.own {
