@@ -2,19 +2,46 @@ package cache
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// maxAgent is the length of the longest User-Agent that is told.
-const maxAgent = 256
+// maxAgent is the length of the longest User-Agent that is told, and maxHost that of
+// the longest Host.
+const (
+	maxAgent = 256
+	maxHost  = 255
+)
 
-// cause is what is told, in events, of the request that a copy comes from.
+// cause is what is told, in events, of the request that a copy comes from. It is kept
+// for longer than the request, and must hold no part of a long text.
 type cause struct{ method, host, agent string }
 
 func causeOf(r *http.Request) cause {
-	return cause{r.Method, r.Host, r.UserAgent()}
+	agent, host := r.UserAgent(), r.Host
+	if len(agent) > maxAgent {
+		agent = strings.Clone(agent[:maxAgent])
+	}
+	switch {
+	case len(host) > maxHost:
+		host = ""
+	case r.URL.Host != "": // it is a part of the request's line
+		host = strings.Clone(host)
+	}
+	return cause{methodOf(r), host, agent}
+}
+
+// methodOf is the method of a request without the line of which it is a part.
+func methodOf(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet:
+		return http.MethodGet
+	case http.MethodHead:
+		return http.MethodHead
+	}
+	return strings.Clone(r.Method)
 }
 
 // request is the request of an event: nil if there is nothing to tell. Receivers
@@ -30,5 +57,5 @@ func (e *engine) request(c cause) *webhook.Request {
 	if host == "" {
 		return nil
 	}
-	return &webhook.Request{ID: webhook.NewID(), Host: host, Method: c.method, UserAgent: c.agent[:min(len(c.agent), maxAgent)]}
+	return &webhook.Request{ID: webhook.NewID(), Host: host, Method: c.method, UserAgent: c.agent}
 }

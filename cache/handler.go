@@ -28,7 +28,7 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{e: e, rec: recorder{ResponseWriter: w, begun: time.Now()}, r: r}
 	q.w = &q.rec
 	q.rec.patience = e.limits.Send
-	q.out.Method = r.Method
+	q.out.Method = methodOf(r)
 	defer q.observe()
 	if err := q.serve(); err != nil {
 		q.out.Err = err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/share"
@@ -78,7 +79,7 @@ func (j *jobs) patiently(ctx context.Context, t *jobEntry) (context.Context, fun
 	timer = time.AfterFunc(math.MaxInt64, func() {
 		now := j.e.progress(t)
 		j.lock()
-		waiting := len(j.queues) > 0
+		waiting := j.waiting()
 		j.unlock()
 		if waiting && before >= 0 && now-before < slowJob {
 			cancel(errYield)
@@ -89,6 +90,16 @@ func (j *jobs) patiently(ctx context.Context, t *jobEntry) (context.Context, fun
 	})
 	timer.Reset(slowTime) // not before the variable is set, which the function reads
 	return ctx, func() { timer.Stop(); cancel(nil) }
+}
+
+// waiting reports whether a copy waits for a place. j.mu is held.
+func (j *jobs) waiting() bool {
+	for _, queue := range j.queues {
+		if slices.ContainsFunc(queue, func(t *jobEntry) bool { return t.state == jobQueued }) {
+			return true
+		}
+	}
+	return false
 }
 
 // progress counts the bytes of a job's blobs that are here.

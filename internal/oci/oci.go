@@ -97,7 +97,7 @@ func Parse(mediaType string, body []byte) (*Manifest, error) {
 func parse(mediaType string, body []byte) (*Manifest, error) {
 	var raw raw
 	if err := json.Unmarshal(body, &raw); err != nil {
-		return nil, fmt.Errorf("oci: %s: %w", mediaType, err)
+		return nil, fmt.Errorf("oci: %s: %.200v", mediaType, err) // it may repeat a long number
 	}
 	m := &Manifest{Index: IsIndex(mediaType), ArtifactType: raw.ArtifactType, Annotations: raw.Annotations}
 	layers := slices.Concat(raw.Layers, raw.Blobs)
@@ -140,7 +140,7 @@ func parse(mediaType string, body []byte) (*Manifest, error) {
 
 func check(d ocispec.Descriptor) error {
 	if err := d.Digest.Validate(); err != nil {
-		return fmt.Errorf("%q: %w", d.Digest, err)
+		return fmt.Errorf("%.100q: %w", d.Digest, err) // it may be any text
 	}
 	if d.Size < 0 {
 		return fmt.Errorf("%s with size %d", d.Digest, d.Size)

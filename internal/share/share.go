@@ -18,6 +18,9 @@ import (
 // recent is how long a rule counts as there after its last claim.
 const recent = 10 * time.Minute
 
+// lookAgain is how often one who waits has it looked whether its rule is alone.
+const lookAgain = time.Minute
+
 // maxSeen is how many rules are remembered as there.
 const maxSeen = 1024
 
@@ -63,24 +66,42 @@ func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error)
 	p.waiting = append(p.waiting, t)
 	p.dispatch()
 	p.mu.Unlock()
+	select {
+	case <-t.ok:
+		return p.given(ctx, t)
+	default:
+	}
 	promoted := c.Promoted
 	if !c.Copy {
 		promoted = nil
 	}
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-t.ok:
-			return func() { p.release(t) }, nil
+			return p.given(ctx, t)
+		case <-again.C: // a rule may be alone by now
+			p.again()
 		case <-promoted:
 			promoted = nil
 			p.promote(t)
 		case <-ctx.Done():
-			if p.abandon(t) {
-				return nil, context.Cause(ctx)
+			if !p.abandon(t) {
+				p.release(t)
 			}
-			return func() { p.release(t) }, nil
+			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// given is what Acquire returns when t has its place: nobody may want it any more.
+func (p *Pool) given(ctx context.Context, t *turn) (release func(), err error) {
+	if ctx.Err() != nil {
+		p.release(t)
+		return nil, context.Cause(ctx)
+	}
+	return func() { p.release(t) }, nil
 }
 
 // Held returns how many places a rule holds, and how many are held in all.
@@ -136,6 +157,12 @@ func (p *Pool) dispatch() {
 		p.count(t, 1)
 		close(t.ok)
 	}
+}
+
+func (p *Pool) again() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dispatch()
 }
 
 // free reports whether t may have a place now. p.mu is held.

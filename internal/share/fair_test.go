@@ -1,0 +1,214 @@
+package share
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// hog wants n places for each claim and holds what it gets until the test ends.
+func hog(ctx context.Context, p *Pool, n int, claims ...Claim) {
+	for range n {
+		for _, c := range claims {
+			go func() {
+				if release, err := p.Acquire(ctx, c); err == nil {
+					<-ctx.Done()
+					release()
+				}
+			}()
+		}
+	}
+	synctest.Wait()
+}
+
+// TestWhatOneRuleLeaves: how many places one rule gets that wants more than there are,
+// beside another that claimed something before.
+func TestWhatOneRuleLeaves(t *testing.T) {
+	at := func(copies bool, hosts ...string) (claims []Claim) {
+		for _, h := range hosts {
+			claims = append(claims, Claim{Rule: "hog", Host: h, Copy: copies})
+		}
+		return claims
+	}
+	many := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	for name, c := range map[string]struct {
+		pool   *Pool
+		before time.Duration // when the other was there; 0: never
+		claims []Claim
+		want   int
+	}{
+		"alone, all":                              {&Pool{Size: 8}, 0, at(false, "h"), 8},
+		"alone, all of a host":                    {&Pool{Size: 100, PerHost: 8}, 0, at(false, "h"), 8},
+		"beside another, three quarters":          {&Pool{Size: 8}, time.Minute, at(false, "h"), 6},
+		"at many hosts too":                       {&Pool{Size: 8, PerHost: 4}, time.Minute, at(false, many...), 6},
+		"three quarters of a host":                {&Pool{Size: 100, PerHost: 8}, time.Minute, at(false, "h"), 6},
+		"almost ten minutes later":                {&Pool{Size: 8}, 10*time.Minute - time.Second, at(false, "h"), 6},
+		"after ten minutes all again":             {&Pool{Size: 8}, 10*time.Minute + time.Second, at(false, "h"), 8},
+		"copies alone, half":                      {&Pool{Size: 8}, 0, at(true, "h"), 4},
+		"copies alone, half of a host":            {&Pool{Size: 100, PerHost: 8}, 0, at(true, "h"), 4},
+		"copies beside another, less":             {&Pool{Size: 8}, time.Minute, at(true, "h"), 3},
+		"copies at many hosts beside another":     {&Pool{Size: 8, PerHost: 4}, time.Minute, at(true, many...), 3},
+		"copies at one host beside another":       {&Pool{Size: 100, PerHost: 8}, time.Minute, at(true, "h"), 3},
+		"a single place is not divided":           {&Pool{Size: 1}, time.Minute, at(false, "h"), 1},
+		"a single place is for a copy too":        {&Pool{Size: 1}, time.Minute, at(true, "h"), 1},
+		"a rule without a name is one as another": {&Pool{Size: 8}, time.Minute, []Claim{{}}, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if c.before > 0 {
+					release, _ := c.pool.Acquire(context.Background(), Claim{Rule: "other", Host: "elsewhere"})
+					release()
+					time.Sleep(c.before)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				defer synctest.Wait()
+				defer cancel()
+				hog(ctx, c.pool, 20, c.claims...)
+				if n, all := c.pool.Held(c.claims[0].Rule); n != c.want || all != c.want {
+					t.Errorf("it holds %d of %d places, want %d", n, all, c.want)
+				}
+			})
+		})
+	}
+}
+
+// TestWhatIsLeftIsThere: the place that a rule leaves is had at once by another, a
+// client's also beside copies that take all that they may.
+func TestWhatIsLeftIsThere(t *testing.T) {
+	for _, copies := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &Pool{Size: 8, PerHost: 4}
+			release, _ := p.Acquire(context.Background(), Claim{Rule: "late", Host: "h"})
+			release()
+			ctx, cancel := context.WithCancel(context.Background())
+			defer synctest.Wait()
+			defer cancel()
+			hog(ctx, p, 20, Claim{Rule: "hog", Host: "h", Copy: copies})
+			begun := time.Now()
+			release, err := p.Acquire(ctx, Claim{Rule: "late", Host: "h"})
+			if err != nil || time.Since(begun) != 0 {
+				t.Errorf("copies %v: %v after %v", copies, err, time.Since(begun))
+				return
+			}
+			release()
+		})
+	}
+}
+
+// TestWhoComesNext: of those who wait for the same it is the first; of several hosts
+// of one rule, the host that holds fewest.
+func TestWhoComesNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{Size: 4}
+		var held []func() // three at g, one at h
+		for _, host := range []string{"g", "g", "g", "h"} {
+			release, _ := p.Acquire(context.Background(), Claim{Rule: "a", Host: host})
+			held = append(held, release)
+		}
+		came := make(chan string, 4)
+		for i, host := range []string{"g", "g", "h", "h"} {
+			go func() {
+				release, _ := p.Acquire(context.Background(), Claim{Rule: "a", Host: host})
+				came <- fmt.Sprint(host, i)
+				time.Sleep(time.Second)
+				release()
+			}()
+			synctest.Wait()
+		}
+		held[0]() // two at g and one at h are left
+		order := []string{<-came, <-came, <-came, <-came}
+		if want := []string{"h2", "h3", "g0", "g1"}; !slices.Equal(order, want) {
+			t.Errorf("the order is %v, want %v", order, want)
+		}
+		time.Sleep(2 * time.Second)
+		for _, release := range held[1:] {
+			release()
+		}
+	})
+}
+
+// TestWhoLeavesTheQueue: places go past those who left, and what they waited for is
+// nobody's.
+func TestWhoLeavesTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{Size: 1}
+		first, _ := p.Acquire(context.Background(), Claim{Rule: "a", Host: "h"})
+		ctx, cancel := context.WithCancel(context.Background())
+		var got atomic.Int32
+		for range 50 {
+			go func() {
+				if _, err := p.Acquire(ctx, Claim{Rule: "a", Host: "h"}); err == nil {
+					got.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if n := p.Waiting(); n != 0 || got.Load() != 0 {
+			t.Fatalf("%d wait and %d hold a place", n, got.Load())
+		}
+		first()
+		last, err := p.Acquire(context.Background(), Claim{Rule: "b", Host: "h"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last()
+		if len(p.used) != 0 {
+			t.Errorf("left over: %v", p.used)
+		}
+	})
+}
+
+// However many rules there are, few of them are remembered.
+func TestRulesThatAreRememberedAreBounded(t *testing.T) {
+	p := &Pool{Size: 1}
+	for i := range 3 * maxSeen {
+		release, _ := p.Acquire(context.Background(), Claim{Rule: fmt.Sprint(i), Host: "h"})
+		release()
+	}
+	if n := len(p.seen); n > maxSeen {
+		t.Errorf("%d rules are remembered, want %d at most", n, maxSeen)
+	}
+}
+
+// A rule that becomes alone gets what was left to others, though nothing else happens.
+func TestWhoBecomesAloneIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{Size: 4}
+		release, err := p.Acquire(t.Context(), Claim{Rule: "other"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		begun := time.Now()
+		for range 4 {
+			if _, err := p.Acquire(t.Context(), Claim{Rule: "one"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if waited := time.Since(begun); waited < 9*time.Minute || waited > 12*time.Minute {
+			t.Errorf("the last place was given after %v", waited)
+		}
+	})
+}
+
+// A place that nobody wants any more is not taken.
+func TestEndedContextTakesNoPlace(t *testing.T) {
+	p := &Pool{Size: 1}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		if release, err := p.Acquire(ctx, Claim{Rule: "one"}); err == nil {
+			release()
+			t.Fatal("a place was given to one who had left")
+		}
+	}
+	if _, all := p.Held("one"); all != 0 {
+		t.Errorf("%d places are held", all)
+	}
+}
