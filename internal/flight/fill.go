@@ -25,8 +25,9 @@ func (f *Flight) download() error {
 		return err
 	}
 	defer release()
-	close(f.placed)
-	if err := f.openSpool(); err != nil {
+	err = f.openSpool()
+	close(f.placed) // from here on it is the upstream that is waited for, and no slow disk
+	if err != nil {
 		return err
 	}
 	for {
