@@ -26,6 +26,26 @@ type recorder struct {
 	patience time.Duration // for one piece; negative: no end
 	until    time.Time     // the last deadline that was set; zero: none was
 	piece    int64         // how long the next piece may be
+
+	deadlines deadliner // of the connection
+}
+
+type deadliner interface{ SetWriteDeadline(time.Time) error }
+
+// deadlines finds what sets the deadlines of a connection; nil: it has none, such as
+// that of a test. It looks where [http.ResponseController] looks, which makes an error
+// each time that there is nothing.
+func deadlines(w http.ResponseWriter) deadliner {
+	for {
+		switch t := w.(type) {
+		case deadliner:
+			return t
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return nil
+		}
+	}
 }
 
 // WriteHeader notes the status.
@@ -42,6 +62,12 @@ func (r *recorder) next(n int64) int64 {
 	if r.patience <= 0 {
 		return n
 	}
+	if r.deadlines == nil {
+		if r.deadlines = deadlines(r.ResponseWriter); r.deadlines == nil {
+			r.patience = 0
+			return n
+		}
+	}
 	now := time.Now()
 	switch left := r.until.Sub(now); {
 	case r.until.IsZero():
@@ -52,7 +78,7 @@ func (r *recorder) next(n int64) int64 {
 		r.piece = sendPiece
 	}
 	r.until = now.Add(r.patience)
-	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(r.until) // a writer without deadlines has none
+	_ = r.deadlines.SetWriteDeadline(r.until) // a connection that is gone fails to write
 	return min(n, r.piece)
 }
 
@@ -60,7 +86,7 @@ func (r *recorder) next(n int64) int64 {
 // connection.
 func (r *recorder) end() {
 	if !r.until.IsZero() {
-		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Time{})
+		_ = r.deadlines.SetWriteDeadline(time.Time{})
 	}
 }
 
