@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pullthrough/pullthrough/internal/route"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/webhook"
 )
@@ -31,6 +32,22 @@ func causeOf(r *http.Request) cause {
 		host = strings.Clone(host)
 	}
 	return cause{methodOf(r), host, agent}
+}
+
+// shortLine is the length of a request's line that may be kept with what is a part of
+// it.
+const shortLine = 1 << 10
+
+// parse is [route.Parse], and copies the path out of a long line: the names in it are
+// kept for long.
+func parse(r *http.Request) (route.Request, error) {
+	u := r.URL
+	if len(r.RequestURI) > shortLine || len(u.RawQuery) > shortLine {
+		alone := *u
+		alone.Path = strings.Clone(u.Path)
+		u = &alone
+	}
+	return route.Parse(u)
 }
 
 // methodOf is the method of a request without the line of which it is a part.

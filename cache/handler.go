@@ -61,7 +61,7 @@ func (q *request) observe() {
 
 // serve answers. An error means that the header is out and the rest is not.
 func (q *request) serve() error {
-	parsed, err := route.Parse(q.r.URL)
+	parsed, err := parse(q.r)
 	q.route = parsed
 	k := routeKind(parsed.Kind)
 	q.out.Access = accessOf(q.r, parsed)

@@ -77,9 +77,7 @@ func Parse(u *url.URL) (Request, error) {
 	case "/_catalog":
 		return Request{Kind: Catalog}, nil
 	}
-	// A path is a part of the line of its request, which may be long, and what is
-	// found in it is kept for long.
-	name, keyword, reference := split(strings.Clone(rest[1:]))
+	name, keyword, reference := split(rest[1:])
 	r := Request{Kind: keyword, Reference: reference}
 	if keyword == Unknown {
 		return r, ErrPath
