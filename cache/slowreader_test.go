@@ -15,18 +15,36 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// deaf sends a request on a connection of its own and reads nothing of the answer.
+// deaf sends a request on a connection of its own and reads nothing of the answer, of
+// which the kernel takes little.
 func (s *story) deaf(path string) net.Conn {
+	s.Helper()
+	c := s.dial()
+	if t, ok := c.(*net.TCPConn); ok {
+		if err := t.SetReadBuffer(4 << 10); err != nil {
+			s.Fatal(err)
+		}
+	}
+	s.send(c, path)
+	return c
+}
+
+// dial opens a connection of its own.
+func (s *story) dial() net.Conn {
 	s.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(s.web.URL, "http://"))
 	if err != nil {
 		s.Fatal(err)
 	}
+	s.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (s *story) send(c net.Conn, path string) {
+	s.Helper()
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
 		s.Fatal(err)
 	}
-	s.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 // answered waits until n more requests have ended here.
@@ -86,7 +104,8 @@ func TestSlowReaderGetsEverything(t *testing.T) {
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 24*mib))
 	s.pull("app/api", "v1", img)
 	s.settle()
-	c := s.deaf("/v2/app/api/blobs/" + img.Layers[0].Digest.String())
+	c := s.dial()
+	s.send(c, "/v2/app/api/blobs/"+img.Layers[0].Digest.String())
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -117,14 +136,13 @@ func TestDeadlineEndsWithItsResponse(t *testing.T) {
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 	s.pull("app/api", "v1", img)
 	s.settle()
-	c := s.deaf("/v2/app/api/manifests/v1")
+	c := s.dial()
+	s.send(c, "/v2/app/api/manifests/v1")
 	r := bufio.NewReader(c)
 	for i := range 3 {
 		if i > 0 {
 			time.Sleep(400 * time.Millisecond) // longer than a deadline that was left behind
-			if _, err := fmt.Fprintf(c, "GET /v2/app/api/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-				t.Fatal(err)
-			}
+			s.send(c, "/v2/app/api/manifests/v1")
 		}
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
@@ -148,13 +166,15 @@ func TestSlowReadersOfListsHoldLittle(t *testing.T) {
 		}
 		_, _ = fmt.Fprint(w, `]}`)
 	}})
-	deaf := []net.Conn{s.deaf(tagsOfAPI), s.deaf(tagsOfAPI)}
+	var deaf []net.Conn
 	var r reply
-	deadline := time.Now().Add(10 * time.Second)
-	for r = s.get(tagsOfAPI); r.StatusCode == 200; r = s.get(tagsOfAPI) {
+	deadline := time.Now().Add(20 * time.Second)
+	for status := 0; status != 503; status = r.StatusCode {
 		if time.Now().After(deadline) {
 			t.Fatal("there is always a place")
 		}
+		deaf = append(deaf, s.deaf(tagsOfAPI)) // one that finds no place is gone again
+		r = s.get(tagsOfAPI)
 	}
 	s.wantError(r, 503, "UNKNOWN")
 	if r.Header.Get("Retry-After") == "" {
