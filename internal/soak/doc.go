@@ -4,7 +4,8 @@
 //
 // Two variables of the environment set it up:
 //
-//	PULLTHROUGH_SOAK       how long it pulls, as a Go duration (5s)
+//	PULLTHROUGH_SOAK       how long it pulls, as a Go duration; if it is not set, 5s,
+//	                       and times are not judged, since other tests may run beside
 //	PULLTHROUGH_SOAK_SEED  what the actors choose by; a random one, which is logged,
 //	                       if it is not set
 //
