@@ -9,8 +9,8 @@ import (
 )
 
 // A digest that an upstream does not have is not asked for without end: once it has
-// said so absentTimes within absentTime, that is the answer for as long again. Somebody
-// who looks, pushes and looks again sees what was pushed; one who asks in a loop costs
+// said so absentTimes within absentTime, that is the answer for as long again. A client
+// that looks, pushes and looks again sees what was pushed; one that asks in a loop costs
 // the upstream a few requests per second.
 const (
 	absentTime  = time.Second

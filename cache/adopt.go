@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 
@@ -15,7 +16,7 @@ import (
 
 // adopt links bytes that came from the same origin before, if the upstream shows
 // this rule that it has them. done: there is nothing to download, for better or
-// worse; asked: the upstream was asked, and did not lead elsewhere. What it refuses to
+// worse; asked: the upstream's own host answered. What it refuses to
 // show, or shows differently, is no answer: the blob is downloaded. It is not asked
 // about what this repository has: a download may have begun and ended since somebody
 // looked.
@@ -50,7 +51,8 @@ func (e *engine) adopt(ctx context.Context, p place, d digest.Digest, copy bool)
 	case answer && upstream.Settles(refused): // a download would meet the same
 		return true, asked, refused
 	}
-	return false, asked && !errors.Is(refused, errElsewhere), nil
+	own := answer || errors.Is(refused, errUnproven) || errors.Is(refused, upstream.ErrIncomplete)
+	return false, asked && own && !errors.Is(refused, errElsewhere), nil
 }
 
 // errUnproven reports an answer that does not show that the upstream has the very
@@ -95,7 +97,7 @@ func (e *engine) prove(ctx context.Context, p place, d digest.Digest, have io.Re
 	}
 	for range 2 {
 		if err := same(ctx, repo, d, have, size); err != nil {
-			return p.slow(ctx, err)
+			return fmt.Errorf("%w: %w", errElsewhere, p.slow(ctx, err))
 		}
 	}
 	return nil

@@ -116,3 +116,33 @@ func TestSmallBlobsOfAStorageAreDownloaded(t *testing.T) {
 		t.Errorf("%d blobs were adopted", n)
 	}
 }
+
+// What a storage does with parts says nothing about how the host answers HEAD: the
+// host is asked about the next blob too.
+func TestWhatAStorageRefusesIsNoRefusalOfHead(t *testing.T) {
+	for name, h := range map[string]http.HandlerFunc{
+		"403":        func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
+		"breaks off": breaksOff,
+		"other":      serve(bytes.Repeat([]byte{7}, 100_000)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory(t)
+			layers := upstreamtest.Layers(2, 100_000)
+			s.pull("app/one", "v1", s.up.AddImage("team/one", "v1", layers))
+			s.settle()
+			two := s.up.AddImage("team/two", "v1", layers)
+			for i, l := range two.Layers {
+				f := s.storage(layers[i], h)
+				f.Reference = l.Digest.String()
+				s.up.Fail(f)
+			}
+			s.up.Reset()
+			for _, l := range two.Layers {
+				s.wantBlob("app/two", l.Digest)
+			}
+			if n := s.up.Count("HEAD", "blob", ""); n != 2 {
+				t.Errorf("the host was asked by HEAD %d times, want once for each blob", n)
+			}
+		})
+	}
+}

@@ -56,7 +56,7 @@ const (
 	// Ours is this side: a request that could not be made, a proxy, rules that cannot
 	// be read.
 	Ours
-	// Caller is whoever asked and left, or gave too little time.
+	// Caller is the caller, who left or gave too little time.
 	Caller
 )
 

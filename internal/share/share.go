@@ -18,7 +18,7 @@ import (
 // recent is how long a rule counts as there after its last claim.
 const recent = 10 * time.Minute
 
-// lookAgain is how often one who waits has it looked whether its rule is alone.
+// lookAgain is how often a claim that waits looks whether its rule is alone by now.
 const lookAgain = time.Minute
 
 // maxSeen is how many rules are remembered as there.
@@ -51,7 +51,7 @@ type key struct{ rule, host string }
 // use counts the places taken, and how many of them by copies.
 type use struct{ all, copies int }
 
-// turn is one who waits.
+// turn is a claim that waits.
 type turn struct {
 	Claim
 	ok chan struct{} // closed when it has its place
