@@ -1,0 +1,127 @@
+package origin
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/share"
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// Repo is a local repository and the upstream one that it stands for. It is a small
+// value that is passed on; it is safe for concurrent use.
+type Repo struct {
+	// Name is the canonical local name.
+	Name string
+	// Match is the rule and the source. If nil, no rule covers the repository: it is a
+	// plain one, which has no upstream.
+	Match *rule.Match
+	// From is where content of this repository comes from: scheme://host/repository of
+	// the upstream. It is empty without a rule.
+	From string
+
+	origins  *Origins
+	upstream upstream.Repository
+	loop     string          // CDN-Loop that a request brought; empty: this cache begins it
+	closed   *upstream.Error // why the upstream cannot be asked whatever its health: the Matcher or the Opener failed
+}
+
+// Via is the Repo for a request that has passed other caches; see [Origins.Passed].
+func (r Repo) Via(loop string) Repo {
+	r.loop = loop
+	return r
+}
+
+// Loop is what [Repo.Via] was given.
+func (r Repo) Loop() string { return r.loop }
+
+// Covered reports whether a rule covers the repository.
+func (r Repo) Covered() bool { return r.Match != nil }
+
+// Rule is the name of the rule. It is empty without one.
+func (r Repo) Rule() string {
+	if r.Match == nil {
+		return ""
+	}
+	return r.Match.Rule.Name
+}
+
+// MayServe reports whether content that came from a source, in the form of From, may be
+// served in this repository.
+func (r Repo) MayServe(from string) bool { return r.Match == nil || r.From == from }
+
+// still is the Repo as its rule is now, with the caches that its request has passed.
+func (r Repo) still(ctx context.Context) (Repo, error) {
+	now, err := r.origins.Still(ctx, r.Name, r.Match.Source)
+	now.loop = r.loop
+	return now, err
+}
+
+// Still reports whether the rule of the Repo is the same: nil, [ErrGone], or an
+// [*upstream.Error] while that cannot be known.
+func (r Repo) Still(ctx context.Context) error {
+	_, err := r.still(ctx)
+	return err
+}
+
+// Acquire waits for a slot of pool in the name of the Repo's rule and host, and returns
+// what gives it back. The slot is a copy's, which comes after clients, or a client's. A
+// caller whose ctx ends takes none. [ErrBusy] if it takes longer than
+// Config.SlotTimeout.
+func (r Repo) Acquire(ctx context.Context, pool *share.Pool, forCopy bool) (release func(), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ended := r.origins.cfg.Ended
+	defer context.AfterFunc(ended, func() { cancel(context.Cause(ended)) })()
+	timer := time.AfterFunc(r.origins.cfg.SlotTimeout, func() { cancel(ErrBusy) })
+	defer timer.Stop()
+	s := r.Match.Source
+	return pool.Acquire(ctx, share.Claim{Rule: s.Rule, Host: s.Host, Copy: forCopy})
+}
+
+// Connect returns the upstream for one connection of a download, which is counted. The
+// download belongs to no request: it carries only this cache in CDN-Loop, has limits of
+// its own, and its outcome is reported by [Repo.HeardBlob].
+func (r Repo) Connect(ctx context.Context) (upstream.Repository, error) {
+	r.loop = ""
+	now, err := r.still(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.origins.counts.connections.Add(1)
+	return withLoop{now.upstream, now.loopValue()}, nil
+}
+
+// loopValue is the CDN-Loop of requests to the upstream.
+func (r Repo) loopValue() string {
+	if r.loop == "" {
+		return r.origins.cfg.ID
+	}
+	return r.loop
+}
+
+// withLoop adds CDN-Loop to every request.
+type withLoop struct {
+	upstream.Repository
+	value string
+}
+
+func (r withLoop) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
+	return r.Repository.Resolve(upstream.WithLoop(ctx, r.value), reference)
+}
+
+func (r withLoop) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
+	return r.Repository.Manifest(upstream.WithLoop(ctx, r.value), reference)
+}
+
+func (r withLoop) Blob(ctx context.Context, d digest.Digest, offset, length int64) (upstream.Body, error) {
+	return r.Repository.Blob(upstream.WithLoop(ctx, r.value), d, offset, length)
+}
+
+func (r withLoop) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
+	return r.Repository.StatBlob(upstream.WithLoop(ctx, r.value), d)
+}
