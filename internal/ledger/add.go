@@ -1,0 +1,184 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
+)
+
+// Facts is what the caller of Add sees of a manifest.
+type Facts struct {
+	// Stored says that the manifest is here with all that it names.
+	Stored bool
+	// Layers are the layers of the manifest, if one of them is not here. They are only
+	// asked for if a job is OnDemand and not known yet.
+	Layers map[digest.Digest]bool
+}
+
+// Handle is a caller's hold on a copy job.
+type Handle struct {
+	l     *Ledger
+	e     *entry
+	saved saved
+}
+
+// Add makes the copy job of a manifest known, or adds to the one that is. It waits for
+// the records of a former process, or for ctx, whose cause it returns then. look is
+// called without a lock, and again if the manifest changed meanwhile; with layers, it
+// must fill in Facts.Layers. [ErrTooMany] if there is no room.
+//
+// The caller sets Repository and Source of the job and what is special about it: Tags,
+// Platforms, Request, Depth, OnDemand.
+func (l *Ledger) Add(ctx context.Context, man *oci.Content, job Job, look func(layers bool) Facts) (*Handle, error) {
+	if err := l.Ready(ctx); err != nil {
+		return nil, err
+	}
+	job.Digest, job.MediaType, job.Manifest = man.Digest, man.MediaType, man.Body
+	k, onDemand := job.Key(), job.OnDemand
+	var f Facts
+	for {
+		was, _ := l.changed.Get(k)
+		fresh := !l.has(k, job)
+		f = look(onDemand && fresh)
+		l.mu.Lock()
+		now, _ := l.changed.Get(k)
+		if e := l.entries[k]; now == was && (fresh || e != nil && e.job.Source == job.Source) {
+			break
+		}
+		l.unlock()
+	}
+	defer l.unlock()
+	job.Incomplete = !f.Stored
+	return l.add(job, man, f)
+}
+
+// has reports whether there is an entry for a job.
+func (l *Ledger) has(k Key, job Job) bool {
+	l.mu.Lock()
+	defer l.unlock()
+	e := l.entries[k]
+	return e != nil && e.job.Source == job.Source
+}
+
+// add enters or merges a job. l.mu is held.
+func (l *Ledger) add(job Job, man *oci.Content, f Facts) (*Handle, error) {
+	k := job.Key()
+	e := l.entries[k]
+	if e != nil && e.job.Source != job.Source {
+		l.remove(e, ErrForgotten)
+		e = nil
+	}
+	if e != nil {
+		changed := e.job.merge(job)
+		if l.wanted(e, job, changed) {
+			l.enqueue(e, false)
+			changed = true
+		}
+		if !changed {
+			return &Handle{l, e, l.saving(k)}, nil
+		}
+		return &Handle{l, e, l.save(k)}, nil
+	}
+	if !l.room(job.Source.Rule, man.Cost()) {
+		return nil, ErrTooMany
+	}
+	if job.OnDemand { // and not if all its layers are here
+		job.OnDemand = len(f.Layers) > 0
+	}
+	job.ID, job.Created = rand.Text(), time.Now().UTC()
+	e = &entry{job: job, man: man, unasked: f.Layers}
+	l.insert(e)
+	return &Handle{l, e, l.save(k)}, nil
+}
+
+// wanted reports whether a further request lets an entry run that does not. l.mu is
+// held.
+func (l *Ledger) wanted(e *entry, job Job, changed bool) bool {
+	switch e.state {
+	case Watching:
+		return !job.OnDemand
+	case Parked: // somebody wants it: one more try
+		return time.Since(e.job.Next) > 0
+	case Waiting: // there may be more to wait for
+		return changed && len(job.Platforms) > 0
+	}
+	return false
+}
+
+// insert enters a copy job in the state that the job says. l.mu is held.
+func (l *Ledger) insert(e *entry) {
+	k, now := e.job.Key(), time.Now()
+	e.attempt, e.index = newAttempt(), -1
+	l.entries[k] = e
+	if l.repos[k.Repository] == nil {
+		l.repos[k.Repository] = map[Key]*entry{}
+	}
+	l.repos[k.Repository][k] = e
+	l.hold(e, 1)
+	switch least := now.Add(waitLeast); {
+	case e.job.Parked:
+		l.to(e, Parked, later(e.job.Next.Add(parkedLongest), least))
+	case e.job.OnDemand:
+		e.expires = later(e.job.Created.Add(l.cfg.Wait), least)
+		l.to(e, Watching, e.expires)
+	case e.job.Next.After(now): // a former process had it fail
+		l.to(e, Paused, e.job.Next)
+	default:
+		l.enqueue(e, false)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// remove takes an entry out. Indexes that wait for what was given up have to look
+// again. l.mu is held.
+func (l *Ledger) remove(e *entry, err error) {
+	k := e.job.Key()
+	l.to(e, "", time.Time{})
+	delete(l.entries, k)
+	delete(l.repos[k.Repository], k)
+	if len(l.repos[k.Repository]) == 0 {
+		delete(l.repos, k.Repository)
+	}
+	l.hold(e, -1)
+	l.change(k)
+	l.save(k)
+	e.attempt.end(err)
+	if err != nil {
+		l.wakeIndexes(k)
+	}
+}
+
+// Recorded waits until the job is recorded, so that a crash does not lose it, or until
+// ctx ends.
+func (h *Handle) Recorded(ctx context.Context) { h.saved.wait(ctx) }
+
+// Wait waits until the job has ended or failed, and returns why it failed. With try, a
+// parked job runs first.
+func (h *Handle) Wait(ctx context.Context, try bool) error {
+	l, e := h.l, h.e
+	l.mu.Lock()
+	if try && e.state == Parked {
+		l.enqueue(e, false)
+		l.save(e.job.Key())
+	}
+	a := e.attempt
+	l.unlock()
+	select {
+	case <-a.ended:
+		return a.err
+	case <-l.ctx.Done():
+		return context.Cause(l.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

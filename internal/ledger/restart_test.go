@@ -1,0 +1,376 @@
+package ledger_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pullthrough/pullthrough/internal/ledger"
+	"github.com/pullthrough/pullthrough/store"
+)
+
+// eachState runs a story once for each state, with a copy job of image(1), or of
+// index(image(1)) for Waiting, that is in this state and whose tag is v1.
+func eachState(t *testing.T, story func(w *world, state ledger.State)) {
+	for _, state := range []ledger.State{ledger.Queued, ledger.Running, ledger.Submitted, ledger.Waiting, ledger.Watching, ledger.Paused, ledger.Parked} {
+		t.Run(string(state), func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				switch state {
+				case ledger.Queued, ledger.Running:
+					w.hold()
+					if state == ledger.Queued {
+						w.add(image(7))
+						w.add(image(8))
+					}
+					w.add(image(1), "v1")
+				case ledger.Submitted:
+					w.comesTo(image(1), ledger.ErrHandedOver)
+					w.add(image(1), "v1")
+				case ledger.Waiting:
+					w.add(index(image(1)), "v1")
+				case ledger.Watching:
+					w.addJob(image(1), ledger.Job{OnDemand: true}, "v1")
+				case ledger.Paused:
+					w.comesTo(image(1), errHost)
+					w.add(image(1), "v1")
+				case ledger.Parked:
+					w.comesTo(image(1), errOwn)
+					w.add(image(1), "v1")
+					w.pass(10 * time.Minute)
+				}
+				m := image(1)
+				if state == ledger.Waiting {
+					m = index(image(1))
+				}
+				if got := w.state(m); got != state {
+					w.Fatalf("state %q, want %q", got, state)
+				}
+				w.gate = nil
+				w.runs = nil
+				story(w, state)
+			})
+		})
+	}
+}
+
+// A process that starts goes on with the jobs of the former one, with their IDs.
+func TestRestart(t *testing.T) {
+	eachState(t, func(w *world, state ledger.State) {
+		id := ""
+		for _, c := range w.ledger.Copies("") {
+			if c.Job.About("v1") {
+				id = c.Job.ID
+			}
+		}
+		w.comesTo(image(1), nil)
+		w.restart()
+		switch state {
+		case ledger.Watching:
+			w.want(image(1), state, 0)
+			w.ledger.Asked(repo, layer(1), func() bool { return false })
+		case ledger.Waiting:
+			w.want(index(image(1)), state, 1)
+			w.add(image(1))
+		case ledger.Paused:
+			w.want(image(1), state, 0)
+			w.pass(2 * time.Minute)
+		case ledger.Parked:
+			w.want(image(1), state, 0)
+			w.pass(24 * time.Hour)
+			w.want(image(1), state, 0)
+			if n, err := w.ledger.Retry(w.Context(), func(j ledger.Job) bool { return j.About("v1") }); n != 1 || err != nil {
+				w.Fatal(n, err)
+			}
+		}
+		synctest.Wait()
+		w.wantMoved("v1")
+		if n := w.ledger.Len(); n != 0 || !strings.HasPrefix(w.moved[0], id+" ") {
+			w.Errorf("%d are left; %v of job %s", n, w.moved, id)
+		}
+		w.wantRecords()
+	})
+}
+
+// A job whose rule is gone at the start is given up, whatever its state was.
+func TestRestartWithoutTheRule(t *testing.T) {
+	eachState(t, func(w *world, state ledger.State) {
+		m := image(1)
+		if state == ledger.Waiting {
+			m = index(image(1))
+		}
+		w.comesTo(image(1), errGone)
+		w.comesTo(m, errGone)
+		w.restart()
+		w.pass(time.Hour)
+		switch state {
+		case ledger.Watching, ledger.Parked: // they do not run by themselves
+			w.want(m, state, 0)
+		default:
+			if s := w.state(m); s != "" {
+				w.Errorf("state %q", s)
+			}
+		}
+		w.pass(9 * 24 * time.Hour)
+		if n := w.ledger.Len(); n != 0 {
+			w.Errorf("%d are left", n)
+		}
+		w.wantRecords()
+	})
+}
+
+// What is deleted is not copied, whatever the state of its job is.
+func TestForgetDigest(t *testing.T) {
+	eachState(t, func(w *world, state ledger.State) {
+		m := image(1)
+		if state == ledger.Waiting {
+			m = index(image(1))
+		}
+		h := w.ledger.Pending(key(m))
+		ended := make(chan error, 1)
+		go func() { ended <- h.Wait(w.Context(), false) }()
+		synctest.Wait()
+		w.ledger.Forget(repo, m.Digest.String())
+		synctest.Wait()
+		if err := <-ended; !errors.Is(err, ledger.ErrForgotten) {
+			w.Error(err)
+		}
+		if s := w.state(m); s != "" {
+			w.Errorf("state %q", s)
+		}
+		w.wantRecords()
+		w.restart()
+		if s := w.state(m); s != "" {
+			w.Errorf("state %q after a restart", s)
+		}
+	})
+}
+
+// A tag that is deleted does not move, whatever the state of the job is; the rest of the
+// job goes on.
+func TestForgetTag(t *testing.T) {
+	eachState(t, func(w *world, state ledger.State) {
+		w.ledger.Forget(repo, "v1")
+		w.ledger.Forget(repo, "v9")
+		synctest.Wait()
+		for _, c := range w.ledger.Copies(repo) {
+			if c.Job.About("v1") {
+				w.Errorf("%+v", c.Job.Tags)
+			}
+		}
+		w.wantRecords()
+	})
+}
+
+// Indexes that wait for what was given up look again.
+func TestForgetAnImageOfAnIndex(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.comesTo(image(1), errHost)
+		w.add(image(1))
+		w.add(index(image(1)))
+		w.want(index(image(1)), ledger.Waiting, 2)
+		w.ledger.Forget(repo, image(1).Digest.String())
+		synctest.Wait()
+		w.want(index(image(1)), ledger.Waiting, 3)
+		w.pass(25 * time.Hour)
+		w.want(index(image(1)), "", 3)
+	})
+}
+
+// shift writes the records with their times moved, as by a process with another clock.
+func (w *world) shift(d time.Duration) {
+	w.ledger.Close()
+	for k := range w.store.RecordKeys(w.Context(), "jobs") {
+		data, err := w.store.Record(w.Context(), "jobs", k)
+		var job ledger.Job
+		if err != nil || json.Unmarshal(data, &job) != nil {
+			w.Fatal(err)
+		}
+		job.Created = job.Created.Add(d)
+		if !job.Next.IsZero() {
+			job.Next = job.Next.Add(d)
+		}
+		data, _ = json.Marshal(job)
+		if err := w.store.PutRecord(w.Context(), "jobs", k, data); err != nil {
+			w.Fatal(err)
+		}
+	}
+	w.start()
+}
+
+// A clock that was wrong when a job was written neither holds the job for years nor lets
+// it be forgotten before it was tried.
+func TestClockForthAndBack(t *testing.T) {
+	for _, d := range []time.Duration{10 * 365 * 24 * time.Hour, -10 * 365 * 24 * time.Hour} {
+		t.Run(d.String(), func(t *testing.T) {
+			eachState(t, func(w *world, state ledger.State) {
+				w.comesTo(image(1), nil)
+				w.shift(d)
+				switch state {
+				case ledger.Watching, ledger.Waiting, ledger.Parked:
+					w.pass(59 * time.Second) // even one from long ago is there for a minute
+					if w.ledger.Len() == 0 {
+						w.Error("it was given up at once")
+					}
+					w.add(image(1))
+					w.pass(20 * time.Minute)
+					w.add(image(1))
+				}
+				w.pass(26 * time.Hour)
+				w.wantMoved("v1")
+				w.wantRecords()
+			})
+		})
+	}
+}
+
+// broken is a store whose records can be damaged, slow or not listed.
+type broken struct {
+	*store.Mem
+	slow   time.Duration
+	listed error
+	write  error
+}
+
+func (b *broken) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		time.Sleep(b.slow)
+		if b.listed != nil {
+			yield("", b.listed)
+			return
+		}
+		b.Mem.RecordKeys(ctx, kind)(yield)
+	}
+}
+
+func (b *broken) PutRecord(ctx context.Context, kind, key string, data []byte) error {
+	if b.write != nil {
+		return b.write
+	}
+	return b.Mem.PutRecord(ctx, kind, key, data)
+}
+
+func TestRecordsThatCannotBeUsed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		b := &broken{Mem: w.store}
+		w.cfg.Records = b
+		w.restart()
+		w.comesTo(image(1), errHost)
+		w.add(image(1), "v1")
+		if err := w.store.PutRecord(w.Context(), "jobs", "damaged", []byte("{")); err != nil {
+			w.Fatal(err)
+		}
+		w.restart()
+		w.want(image(1), ledger.Paused, 1) // and the damaged one was dropped
+		if !strings.Contains(w.logs.String(), "cannot be understood") {
+			w.Error(w.logs.String())
+		}
+		b.listed = errors.New("the disk is broken")
+		w.restart()
+		if err := w.ledger.Unread(); !errors.Is(err, b.listed) || w.ledger.Len() != 0 {
+			w.Errorf("%v, %d jobs", err, w.ledger.Len())
+		}
+		b.listed, b.write = nil, errors.New("the disk is full")
+		w.restart()
+		w.comesTo(image(2), errHost)
+		w.add(image(2), "v2")
+		w.add(image(2), "v3")
+		if n := strings.Count(w.logs.String(), "records of copies cannot be written"); n != 1 {
+			w.Errorf("the log says %d times that records cannot be written", n)
+		}
+	})
+}
+
+// A job that is added while the records are read waits for them.
+func TestAddBeforeTheRecordsAreRead(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.comesTo(image(1), errHost)
+		w.add(image(1), "v1")
+		w.cfg.Records = &broken{Mem: w.store, slow: 3 * time.Second}
+		w.comesTo(image(1), nil)
+		w.restart()
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if _, err := w.ledger.Add(ctx, image(1), ledger.Job{Repository: repo, Source: source}, w.facts(image(1))); !errors.Is(err, context.DeadlineExceeded) {
+			w.Error(err)
+		}
+		if _, err := w.ledger.Retry(ctx, func(ledger.Job) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
+			w.Error(err)
+		}
+		w.add(image(1), "v2")
+		w.pass(2 * time.Minute)
+		w.wantMoved("v1", "v2")
+	})
+}
+
+// A job that ends before its record is written, and comes again, has a record.
+func TestRecordOfAJobThatComesAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		for range 50 {
+			w.add(image(1), "v1")
+			w.comesTo(image(1), errHost)
+			delete(w.stored, key(image(1)))
+			w.add(image(1), "v2")
+			w.want(image(1), ledger.Paused, len(w.runs))
+			w.comesTo(image(1), nil)
+			w.ledger.Retry(w.Context(), func(ledger.Job) bool { return true })
+			synctest.Wait()
+			w.want(image(1), "", len(w.runs))
+		}
+	})
+}
+
+// After Close nothing begins, and who waits gets the cause.
+func TestClosed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		release := w.hold()
+		defer release()
+		h := w.add(image(1), "v1")
+		ended := make(chan error, 2)
+		go func() { ended <- h.Wait(w.Context(), false) }()
+		go func() { ended <- w.ledger.Idle(w.Context()) }()
+		synctest.Wait()
+		w.ledger.Close()
+		for range 2 {
+			if err := <-ended; !errors.Is(err, errClosed) {
+				w.Error(err)
+			}
+		}
+		w.add(image(2), "v2")
+		w.pass(time.Hour)
+		if len(w.runs) != 1 {
+			w.Errorf("runs %v", w.runs)
+		}
+		w.gate = nil
+		w.start()
+		w.wantMoved("v1")
+	})
+}
+
+func TestIdle(t *testing.T) {
+	inBubble(t, func(w *world) {
+		if err := w.ledger.Idle(w.Context()); err != nil {
+			w.Error(err)
+		}
+		release := w.hold()
+		w.add(image(1), "v1")
+		w.comesTo(image(2), errHost)
+		w.add(image(2))
+		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+		defer cancel()
+		if err := w.ledger.Idle(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			w.Error(err)
+		}
+		idle := make(chan error, 1)
+		go func() { idle <- w.ledger.Idle(w.Context()) }()
+		synctest.Wait()
+		release()
+		if err := <-idle; err != nil || w.state(image(2)) != ledger.Paused {
+			w.Errorf("%v, %q", err, w.state(image(2)))
+		}
+	})
+}
