@@ -153,7 +153,7 @@ func TestTagsOfAJobAreBounded(t *testing.T) {
 	}
 	last := false
 	for _, tag := range copies[0].Tags {
-		if last = last || tag.Tag == "t299"; tag.Tag == "t0" {
+		if last = last || tag.Name == "t299"; tag.Name == "t0" {
 			t.Error("the tag that was seen first is still there")
 		}
 	}

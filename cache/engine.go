@@ -8,25 +8,25 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/lru"
+	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/internal/share"
-	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// engine is a Cache at work: its fields resolved once, and what it remembers.
+// engine is a Cache at work. It answers pulls:
+//
+//	request ──▶ origins (the rule) ──▶ local (what is stored)
+//	                             └───▶ fetcher (upstream) ──▶ ledger (a copy job) ──▶ worker
+//
+// Nothing on the right calls anything on its left.
 type engine struct {
 	cfg    *Cache // read only
-	store  store.Store
-	opener upstream.Opener
 	limits Limits
-	id     string
-	hops   int
 	log    *slog.Logger
 
 	ctx    context.Context // ends with Shutdown
@@ -34,65 +34,44 @@ type engine struct {
 	ending sync.Mutex // held while something is begun, and while Shutdown begins
 	wg     sync.WaitGroup
 
-	flights   flight.Group
-	asking    share.Pool // questions to upstreams
-	listing   share.Pool // lists that are being answered
-	questions ask.Group[question, answer]
-	fetches   ask.Group[fetchKey, answer]
-	listings  ask.Group[listQuestion, listAnswer]
-	jobs      jobs
+	origins   *origin.Origins
+	local     *local
+	fetcher   *fetcher
+	ledger    *ledger.Ledger
+	worker    *worker
+	admission *admission
 	stats     counters
 
-	matches   *lru.Cache[string, *rule.Match] // the last of each name, for rules that may fail; nil: they cannot
-	opened    *lru.Cache[upstream.Source, *opened]
-	hot       *lru.Cache[content, *manifest]
-	tags      *lru.Cache[tagKey, *tagState]
-	sightings sightings
-	sizes     *lru.Cache[named, blobSize]        // of blobs, from verified manifests
-	children  *lru.Cache[content, digest.Digest] // manifests that an index names, and the index
-	headless  *lru.Cache[headKey, time.Time]     // upstreams that do not answer HEAD, until then
-	missing   *lru.Cache[named, missing]         // digests of tags that could not be had
-	absent    *lru.Cache[absentKey, absence]     // what upstreams said a moment ago that they do not have
-	health    health
-	refusals  *lru.Cache[refusalKey, *upstream.Error] // the last word of an upstream about a tag, if it was no
-	holds     *lru.Cache[holdKey, Hold]
-	nexts     *lru.Cache[nextKey, struct{}] // queries of next pages that were sent, other than n and last
-	lists     *shelf                        // the last whole lists
-	read      *shelf                        // manifests that were read and are not complete here
-	deleted   deletions
-}
-
-// named is something with a digest in a local repository, as one source has it.
-type named struct {
-	content
-	source string // scheme://host/repository
-}
-
-// content is something with a digest in a local repository.
-type content struct {
-	repo   string
-	digest digest.Digest
+	listing    share.Pool // lists that are being answered
+	tagChecks  ask.Group[tagCheck, answer]
+	fetches    ask.Group[fetchKey, answer]
+	listChecks ask.Group[listQuestion, listAnswer]
+	sightings  sightings
+	missing    *lru.Cache[sourced, missing]            // digests of tags that could not be had
+	refusals   *lru.Cache[refusalKey, *upstream.Error] // tags that the upstream refused when it was asked last
+	nexts      *lru.Cache[nextKey, struct{}]           // queries of next pages that were sent, other than n and last
+	lists      *lists
 }
 
 // tagKey is a tag in a local repository.
-type tagKey struct{ repo, tag string }
+type tagKey struct{ repository, tag string }
 
 // errShutdown ends what is under way at Shutdown.
 var errShutdown = errors.New("cache: shut down")
 
-// engine resolves the fields at first use and recovers the jobs of a former
+// engine resolves the fields at first use and takes up the copy jobs of a former
 // process.
 func (c *Cache) engine() *engine {
 	c.once.Do(func() {
-		e := newEngine(c)
-		c.e = e
-		e.spawn(e.recover)
+		c.e = newEngine(c)
+		c.e.ledger.Start()
+		c.e.spawn(c.e.recover)
 	})
 	return c.e
 }
 
-// ended is the engine of a Cache that is over before it ran: it recovers nothing
-// and answers nothing.
+// ended is the engine of a Cache that is over before it ran: it takes up nothing and
+// answers nothing.
 func (c *Cache) ended() *engine {
 	c.once.Do(func() {
 		c.e = newEngine(c)
@@ -102,55 +81,74 @@ func (c *Cache) ended() *engine {
 }
 
 func newEngine(c *Cache) *engine {
-	e := &engine{cfg: c, store: c.Store, opener: c.Upstream, limits: c.Limits.defaults(), id: c.ID, hops: c.MaxHops, log: c.Logger}
-	if e.store == nil {
-		e.store = &store.Mem{}
-	}
-	if e.opener == nil {
-		e.opener = &upstream.Client{}
-	}
-	if e.id == "" {
-		e.id = "pullthrough-" + rand.Text()
-	}
-	if e.hops == 0 {
-		e.hops = 3
-	}
+	e := &engine{cfg: c, limits: c.Limits.defaults(), log: c.Logger}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
-	l := e.limits
-	e.flights = flight.Group{
-		Downloads: l.Downloads, PerHost: l.DownloadsPerHost, Orphan: l.Orphan,
-		Idle: l.Idle, Answer: l.Answer, Busy: l.Busy, StoreFailed: e.storeFailed,
-		Least: max(0, l.LeastRate), Largest: max(0, l.Blob),
+	e.origins = newOrigins(c, e.limits, e.ctx)
+	s := c.Store
+	if s == nil {
+		s = &store.Mem{}
 	}
-	e.asking.Size, e.asking.PerHost, e.listing.Size = l.Requests, l.RequestsPerHost, l.Lists
-	const many = 64 << 10
-	e.opened = lru.New[upstream.Source, *opened](4096)
-	e.hot = lru.New[content, *manifest](l.ManifestMemory)
-	e.tags = lru.New[tagKey, *tagState](l.ManifestMemory)
+	records, _ := store.As[store.Records](s)
+	e.local = newLocal(s, records, e.limits, e.log, &e.stats)
+	e.fetcher = newFetcher(c, e.local, e.limits, e.log, &e.stats, e.ctx)
+	e.admission = newAdmission(c.Admit)
+	e.lists = &lists{shelf: newShelf("lists", records, e.limits.Kept), stats: &e.stats, ended: e.ctx}
+	e.worker = &worker{
+		copier: c.Copier, events: c.Events, limits: e.limits, log: e.log, origins: e.origins, local: e.local,
+		fetcher: e.fetcher, admission: e.admission, lists: e.lists,
+	}
+	e.ledger = newLedger(e, records)
+	e.worker.ledger = e.ledger
+
+	e.listing.Size = e.limits.Lists
 	e.sightings.init(many)
-	e.sizes = lru.New[named, blobSize](many)
-	e.children = lru.New[content, digest.Digest](many)
-	e.headless = lru.New[headKey, time.Time](4096)
-	e.missing = lru.New[named, missing](4096)
-	e.absent = lru.New[absentKey, absence](4096)
-	if _, ok := c.Rules.(*rule.Set); !ok {
-		e.matches = lru.New[string, *rule.Match](4096)
-	}
-	e.health.init()
-	e.nexts = lru.New[nextKey, struct{}](many)
+	e.missing = lru.New[sourced, missing](4096)
 	e.refusals = lru.New[refusalKey, *upstream.Error](many)
-	e.holds = lru.New[holdKey, Hold](4096)
-	e.deleted.times = lru.New[tagKey, time.Time](4096)
-	e.jobs.init(e)
-	e.lists = newShelf("lists", e.jobs.records.store, l.Kept)
-	e.read = newShelf("manifests", e.jobs.records.store, l.Kept)
+	e.nexts = lru.New[nextKey, struct{}](many)
 	return e
 }
 
-// spawn runs f on a goroutine that Shutdown waits for, and reports false if it
+// many is how many small things are remembered.
+const many = 64 << 10
+
+func newOrigins(c *Cache, l Limits, ended context.Context) *origin.Origins {
+	cfg := origin.Config{
+		Rules: c.Rules, Upstream: c.Upstream, ID: c.ID, MaxHops: c.MaxHops, Requests: l.Requests, RequestsPerHost: l.RequestsPerHost,
+		AnswerTimeout: l.Answer, SlotTimeout: l.Busy, Ended: ended,
+	}
+	if cfg.Upstream == nil {
+		cfg.Upstream = &upstream.Client{}
+	}
+	if cfg.ID == "" {
+		cfg.ID = "pullthrough-" + rand.Text()
+	}
+	if cfg.MaxHops == 0 {
+		cfg.MaxHops = 3
+	}
+	return origin.New(cfg)
+}
+
+func newLedger(e *engine, records store.Records) *ledger.Ledger {
+	cfg := ledger.Config{
+		Worker: e.worker, NotFound: store.ErrNotFound, AtOnce: e.limits.Jobs, Most: e.limits.Queue, Memory: e.limits.ManifestMemory,
+		Wait: e.limits.Wait, Alone: e.alone, Closed: errShutdown, Log: e.log,
+	}
+	if records != nil {
+		cfg.Records = records
+	}
+	if s, ok := store.As[store.RecordSyncer](e.local.store); ok {
+		cfg.Syncer = s
+	}
+	if parked := e.cfg.Parked; parked != nil {
+		cfg.Parked = func(c ledger.Copy) { parked(copyState(c)) }
+	}
+	return ledger.New(cfg)
+}
+
+// spawn runs f on a goroutine that Shutdown waits for, and reports false if Shutdown
 // has begun.
 func (e *engine) spawn(f func()) bool {
 	e.ending.Lock()
@@ -162,50 +160,20 @@ func (e *engine) spawn(f func()) bool {
 	return true
 }
 
-// defaults fills the zero fields.
-func (l Limits) defaults() Limits {
-	def := func(v *int, d int) {
-		if *v <= 0 {
-			*v = d
+// recover goes on with what a former process left, beside its copy jobs, which the
+// ledger knows.
+func (e *engine) recover() {
+	if e.ledger.Ready(e.ctx) != nil {
+		return
+	}
+	for _, c := range e.ledger.Copies("") {
+		if r, err := e.origins.Still(e.ctx, c.Job.Repository, c.Job.Source); err == nil {
+			e.local.note(r, c.Manifest)
 		}
 	}
-	dur := func(v *time.Duration, d time.Duration) {
-		if *v <= 0 {
-			*v = d
-		}
-	}
-	def(&l.Downloads, 128)
-	def(&l.DownloadsPerHost, 32)
-	def(&l.Requests, 256)
-	def(&l.RequestsPerHost, 64)
-	def(&l.Lists, 64)
-	def(&l.Jobs, 8)
-	def(&l.Queue, 10000)
-	def(&l.Attempts, 20)
-	if l.ManifestMemory <= 0 {
-		l.ManifestMemory = 64 << 20
-	}
-	if l.Orphan == 0 {
-		l.Orphan = 1 << 30
-	}
-	if l.Kept == 0 {
-		l.Kept = 32 << 20
-	}
-	if l.Blob == 0 {
-		l.Blob = 64 << 30
-	}
-	if l.LeastRate == 0 {
-		l.LeastRate = 1 << 10
-	}
-	if l.Send == 0 {
-		l.Send = 2 * time.Minute
-	}
-	dur(&l.Idle, 30*time.Second)
-	dur(&l.Answer, 20*time.Second)
-	dur(&l.Stale, 2*time.Second)
-	dur(&l.Busy, 15*time.Second)
-	dur(&l.Wait, 24*time.Hour)
-	return l
+	e.finishDeletes()
+	e.lists.shelf.load(e.ctx)
+	e.local.read.load(e.ctx)
 }
 
 // Start finds the copies that a former process did not finish, takes them up, and
@@ -214,15 +182,11 @@ func (l Limits) defaults() Limits {
 // on nevertheless. The first use of the Cache begins the same and waits for
 // nothing.
 func (c *Cache) Start(ctx context.Context) error {
-	e := c.engine()
-	select {
-	case <-e.jobs.resumed:
-		return e.jobs.unread
-	case <-e.ctx.Done():
-		return errShutdown
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	l := c.engine().ledger
+	if err := l.Ready(ctx); err != nil {
+		return err
 	}
+	return l.Unread()
 }
 
 // Shutdown ends downloads and copies, which the next process takes up where
@@ -234,9 +198,13 @@ func (c *Cache) Shutdown(ctx context.Context) error {
 	e.ending.Lock()
 	e.cancel(errShutdown)
 	e.ending.Unlock()
-	err := e.flights.Close(ctx)
 	done := make(chan struct{})
-	go func() { e.wg.Wait(); e.jobs.close(); close(done) }()
+	go func() {
+		e.ledger.Close()
+		e.wg.Wait()
+		close(done)
+	}()
+	err := e.fetcher.flights.Close(ctx)
 	select {
 	case <-done:
 		return err
@@ -245,11 +213,20 @@ func (c *Cache) Shutdown(ctx context.Context) error {
 	}
 }
 
-func (e *engine) storeFailed(k flight.Key, err error) {
-	if e.ctx.Err() != nil {
-		return // it is not the store that failed, but us that end
+// within bounds what a client waits for, without ending the request to the upstream.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, origin.ErrPatience)
+}
+
+// patienceEnded reports whether a client's patience has ended, as opposed to the
+// client's own deadline.
+func patienceEnded(err error) bool { return err == origin.ErrPatience }
+
+func (f *fetcher) storeFailed(k flight.Key, err error) {
+	if f.ended.Err() != nil {
+		return // it is not the store that failed, but this cache that ends
 	}
-	e.stats.storeErrors.Add(1)
-	e.log.Error("the store does not take a blob; clients are served without it",
+	f.stats.storeErrors.Add(1)
+	f.log.Error("the store does not take a blob; clients are served without it",
 		"rule", k.Source.Rule, "source", k.Source.String(), "digest", k.Digest.String(), "err", err)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -35,33 +36,31 @@ type Explanation struct {
 // upstream. Errors are [*Error].
 func (c *Cache) Explain(ctx context.Context, repository, reference string) (Explanation, error) {
 	e := c.engine()
-	p, d, err := e.name(ctx, kindManifest, repository, reference)
+	r, d, err := e.name(ctx, kindManifest, repository, reference)
 	if err != nil {
 		return Explanation{}, err
 	}
-	x := Explanation{Repository: p.repo, Rule: p.rule(), Digest: d}
+	x := Explanation{Repository: r.Name, Rule: r.Rule(), Digest: d}
 	if d == "" {
-		if s := e.stored(ctx, p, reference); s.man != nil {
-			x.Stored, x.Digest = true, s.man.desc.Digest
-			x.Fresh = p.match == nil || e.fresh(p, s)
+		if s := e.local.tag(ctx, r.Repo, reference); s.man != nil {
+			x.Stored, x.Digest = true, s.man.Digest
+			x.Fresh = !r.Covered() || e.fresh(r.Repo, s)
 		}
 	} else {
-		x.Stored = e.complete(ctx, p, d) != nil
+		x.Stored = e.local.manifest(ctx, r.Repo, d) != nil
 		x.Fresh = x.Stored
 	}
-	if p.match != nil {
-		x.Source = p.match.Source
-		if err, _ := e.trouble(p); err != nil {
+	if r.Covered() {
+		x.Source = r.Match.Source
+		if err, _ := r.Down(); err != nil {
 			x.Trouble = err
 		}
 	}
-	e.jobs.lock()
-	for _, t := range e.jobs.repos[p.repo] {
-		if t.about(reference) || t.job.Digest == x.Digest && !x.Stored {
-			x.Copy, x.CopyError, x.CopyNext = string(t.state), t.job.Error, t.job.Next
+	for _, c := range e.ledger.Copies(r.Name) {
+		if c.Job.About(reference) || c.Job.Digest == x.Digest && !x.Stored {
+			x.Copy, x.CopyError, x.CopyNext = string(c.State), c.Job.Error, c.Job.Next
 		}
 	}
-	e.jobs.unlock()
 	x.Text = x.sentence()
 	return x, nil
 }
@@ -88,23 +87,23 @@ func (x Explanation) sentence() string {
 	if x.Copy == "" {
 		return text
 	}
-	text += "; a copy " + copyWords[jobState(x.Copy)]
+	text += "; a copy " + copyWords[ledger.State(x.Copy)]
 	if x.CopyError != "" {
 		text += "; it failed last with: " + x.CopyError
 	}
-	if !x.CopyNext.IsZero() && jobState(x.Copy) == jobPaused {
+	if !x.CopyNext.IsZero() && ledger.State(x.Copy) == ledger.Paused {
 		text += "; it is tried again at " + x.CopyNext.UTC().Format(time.RFC3339)
 	}
 	return text
 }
 
 // copyWords say what a state means. They never change.
-var copyWords = map[jobState]string{
-	jobQueued:    "is queued",
-	jobRunning:   "is running",
-	jobSubmitted: "was given to the Copier",
-	jobWaiting:   "of the index waits for a platform to be pulled or copied",
-	jobWatching:  "begins when a client asks for one of its layers",
-	jobPaused:    "failed and is tried again",
-	jobParked:    "failed too often and is parked until somebody pulls it, or Retry",
+var copyWords = map[ledger.State]string{
+	ledger.Queued:    "is queued",
+	ledger.Running:   "is running",
+	ledger.Submitted: "was given to the Copier",
+	ledger.Waiting:   "of the index waits for a platform to be pulled or copied",
+	ledger.Watching:  "begins when a client asks for one of its layers",
+	ledger.Paused:    "failed and is tried again",
+	ledger.Parked:    "failed too often and is parked until somebody pulls it, or Retry",
 }

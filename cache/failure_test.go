@@ -175,7 +175,7 @@ func TestParkedMakeRoom(t *testing.T) {
 			c.pass(time.Hour)
 		}
 		all := c.cache.Copies()
-		if len(all) != 2 || all[0].Tags[0].Tag != "v2" || c.cache.Stats().JobsDropped != 0 {
+		if len(all) != 2 || all[0].Tags[0].Name != "v2" || c.cache.Stats().JobsDropped != 0 {
 			c.Errorf("%+v", all)
 		}
 	}, func(c *clock) { c.cache.Limits.Queue = 2 })

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/internal/route"
 	"github.com/pullthrough/pullthrough/rule"
 )
@@ -15,7 +16,7 @@ type request struct {
 	rec    recorder
 	r      *http.Request
 	route  route.Request
-	place  place
+	repo   repository
 	out    Outcome
 	passed bool // to Next
 }
@@ -76,13 +77,13 @@ func (q *request) serve() error {
 		return q.fail(k, routeError(err))
 	}
 	if parsed.Repository != "" {
-		q.place, err = q.find(parsed.Repository)
-		if err == nil && q.place.match == nil && q.e.cfg.Next != nil {
+		q.repo.Repo, err = q.find(parsed.Repository)
+		if err == nil && !q.repo.Covered() && q.e.cfg.Next != nil {
 			return q.next()
 		}
-		q.out.Rule = q.place.rule()
-		if q.place.repo != "" {
-			q.out.Access.Repository = q.place.repo
+		q.out.Rule = q.repo.Rule()
+		if q.repo.Name != "" {
+			q.out.Access.Repository = q.repo.Name
 		}
 	}
 	if q.refused(k) {
@@ -97,11 +98,11 @@ func (q *request) serve() error {
 		q.state("detail=refused", nil)
 		return q.fail(k, methodError(q.r.Method))
 	}
-	loop, looped := q.e.hop(q.r.Header)
-	if looped != nil {
-		return q.fail(k, looped)
+	loop, err := q.e.origins.Passed(q.r.Header)
+	if err != nil {
+		return q.fail(k, err)
 	}
-	q.place.loop, q.place.cause = loop, causeOf(q.r)
+	q.repo = repository{q.repo.Via(loop), causeOf(q.r)}
 	return q.dispatch(k)
 }
 
@@ -151,9 +152,9 @@ func (q *request) dispatch(k kind) error {
 	case route.Manifest:
 		var a answer
 		if q.route.Digest != "" {
-			a = q.e.byDigest(ctx, q.place, q.route.Digest, head)
+			a = q.e.byDigest(ctx, q.repo, q.route.Digest, head)
 		} else {
-			a = q.e.byTag(ctx, q.place, q.route.Reference, head)
+			a = q.e.byTag(ctx, q.repo, q.route.Reference, head)
 		}
 		q.state(a.state, a.err)
 		if a.err != nil {
@@ -167,9 +168,9 @@ func (q *request) dispatch(k kind) error {
 	case route.Blob:
 		var a blobAnswer
 		if head {
-			a = q.e.statBlob(ctx, q.place, q.route.Digest)
+			a = q.e.statBlob(ctx, q.repo, q.route.Digest)
 		} else {
-			a = q.e.blob(ctx, q.place, q.route.Digest)
+			a = q.e.blob(ctx, q.repo, q.route.Digest)
 		}
 		defer a.close()
 		q.state(a.state, a.err)
@@ -201,53 +202,48 @@ func (q *request) state(state string, err error) {
 
 // warnStale says in a header why what is served was not checked.
 func (q *request) warnStale(k kind, err error) {
-	warn(q.w.Header(), "served as it was known before: "+q.place.fail(k, q.route.Reference, err).Message)
+	warn(q.w.Header(), "served as it was known before: "+failure(q.repo.Repo, k, q.route.Reference, err).Message)
 }
 
 // fail answers with an error. It returns nil: the answer is whole.
 func (q *request) fail(k kind, err error) error {
-	told := q.place.fail(k, q.route.Reference, err)
+	told := failure(q.repo.Repo, k, q.route.Reference, err)
 	q.out.Err = err
 	if told.Status >= 500 && q.e.cfg.Observe == nil {
 		q.e.log.Warn("a request failed", "path", q.r.URL.Path, "status", told.Status, "rule", q.out.Rule, "err", err)
 	}
-	if q.w.Header()["Cache-Status"] == nil && q.place.match != nil {
+	if q.w.Header()["Cache-Status"] == nil && q.repo.Covered() {
 		q.state("", err)
 	}
 	told.write(q.w, q.r.Method == http.MethodHead)
 	return nil
 }
 
-// find locates the repository, through containerd's ns= if it is there: the
-// path's own rule if its source has that host, else the rule whose source has
-// it. A name of ours in ns= means nothing.
-func (q *request) find(repo string) (place, error) {
+// find finds the repository, through containerd's ns= if it is there: the path's own
+// rule if its source has that host, else the rule whose source has it. A name of this
+// cache in ns= means nothing.
+func (q *request) find(repo string) (origin.Repo, error) {
 	ctx := q.r.Context()
-	p, err := q.e.locate(ctx, repo)
+	r, err := q.e.origins.Find(ctx, repo)
 	ns := ""
 	if q.r.URL.RawQuery != "" {
 		ns = q.r.URL.Query().Get("ns")
 	}
 	if ns == "" || ns == q.r.Host {
-		return p, err
+		return r, err
 	}
 	host, bad := rule.CanonicalHost(ns)
 	if bad != nil {
-		return p, &Error{Status: http.StatusNotFound, Code: CodeNameUnknown, Message: "the registry named by ns is not known", Err: bad}
+		return r, &Error{Status: http.StatusNotFound, Code: CodeNameUnknown, Message: "the registry named by ns is not known", Err: bad}
 	}
-	if p.match != nil && p.match.Source.Host == host {
-		return p, err
+	if r.Covered() && r.Match.Source.Host == host {
+		return r, err
 	}
-	s, ok := q.e.cfg.Rules.(rule.SourceMatcher)
-	if !ok {
-		return p, errNoNamespace(host)
+	r, err = q.e.origins.FindSource(ctx, host, repo)
+	if err == origin.ErrNoSources || err == nil && !r.Covered() {
+		return r, errNoNamespace(host)
 	}
-	m, err := s.MatchSource(ctx, host, repo)
-	p, err = q.e.found(host+" "+repo, repo, m, err)
-	if err == nil && p.match == nil {
-		return p, errNoNamespace(host)
-	}
-	return p, err
+	return r, err
 }
 
 func errNoNamespace(host string) error {

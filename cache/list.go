@@ -54,10 +54,10 @@ func (q *request) listQuery() (url.Values, *Error) {
 func spoken(key string) bool { return key == "n" || key == "last" || key == artifactType }
 
 // nextKey is a query of a next page that a Link has said.
-type nextKey struct{ repo, query string }
+type nextKey struct{ repository, query string }
 
 func (q *request) nextKey(query url.Values) nextKey {
-	return nextKey{q.place.repo, query.Encode()}
+	return nextKey{q.repo.Name, query.Encode()}
 }
 
 // tags answers tags/list: of a covered repository the upstream's, of a plain one
@@ -67,10 +67,10 @@ func (q *request) tags() error {
 	if bad != nil {
 		return q.fail(kindTags, bad)
 	}
-	if q.place.match == nil {
+	if !q.repo.Covered() {
 		return q.storedTags(query)
 	}
-	a, done, ok := q.upstreamList(listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindTags, query: query.Encode(), loop: q.place.loop})
+	a, done, ok := q.upstreamList(listQuestion{repository: q.repo.Name, source: q.repo.Match.Source, kind: kindTags, query: query.Encode(), loop: q.repo.Loop()})
 	defer done()
 	if !ok {
 		return nil
@@ -81,13 +81,13 @@ func (q *request) tags() error {
 // upstreamList answers a question, or says why there is no answer: not ok. The answer
 // lies in memory until done is called.
 func (q *request) upstreamList(question listQuestion) (answer listAnswer, done func(), ok bool) {
-	done, err := q.e.turn(q.r.Context(), &q.e.listing, q.place, false)
+	done, err := q.repo.Acquire(q.r.Context(), &q.e.listing, false)
 	if err != nil {
 		q.state(fwd("miss", err), err)
 		_ = q.fail(question.kind, err) // which has answered
 		return listAnswer{}, func() {}, false
 	}
-	a, stale := q.e.list(q.r.Context(), q.place, question)
+	a, stale := q.e.list(q.r.Context(), q.repo.Repo, question)
 	if a.err != nil {
 		q.state(fwd("miss", a.err), a.err)
 		_ = q.fail(question.kind, a.err) // which has answered
@@ -105,12 +105,12 @@ func (q *request) upstreamList(question listQuestion) (answer listAnswer, done f
 
 // storedTags lists a repository that no rule covers.
 func (q *request) storedTags(query url.Values) error {
-	s, ok := store.As[store.Lister](q.e.store)
+	s, ok := store.As[store.Lister](q.e.local.store)
 	if !ok {
 		return q.fail(kindTags, errStoreLists)
 	}
 	n, last, _ := paging(query) // looked at before
-	tags, next, err := page(s.TagNames(q.r.Context(), q.place.repo, last), n)
+	tags, next, err := page(s.TagNames(q.r.Context(), q.repo.Name, last), n)
 	if err != nil {
 		return q.fail(kindTags, err)
 	}
@@ -133,12 +133,12 @@ func (q *request) referrers(d digest.Digest) error {
 		return q.fail(kindReferrers, bad)
 	}
 	a := listAnswer{Manifests: []ocispec.Descriptor{}}
-	if q.place.match == nil {
-		s, ok := store.As[store.Lister](q.e.store)
+	if !q.repo.Covered() {
+		s, ok := store.As[store.Lister](q.e.local.store)
 		if !ok {
 			return q.fail(kindReferrers, errStoreLists)
 		}
-		for desc, err := range s.Referrers(q.r.Context(), q.place.repo, d) {
+		for desc, err := range s.Referrers(q.r.Context(), q.repo.Name, d) {
 			if err != nil {
 				return q.fail(kindReferrers, err)
 			}
@@ -148,7 +148,7 @@ func (q *request) referrers(d digest.Digest) error {
 		a.Manifests, a.Filters = page.Manifests, page.FiltersApplied
 		q.state("hit", nil)
 	} else {
-		question := listQuestion{repo: q.place.repo, source: q.place.match.Source, kind: kindReferrers, digest: d, query: query.Encode(), loop: q.place.loop}
+		question := listQuestion{repository: q.repo.Name, source: q.repo.Match.Source, kind: kindReferrers, digest: d, query: query.Encode(), loop: q.repo.Loop()}
 		found, done, ok := q.upstreamList(question)
 		defer done()
 		if !ok {
@@ -173,7 +173,7 @@ func (q *request) referrers(d digest.Digest) error {
 
 // catalog answers with the repositories that are stored.
 func (q *request) catalog() error {
-	s, ok := store.As[store.Lister](q.e.store)
+	s, ok := store.As[store.Lister](q.e.local.store)
 	if !ok {
 		return q.fail(kindCatalog, errStoreLists)
 	}

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/url"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -21,17 +21,14 @@ import (
 // get. Never is it what happens to be stored, and never is it empty because nothing
 // is known.
 
-// errNoList reports an upstream.Repository that cannot list.
-var errNoList = errors.New("cache: the source cannot be asked for lists")
-
 // listQuestion is a question for a page of a list.
 type listQuestion struct {
-	repo   string
-	source upstream.Source
-	kind   kind          // tags or referrers
-	digest digest.Digest // whose referrers
-	query  string        // canonical
-	loop   string        // see place
+	repository string
+	source     upstream.Source
+	kind       kind          // tags or referrers
+	digest     digest.Digest // whose referrers
+	query      string        // canonical
+	loop       string        // see origin.Repo.Via
 }
 
 // listAnswer is a page of a list, or why there is none.
@@ -53,8 +50,15 @@ func (a *listAnswer) next() url.Values {
 	return query
 }
 
-func (q listQuestion) key(p place) string {
-	return shelfKey(string(q.kind), q.repo, p.source, q.digest.String(), q.query)
+// lists keeps the last lists that upstreams gave. It is safe for concurrent use.
+type lists struct {
+	shelf *shelf
+	stats *counters
+	ended context.Context
+}
+
+func (q listQuestion) key(r origin.Repo) string {
+	return shelfKey(string(q.kind), q.repository, r.From, q.digest.String(), q.query)
 }
 
 // whole is the question whose answer is the whole list.
@@ -63,96 +67,74 @@ func (q listQuestion) whole() listQuestion {
 	return q
 }
 
-// list answers a question for a list. stale is why the answer is a former one; nil:
+// list answers a question for a list. stale is why the answer is a former one; nil if
 // it is not.
-func (e *engine) list(ctx context.Context, p place, q listQuestion) (a listAnswer, stale error) {
-	if err, due := e.trouble(p); err != nil && !due {
-		return e.formerList(ctx, p, q, err)
+func (e *engine) list(ctx context.Context, r origin.Repo, q listQuestion) (a listAnswer, stale error) {
+	if err, probe := r.Down(); err != nil && !probe {
+		return e.lists.former(ctx, r, q, err)
 	}
-	wait := e.limits.Answer
-	if _, known := e.recall(ctx, p, q); known {
-		wait = e.limits.Stale
+	patience := e.limits.Answer
+	_, known := e.lists.recall(ctx, r, q)
+	if known {
+		patience = e.limits.Stale
 	}
-	asking, cancel := context.WithTimeoutCause(ctx, wait, errPatience)
+	asking, cancel := within(ctx, patience)
 	defer cancel()
-	a, err := e.listings.Do(asking, q, func(wanted context.Context) listAnswer {
-		release, err := e.turn(wanted, &e.asking, p, false)
+	a, err := e.listChecks.Do(asking, q, func(wanted context.Context) listAnswer {
+		slot, err := r.Slot(wanted, false)
 		if err != nil {
 			return listAnswer{err: err}
 		}
-		defer release()
-		return e.askList(p, q)
+		defer slot.Release()
+		return e.askList(slot, r, q)
 	})
 	if err == nil {
 		err = a.err
 	}
-	if err == error(errPatience) {
-		slow := p.tooSlow(string(q.kind), err)
-		if wait == e.limits.Stale { // as with tags: or each client waits as long
-			e.heard(p, slow)
+	if patienceEnded(err) {
+		slow := r.TooSlow(string(q.kind), err)
+		if err = slow; known { // as with tags: or each client waits as long
+			r.Heard(slow)
 		}
-		err = slow
 	}
 	if err != nil {
-		return e.formerList(ctx, p, q, err)
+		return e.lists.former(ctx, r, q, err)
 	}
 	return a, nil
 }
 
 // askList asks the upstream, on nobody's request.
-func (e *engine) askList(p place, q listQuestion) listAnswer {
-	ctx, cancel := e.within(e.ctx)
-	defer cancel()
-	if e.ctx.Err() != nil {
-		return listAnswer{err: errShutdown}
-	}
-	p, err := e.current(ctx, p)
-	if err != nil {
-		return listAnswer{err: err}
-	}
+func (e *engine) askList(slot origin.Slot, r origin.Repo, q listQuestion) listAnswer {
 	query, err := url.ParseQuery(q.query)
 	if err != nil {
 		return listAnswer{err: err}
 	}
 	a := listAnswer{Asked: time.Now()}
 	var next url.Values
-	ctx = e.withLoop(ctx, p)
-	switch q.kind {
-	case kindTags:
-		l, ok := upstream.As[upstream.TagLister](p.up)
-		if !ok {
-			return listAnswer{err: errNoList}
-		}
+	if q.kind == kindTags {
 		var page upstream.TagPage
-		page, err = l.Tags(ctx, query)
+		page, err = slot.Tags(e.ctx, query)
 		a.Tags, next = page.Tags, page.Next
-	default:
-		l, ok := upstream.As[upstream.ReferrerLister](p.up)
-		if !ok {
-			return listAnswer{err: errNoList}
-		}
+	} else {
 		var page upstream.ReferrerPage
-		page, err = l.Referrers(ctx, q.digest, query)
+		page, err = slot.Referrers(e.ctx, q.digest, query)
 		page = page.Filter(query.Get(artifactType))
 		a.Manifests, a.Filters, next = page.Manifests, page.FiltersApplied, page.Next
-	}
-	if err = p.slow(ctx, err); err == nil || q == q.whole() { // a client's parameters may be what it fails at
-		e.heard(p, err)
 	}
 	if err != nil {
 		return listAnswer{err: err}
 	}
 	a.Next = next.Encode()
-	e.spawn(func() { e.keepList(p, q, a) })
+	e.spawn(func() { e.lists.keep(r, q, a) })
 	return a
 }
 
 // artifactType is the parameter that filters referrers.
 const artifactType = "artifactType"
 
-// keepList keeps an answer. One that has everything answers every question about
+// keep keeps an answer. One that has everything answers every question about
 // its list.
-func (e *engine) keepList(p place, q listQuestion, a listAnswer) {
+func (l *lists) keep(r origin.Repo, q listQuestion, a listAnswer) {
 	query, err := url.ParseQuery(q.query)
 	if err != nil {
 		return
@@ -162,16 +144,16 @@ func (e *engine) keepList(p place, q listQuestion, a listAnswer) {
 		q = q.whole()
 	}
 	if data, err := json.Marshal(a); err == nil {
-		e.lists.put(e.ctx, q.key(p), data, a.Asked)
+		l.shelf.put(l.ended, q.key(r), data, a.Asked)
 	}
 }
 
-// formerList is what is answered while the upstream cannot be asked.
-func (e *engine) formerList(ctx context.Context, p place, q listQuestion, err error) (listAnswer, error) {
-	class, told := upstream.ClassOf(err)
-	if told && (class == upstream.Unreachable || class == upstream.Limited) {
-		if a, ok := e.recall(ctx, p, q); ok {
-			e.stats.stale.Add(1)
+// former is what is answered while the upstream cannot be asked.
+func (l *lists) former(ctx context.Context, r origin.Repo, q listQuestion, err error) (listAnswer, error) {
+	class, known := upstream.ClassOf(err)
+	if known && (class == upstream.Unreachable || class == upstream.Limited) {
+		if a, ok := l.recall(ctx, r, q); ok {
+			l.stats.stale.Add(1)
 			return a, err
 		}
 	}
@@ -180,12 +162,12 @@ func (e *engine) formerList(ctx context.Context, p place, q listQuestion, err er
 
 // recall returns the last answer to a question, or what follows from the last whole
 // list where that is the newer.
-func (e *engine) recall(ctx context.Context, p place, q listQuestion) (listAnswer, bool) {
-	a, ok := e.kept(ctx, p, q)
+func (l *lists) recall(ctx context.Context, r origin.Repo, q listQuestion) (listAnswer, bool) {
+	a, ok := l.kept(ctx, r, q)
 	if q == q.whole() {
 		return a, ok
 	}
-	if list, known := e.kept(ctx, p, q.whole()); known && (!ok || list.Asked.After(a.Asked)) {
+	if list, known := l.kept(ctx, r, q.whole()); known && (!ok || list.Asked.After(a.Asked)) {
 		if part, follows := list.answer(q); follows {
 			return part, true
 		}
@@ -207,8 +189,8 @@ func (a listAnswer) answer(q listQuestion) (listAnswer, bool) {
 	return a.cut(query)
 }
 
-func (e *engine) kept(ctx context.Context, p place, q listQuestion) (a listAnswer, ok bool) {
-	data, asked, ok := e.lists.get(ctx, q.key(p))
+func (l *lists) kept(ctx context.Context, r origin.Repo, q listQuestion) (a listAnswer, ok bool) {
+	data, asked, ok := l.shelf.get(ctx, q.key(r))
 	if !ok || json.Unmarshal(data, &a) != nil {
 		return a, false
 	}

@@ -12,7 +12,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -45,11 +47,11 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 	if err := oci.CheckPlatforms(o.Platforms); err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
-	p, d, err := e.name(ctx, kindManifest, repository, reference)
+	r, d, err := e.name(ctx, kindManifest, repository, reference)
 	if err != nil {
 		return err
 	}
-	f := &prefetch{e: e, p: p, o: o, blobs: map[content]int64{}, seen: map[digest.Digest]bool{}}
+	f := &prefetch{e: e, r: r.Repo, o: o, blobs: map[digest.Digest]int64{}, seen: map[digest.Digest]bool{}}
 	f.platforms = f.o.Platforms
 	if len(f.platforms) == 0 {
 		f.platforms = []string{oci.AllPlatforms}
@@ -58,7 +60,7 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 		if d != "" {
 			return errors.New("cache: a digest stood for nothing before: which of its platforms were pulled is not known")
 		}
-		if f.platforms, err = e.pulled(ctx, p, reference); err != nil {
+		if f.platforms, err = e.pulled(ctx, r.Repo, reference); err != nil {
 			return err
 		}
 	}
@@ -66,11 +68,11 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 	if err != nil {
 		return err
 	}
-	if p.match == nil {
+	if !r.Covered() {
 		return nil // a plain repository holds only what is complete
 	}
-	if missing := a.man.parsed.Lacks(o.Platforms); len(missing) > 0 {
-		return fmt.Errorf("cache: the index %s has no image for %s", a.man.desc.Digest, strings.Join(missing, ", "))
+	if missing := a.man.Parsed.Lacks(o.Platforms); len(missing) > 0 {
+		return fmt.Errorf("cache: the index %s has no image for %s", a.man.Digest, strings.Join(missing, ", "))
 	}
 	if err := f.fits(ctx, a.man); err != nil {
 		return err
@@ -83,35 +85,35 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 }
 
 // pulled names the platforms that are here of what a tag stands for.
-func (e *engine) pulled(ctx context.Context, p place, tag string) ([]string, error) {
-	s := e.stored(ctx, p, tag)
+func (e *engine) pulled(ctx context.Context, r origin.Repo, tag string) ([]string, error) {
+	s := e.local.tag(ctx, r, tag)
 	if s.man == nil {
-		return nil, fmt.Errorf("cache: no platform of %s:%s was pulled", p.repo, tag)
+		return nil, fmt.Errorf("cache: no platform of %s:%s was pulled", r.Name, tag)
 	}
-	parsed := s.man.parsed
+	parsed := s.man.Parsed
 	if !parsed.Index {
 		return []string{oci.AllPlatforms}, nil
 	}
 	var names []string
 	for _, d := range parsed.Images() {
-		if name := oci.PlatformName(d.Platform); name != "" && e.complete(ctx, p, d.Digest) != nil {
+		if name := oci.PlatformName(d.Platform); name != "" && e.local.manifest(ctx, r, d.Digest) != nil {
 			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("cache: what was pulled of %s:%s has no platform", p.repo, tag)
+		return nil, fmt.Errorf("cache: what was pulled of %s:%s has no platform", r.Name, tag)
 	}
 	return names, nil
 }
 
 // fits reports an image without an index that is for another platform than was
 // asked for. Its config says which; what has no config of an image is for all.
-func (f *prefetch) fits(ctx context.Context, man *manifest) error {
-	config := man.parsed.Config
-	if man.parsed.Index || config == nil || !oci.IsImageConfig(config.MediaType) || !oci.NamesPlatforms(f.platforms) {
+func (f *prefetch) fits(ctx context.Context, man *oci.Content) error {
+	config := man.Parsed.Config
+	if man.Parsed.Index || config == nil || !oci.IsImageConfig(config.MediaType) || !oci.NamesPlatforms(f.platforms) {
 		return nil
 	}
-	_, r, err := f.e.cfg.Blob(ctx, f.p.repo, config.Digest)
+	_, r, err := f.e.cfg.Blob(ctx, f.r.Name, config.Digest)
 	if err != nil {
 		return err
 	}
@@ -119,13 +121,13 @@ func (f *prefetch) fits(ctx context.Context, man *manifest) error {
 	var platform ocispec.Platform
 	body, err := io.ReadAll(io.LimitReader(r, upstream.MaxManifestSize))
 	if err != nil {
-		return f.p.fail(kindBlob, config.Digest.String(), err)
+		return failure(f.r, kindBlob, config.Digest.String(), err)
 	}
 	if json.Unmarshal(body, &platform) != nil || platform.OS == "" {
 		return nil // it does not say
 	}
 	if !oci.Selects(f.platforms, &platform) {
-		return fmt.Errorf("cache: the image %s is for %s, not for %s", man.desc.Digest, oci.PlatformName(&platform), strings.Join(f.platforms, ", "))
+		return fmt.Errorf("cache: the image %s is for %s, not for %s", man.Digest, oci.PlatformName(&platform), strings.Join(f.platforms, ", "))
 	}
 	return nil
 }
@@ -133,85 +135,75 @@ func (f *prefetch) fits(ctx context.Context, man *manifest) error {
 // prefetch is one Prefetch at work.
 type prefetch struct {
 	e         *engine
-	p         place
+	r         origin.Repo
 	o         Prefetch
 	platforms []string
-	blobs     map[content]int64 // sizes
+	blobs     map[digest.Digest]int64 // sizes
 	seen      map[digest.Digest]bool
 }
 
 // copy copies a manifest and what is selected of an index.
-func (f *prefetch) copy(ctx context.Context, man *manifest) error {
-	e, p := f.e, f.p
-	parsed := man.parsed
-	if f.seen[man.desc.Digest] { // an index may name one twice
+func (f *prefetch) copy(ctx context.Context, man *oci.Content) error {
+	e, r := f.e, f.r
+	parsed := man.Parsed
+	if f.seen[man.Digest] { // an index may name one twice
 		return nil
 	}
-	f.seen[man.desc.Digest] = true
+	f.seen[man.Digest] = true
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	for _, b := range parsed.Blobs() {
-		f.blobs[content{p.repo, b.Digest}] = b.Size
+		f.blobs[b.Digest] = b.Size
 	}
 	for _, d := range parsed.Select(f.platforms) {
-		child, err := e.child(ctx, p, d)
+		child, err := e.worker.part(ctx, r, d)
 		if err != nil {
-			return p.fail(kindManifest, man.desc.Digest.String(), err)
+			return failure(r, kindManifest, man.Digest.String(), err)
 		}
 		if err := f.copy(ctx, child); err != nil {
 			return err
 		}
 	}
 	if parsed.Index && len(parsed.Images()) > 0 && len(parsed.Select(f.platforms)) == 0 {
-		return fmt.Errorf("cache: the index %s has no image for %s", man.desc.Digest, strings.Join(f.platforms, ", "))
+		return fmt.Errorf("cache: the index %s has no image for %s", man.Digest, strings.Join(f.platforms, ", "))
 	}
-	for try := 0; e.complete(ctx, p, man.desc.Digest) == nil; try++ {
+	job := ledger.Job{Repository: r.Name, Source: r.Match.Source, Platforms: f.platforms}
+	for try := 0; e.local.manifest(ctx, r, man.Digest) == nil; try++ {
 		if try == prefetchTries { // it expired, or the store does not show what it took
-			return fmt.Errorf("cache: %s was copied and is not here", man.desc.Digest)
+			return fmt.Errorf("cache: %s was copied and is not here", man.Digest)
 		}
-		t, _ := e.jobs.add(p, man, Job{Platforms: f.platforms})
-		if t == nil {
-			return ErrTooManyCopies
+		h, err := e.ledger.Add(ctx, man, job, e.local.facts(ctx, r, man))
+		if err == ErrTooManyCopies {
+			return err
 		}
-		if err := f.wait(ctx, t); err != nil {
-			return p.fail(kindManifest, man.desc.Digest.String(), err)
+		if err == nil {
+			err = f.wait(ctx, h)
+		}
+		if err != nil {
+			return failure(r, kindManifest, man.Digest.String(), err)
 		}
 	}
 	// Its tags and events, if they are still to come.
-	e.jobs.lock()
-	t := e.jobs.entries[content{p.repo, man.desc.Digest}]
-	e.jobs.unlock()
-	if t == nil {
-		return nil
+	if h := e.ledger.Pending(keyOf(r, man.Digest)); h != nil {
+		return f.wait(ctx, h)
 	}
-	return f.wait(ctx, t)
+	return nil
 }
 
-// wait waits until a job has ended or failed.
-func (f *prefetch) wait(ctx context.Context, t *jobEntry) error {
-	j := &f.e.jobs
-	j.lock()
-	if t.state == jobParked { // or nothing would ever become of it
-		j.start(t)
-		j.save(t.key())
-	}
-	done := t.done
-	j.unlock()
+// wait waits until a job has ended or failed, and reports progress meanwhile. A parked
+// job runs first, or nothing would ever become of it.
+func (f *prefetch) wait(ctx context.Context, h *ledger.Handle) error {
+	ended := make(chan error, 1)
+	go func() { ended <- h.Wait(ctx, true) }() // ends with ctx at the latest
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-done:
-			j.lock()
-			defer j.unlock()
-			return t.last
+		case err := <-ended:
+			return err
 		case <-tick.C:
 			f.tell()
-		case <-f.e.ctx.Done():
-			return errShutdown
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
 }
@@ -222,9 +214,9 @@ func (f *prefetch) tell() {
 		return
 	}
 	var done, total int64
-	for k, size := range f.blobs {
+	for d, size := range f.blobs {
 		total += size
-		done += f.e.present(f.p, ocispec.Descriptor{Digest: k.digest, Size: size})
+		done += f.e.fetcher.here(f.e.ctx, f.r, f.r.Match.Source, ocispec.Descriptor{Digest: d, Size: size})
 	}
 	f.o.Progress(done, total)
 }

@@ -26,27 +26,27 @@ const (
 func serveManifest(w http.ResponseWriter, r *http.Request, a answer) {
 	m := a.man
 	h := w.Header()
-	h["Content-Type"] = m.ctype
-	h["Docker-Content-Digest"] = m.digest
-	h["Etag"] = m.etag
+	h["Content-Type"] = m.Header.Type
+	h["Docker-Content-Digest"] = m.Header.Digest
+	h["Etag"] = m.Header.ETag
 	h["Cache-Control"] = []string{cacheControl}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	if a.remote {
 		h.Set("X-Azure-Origin", "upstream")
 	}
-	if m.body != nil && r.Header["Range"] != nil {
-		serveContent(w, r, m.etag[0], m.desc.Size, bytes.NewReader(m.body))
+	if m.Body != nil && r.Header["Range"] != nil {
+		serveContent(w, r, m.Header.ETag[0], m.Size, bytes.NewReader(m.Body))
 		return
 	}
-	if unmodified(r, m.etag[0]) {
+	if unmodified(r, m.Header.ETag[0]) {
 		delete(h, "Content-Type")
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h["Content-Length"] = m.length
+	h["Content-Length"] = m.Header.Length
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(m.body)
+		_, _ = w.Write(m.Body)
 	}
 }
 

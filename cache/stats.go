@@ -20,24 +20,20 @@ type Stats struct {
 	Jobs             int   // copies known now
 }
 
-// counters is Stats at work.
+// counters is what a Cache counts itself; origins, fetcher and ledger count the rest.
 type counters struct {
-	requests, hits, bytes, checks, stale, manifestsFetched, blobConnections,
-	adopted, copied, jobsFailed, jobsDropped, storeErrors atomic.Int64
+	requests, hits, bytes, stale, adopted, copied, storeErrors atomic.Int64
 }
 
 // Stats returns the counters.
 func (c *Cache) Stats() Stats {
 	e := c.engine()
-	s := &e.stats
-	e.jobs.lock()
-	jobs := len(e.jobs.entries)
-	e.jobs.unlock()
+	s, asked := &e.stats, e.origins.Counts()
+	failed, dropped := e.ledger.Counts()
 	return Stats{
-		Requests: s.requests.Load(), Hits: s.hits.Load(), Bytes: s.bytes.Load(), Checks: s.checks.Load(),
-		Stale: s.stale.Load(), ManifestsFetched: s.manifestsFetched.Load(), BlobConnections: s.blobConnections.Load(),
-		Adopted: s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: s.jobsFailed.Load(),
-		JobsDropped: s.jobsDropped.Load(), StoreErrors: s.storeErrors.Load(),
-		Downloads: e.flights.Len(), Jobs: jobs,
+		Requests: s.requests.Load(), Hits: s.hits.Load(), Bytes: s.bytes.Load(), Checks: asked.Checks,
+		Stale: s.stale.Load(), ManifestsFetched: asked.Manifests, BlobConnections: asked.Connections,
+		Adopted: s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: failed, JobsDropped: dropped,
+		StoreErrors: s.storeErrors.Load(), Downloads: e.fetcher.flights.Len(), Jobs: e.ledger.Len(),
 	}
 }

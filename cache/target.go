@@ -64,14 +64,14 @@ func (r *Repository) Exists(ctx context.Context, target ocispec.Descriptor) (boo
 // statBlob is HEAD for a blob.
 func (c *Cache) statBlob(ctx context.Context, repository string, d digest.Digest) error {
 	e := c.engine()
-	p, d, err := e.name(ctx, kindBlob, repository, d.String())
+	repo, d, err := e.name(ctx, kindBlob, repository, d.String())
 	if err != nil {
 		return err
 	}
-	a := e.statBlob(ctx, p, d)
+	a := e.statBlob(ctx, repo, d)
 	defer a.close()
 	if a.err != nil {
-		return p.fail(kindBlob, d.String(), a.err)
+		return failure(repo.Repo, kindBlob, d.String(), a.err)
 	}
 	return nil
 }

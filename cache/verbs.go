@@ -17,7 +17,7 @@ func (c *Cache) Resolve(ctx context.Context, repository, reference string) (ocis
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return a.man.desc, nil
+	return a.man.Descriptor, nil
 }
 
 // Manifest returns a manifest by tag or digest, as a GET would: what is not
@@ -28,39 +28,40 @@ func (c *Cache) Manifest(ctx context.Context, repository, reference string) (oci
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	return a.man.desc, a.man.body, nil
+	return a.man.Descriptor, a.man.Body, nil
 }
 
 // pull is what both have in common with the handler.
 func (c *Cache) pull(ctx context.Context, repository, reference string, head bool) (answer, error) {
 	e := c.engine()
-	p, d, err := e.name(ctx, kindManifest, repository, reference)
+	r, d, err := e.name(ctx, kindManifest, repository, reference)
 	if err != nil {
 		return answer{}, err
 	}
 	var a answer
 	if d != "" {
-		a = e.byDigest(ctx, p, d, head)
+		a = e.byDigest(ctx, r, d, head)
 	} else {
-		a = e.byTag(ctx, p, reference, head)
+		a = e.byTag(ctx, r, reference, head)
 	}
 	if a.err != nil {
-		return answer{}, p.fail(kindManifest, reference, a.err)
+		return answer{}, failure(r.Repo, kindManifest, reference, a.err)
 	}
 	return a, nil
 }
 
-// name checks names that come from Go and finds the place.
-func (e *engine) name(ctx context.Context, k kind, repository, reference string) (place, digest.Digest, error) {
-	d, err := route.Reference(repository, reference)
+// name checks names that come from Go and finds the repository.
+func (e *engine) name(ctx context.Context, k kind, name, reference string) (repository, digest.Digest, error) {
+	d, err := route.Reference(name, reference)
 	if err != nil {
-		return place{}, "", routeError(err)
+		return repository{}, "", routeError(err)
 	}
-	p, err := e.locate(ctx, repository)
+	found, err := e.origins.Find(ctx, name)
+	r := repository{Repo: found}
 	if err != nil {
-		return p, d, p.fail(k, reference, err)
+		return r, d, failure(r.Repo, k, reference, err)
 	}
-	return p, d, nil
+	return r, d, nil
 }
 
 // Blob returns a blob, as a GET would. A reader that ends early with an error
@@ -68,17 +69,17 @@ func (e *engine) name(ctx context.Context, k kind, repository, reference string)
 // matched. The size is -1 if it is unknown. Errors are [*Error].
 func (c *Cache) Blob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, io.ReadCloser, error) {
 	e := c.engine()
-	p, d, err := e.name(ctx, kindBlob, repository, d.String())
+	r, d, err := e.name(ctx, kindBlob, repository, d.String())
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
 	if d == "" {
 		return ocispec.Descriptor{}, nil, routeError(route.ErrDigest)
 	}
-	a := e.blob(ctx, p, d)
+	a := e.blob(ctx, r, d)
 	if a.err != nil {
 		a.close()
-		return ocispec.Descriptor{}, nil, p.fail(kindBlob, d.String(), a.err)
+		return ocispec.Descriptor{}, nil, failure(r.Repo, kindBlob, d.String(), a.err)
 	}
 	desc := ocispec.Descriptor{MediaType: octetStream, Digest: d, Size: a.size}
 	if a.file != nil {

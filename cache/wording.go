@@ -11,54 +11,58 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/internal/ledger"
+	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // retrySoon is when clients are told to try again after trouble of our own.
 const retrySoon = 5 * time.Second
 
-// fail is the one place that turns what went wrong into what clients are told: a
+// failure is the one place that turns what went wrong into what clients are told: a
 // sentence that names the source, the rule and the cause, and on which a person
 // can act. It holds no secret and none of the upstream's own words, and does not
 // repeat its code, which clients print themselves. reference is the tag or the
 // digest that was asked for; it may be empty.
-func (p place) fail(k kind, reference string, err error) *Error {
-	var told *Error
-	if errors.As(err, &told) {
-		return told
+func failure(r origin.Repo, k kind, reference string, err error) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
 	}
 	e := &Error{Status: http.StatusInternalServerError, Code: CodeUnknown, Err: err}
-	what := fmt.Sprintf("%s of repository '%s'", k, p.repo)
-	if p.match != nil {
-		what = fmt.Sprintf("the pull from source '%s' by cache rule '%s'", p.match.Source, p.match.Rule.Name)
+	what := fmt.Sprintf("%s of repository '%s'", k, r.Name)
+	if r.Match != nil {
+		what = fmt.Sprintf("the pull from source '%s' by cache rule '%s'", r.Match.Source, r.Match.Rule.Name)
 	}
 	var denied *auth.DeniedError
 	var later *auth.UnavailableError
 	var up *upstream.Error
 	switch {
-	case errors.Is(err, errRules):
+	case errors.Is(err, origin.ErrLoop), errors.Is(err, origin.ErrTooManyHops):
+		return &Error{Status: http.StatusLoopDetected, Code: CodeUnknown, Message: err.Error()}
+	case errors.Is(err, origin.ErrRules):
 		e.Status, e.RetryAfter = http.StatusServiceUnavailable, retrySoon
-		e.Message = fmt.Sprintf("the cache rules cannot be read just now, so repository '%s' cannot be found; try again", p.repo)
-	case errors.Is(err, errOpener):
+		e.Message = fmt.Sprintf("the cache rules cannot be read just now, so repository '%s' cannot be found; try again", r.Name)
+	case errors.Is(err, origin.ErrOpener):
 		e.Message = what + " is not possible: the source cannot be opened as the rule describes it (the log says why)"
 	case errors.As(err, &denied):
-		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, p.about(denied.Reason)
+		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, about(r, denied.Reason)
 	case errors.As(err, &later):
-		e.Status, e.Message = http.StatusServiceUnavailable, p.about(later.Reason)
+		e.Status, e.Message = http.StatusServiceUnavailable, about(r, later.Reason)
 		e.RetryAfter = max(later.RetryAfter, retrySoon)
 	case errors.Is(err, auth.ErrHost):
 		e.Status, e.Code, e.Message = http.StatusForbidden, CodeDenied, what+" is not possible: the rule's credentials are for another host"
 	case errors.As(err, &up):
-		p.tell(e, up, k, reference)
+		upstreamFailure(r, e, up, k, reference)
 	case errors.Is(err, errUnknown):
-		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), fmt.Sprintf("'%s' is not stored, and no cache rule covers it", joined(p.repo, reference))
-	case errors.Is(err, errGone):
+		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), fmt.Sprintf("'%s' is not stored, and no cache rule covers it", joined(r.Name, reference))
+	case errors.Is(err, origin.ErrGone), errors.Is(err, ledger.ErrForgotten), errors.Is(err, errDeleted):
 		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), what+" is over: the rule was removed or changed meanwhile"
 	case errors.Is(err, errNoRule):
-		e.Status, e.Code, e.Message = http.StatusNotFound, CodeNameUnknown, fmt.Sprintf("repository '%s' is not known: no cache rule covers it and nothing is stored", p.repo)
-	case errors.Is(err, errNoList):
+		e.Status, e.Code, e.Message = http.StatusNotFound, CodeNameUnknown, fmt.Sprintf("repository '%s' is not known: no cache rule covers it and nothing is stored", r.Name)
+	case errors.Is(err, origin.ErrNoList):
 		e.Status, e.Code, e.Message = http.StatusMethodNotAllowed, CodeUnsupported, what+" cannot list: the client that this cache asks its source with does not know how"
-	case errors.Is(err, flight.ErrBusy):
+	case errors.Is(err, origin.ErrBusy):
 		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" found no free place in time; try again", retrySoon
 	case errors.Is(err, flight.ErrClosed), errors.Is(err, errShutdown):
 		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" is not possible: the cache is shutting down", retrySoon
@@ -74,14 +78,14 @@ func (p place) fail(k kind, reference string, err error) *Error {
 
 // about makes a sentence of what an authenticator says, with the rule and the source
 // that it is about, and the rule not twice.
-func (p place) about(reason string) string {
+func about(r origin.Repo, reason string) string {
 	switch {
-	case p.match == nil:
+	case r.Match == nil:
 		return reason
-	case strings.Contains(reason, strconv.Quote(p.match.Rule.Name)):
-		return fmt.Sprintf("source '%s' cannot be pulled from: %s", p.match.Source, reason)
+	case strings.Contains(reason, strconv.Quote(r.Match.Rule.Name)):
+		return fmt.Sprintf("source '%s' cannot be pulled from: %s", r.Match.Source, reason)
 	}
-	return fmt.Sprintf("cache rule '%s' cannot pull from source '%s': %s", p.match.Rule.Name, p.match.Source, reason)
+	return fmt.Sprintf("cache rule '%s' cannot pull from source '%s': %s", r.Match.Rule.Name, r.Match.Source, reason)
 }
 
 // joined names a tag or digest in a repository.
@@ -95,9 +99,9 @@ func joined(repository, reference string) string {
 	return repository + ":" + reference
 }
 
-// tell is the part of the table for what an upstream answered.
-func (p place) tell(e *Error, up *upstream.Error, k kind, reference string) {
-	source, name, rule := p.match.Source.String(), joined(p.match.Source.String(), reference), p.match.Rule.Name
+// upstreamFailure is the part of the table for what an upstream answered.
+func upstreamFailure(r origin.Repo, e *Error, up *upstream.Error, k kind, reference string) {
+	source, name, rule := r.Match.Source.String(), joined(r.Match.Source.String(), reference), r.Match.Rule.Name
 	who := fmt.Sprintf("source '%s' of cache rule '%s'", source, rule)
 	e.RetryAfter = up.RetryAfter
 	switch {

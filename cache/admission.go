@@ -1,0 +1,52 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/lru"
+	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/origin"
+)
+
+// admission asks the embedder whether a tag may stand for a digest. It is safe for
+// concurrent use.
+type admission struct {
+	ask   func(context.Context, Candidate) error // nil admits everything
+	holds *lru.Cache[holdKey, Hold]
+}
+
+// holdKey is a digest that a tag may not stand for yet.
+type holdKey struct {
+	tagKey
+	digest digest.Digest
+}
+
+func newAdmission(ask func(context.Context, Candidate) error) *admission {
+	return &admission{ask: ask, holds: lru.New[holdKey, Hold](4096)}
+}
+
+// admit returns why a tag may not stand for a manifest now, or nil. former is what the
+// tag stands for; nil if it stands for nothing.
+func (a *admission) admit(ctx context.Context, r origin.Repo, tag string, man, former *oci.Content) error {
+	if a.ask == nil {
+		return nil
+	}
+	k := holdKey{tagKey{r.Name, tag}, man.Digest}
+	if h, ok := a.holds.Get(k); ok && time.Now().Before(h.Until) {
+		return &h
+	}
+	c := Candidate{Repository: r.Name, Tag: tag, Descriptor: man.Descriptor, Manifest: man.Body, Source: r.Match.Source}
+	if former != nil {
+		c.Former = former.Digest
+	}
+	err := a.ask(ctx, c)
+	var h *Hold
+	if errors.As(err, &h) {
+		a.holds.Put(k, *h, 1)
+	}
+	return err
+}

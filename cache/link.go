@@ -1,0 +1,131 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/ledger"
+	"github.com/pullthrough/pullthrough/internal/lru"
+	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/origin"
+	"github.com/pullthrough/pullthrough/store"
+)
+
+// errDeleted reports something that was deleted while it was copied.
+var errDeleted = errors.New("cache: it was deleted meanwhile")
+
+// deletions says when something was deleted, so that a copy that began before does not
+// bring it back.
+type deletions struct {
+	times *lru.Cache[tagKey, time.Time] // by tag, or by digest
+	era   atomic.Int64                  // grows with each deletion: what was read before may be gone
+}
+
+func newDeletions() deletions {
+	return deletions{times: lru.New[tagKey, time.Time](4096)}
+}
+
+// deletedSince reports whether a tag or digest was deleted after a time.
+func (l *local) deletedSince(r origin.Repo, reference string, then time.Time) bool {
+	at, ok := l.deleted.times.Get(tagKey{r.Name, reference})
+	return ok && at.After(then)
+}
+
+// link makes a manifest visible, which is the last step that makes it stored.
+// [errDeleted] if it was deleted since a time; then it is taken back, unless keep says
+// that a later pull wants it.
+func (l *local) link(ctx context.Context, r origin.Repo, man *oci.Content, since time.Time, keep func() bool) error {
+	w, err := l.store.Create(ctx, r.Name, linkInfo(r, man))
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.Write(man.Body); err != nil {
+		return err
+	}
+	if err := w.Commit(ctx); err != nil {
+		return err
+	}
+	l.stats.copied.Add(1)
+	l.remember(r, man)
+	l.forgetRead(ctx, r, man.Digest)
+	if !l.deletedSince(r, man.Digest.String(), since) {
+		return nil
+	}
+	if s, ok := store.As[store.Deleter](l.store); ok && !keep() {
+		if err := s.Delete(ctx, r.Name, man.Digest); err != nil {
+			return err
+		}
+		l.manifests.Delete(keyOf(r, man.Digest))
+	}
+	return errDeleted
+}
+
+// stands reports whether a tag stands for a digest from the source of r, and by which
+// sighting.
+func (l *local) stands(ctx context.Context, r origin.Repo, tag string, d digest.Digest) (seen time.Time, ok bool) {
+	now, err := l.store.Tag(ctx, r.Name, tag)
+	return now.Asked, err == nil && now.Source == r.From && now.Digest == d
+}
+
+// moveTag makes a tag stand for a stored manifest. [store.ErrStale] if it stands for a
+// later answer, [errDeleted] if it was deleted since it was seen, or the manifest since
+// a time; then it is taken back.
+func (l *local) moveTag(ctx context.Context, r origin.Repo, man *oci.Content, t ledger.Tag, since time.Time) error {
+	err := l.store.SetTag(ctx, r.Name, t.Name, store.Tag{Descriptor: man.Descriptor, Source: r.From, Asked: t.Seen})
+	l.tagMoved(r, t.Name, t.Seen)
+	if err != nil || !l.deletedSince(r, t.Name, t.Seen) && !l.deletedSince(r, man.Digest.String(), since) {
+		return err
+	}
+	if err := l.takeBackTag(ctx, r, t); err != nil {
+		return err
+	}
+	return errDeleted
+}
+
+// takeBackTag deletes a tag that was deleted while it moved, unless it moved again.
+func (l *local) takeBackTag(ctx context.Context, r origin.Repo, t ledger.Tag) error {
+	s, ok := store.As[store.Deleter](l.store)
+	now, err := l.store.Tag(ctx, r.Name, t.Name)
+	if !ok || err != nil || !now.Asked.Equal(t.Seen) {
+		return nil
+	}
+	return l.deleteTag(ctx, s, r, t.Name)
+}
+
+func (l *local) deleteTag(ctx context.Context, s store.Deleter, r origin.Repo, tag string) error {
+	err := s.DeleteTag(ctx, r.Name, tag)
+	l.tags.Delete(tagKey{r.Name, tag})
+	return err
+}
+
+// deleteTags deletes the tags of a manifest, so that none stands for nothing when it is
+// deleted.
+func (l *local) deleteTags(ctx context.Context, s store.Deleter, r origin.Repo, d digest.Digest) error {
+	lister, ok := store.As[store.Lister](l.store)
+	if !ok {
+		return nil
+	}
+	for tag, err := range lister.TagNames(ctx, r.Name, "") {
+		if err != nil {
+			return err
+		}
+		if t, err := l.store.Tag(ctx, r.Name, tag); err == nil && t.Digest == d {
+			if err := l.deleteTag(ctx, s, r, tag); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deleteManifest deletes a manifest without its tags.
+func (l *local) deleteManifest(ctx context.Context, s store.Deleter, r origin.Repo, d digest.Digest) error {
+	err := s.Delete(ctx, r.Name, d)
+	l.manifests.Delete(keyOf(r, d))
+	return err
+}

@@ -1,0 +1,199 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/ledger"
+	"github.com/pullthrough/pullthrough/internal/lru"
+	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/origin"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// local is what is stored here, and what is remembered of it and of verified
+// manifests. Content is served in a repository only if it came from the source that the
+// repository has now. It is safe for concurrent use.
+type local struct {
+	store store.Store
+	log   *slog.Logger
+	stats *counters
+
+	manifests *lru.Cache[ledger.Key, *oci.Content] // stored ones
+	tags      *lru.Cache[tagKey, *storedTag]
+	blobSizes *lru.Cache[sourced, blobSize]
+	indexes   *lru.Cache[ledger.Key, digest.Digest] // of a manifest, the index that names it
+	read      *shelf                                // manifests that clients have read and that are not stored
+	deleted   deletions
+}
+
+func newLocal(s store.Store, records store.Records, l Limits, log *slog.Logger, stats *counters) *local {
+	return &local{
+		store: s, log: log, stats: stats,
+		manifests: lru.New[ledger.Key, *oci.Content](l.ManifestMemory),
+		tags:      lru.New[tagKey, *storedTag](l.ManifestMemory),
+		blobSizes: lru.New[sourced, blobSize](many),
+		indexes:   lru.New[ledger.Key, digest.Digest](many),
+		read:      newShelf("manifests", records, l.Kept),
+		deleted:   newDeletions(),
+	}
+}
+
+// manifest returns a stored manifest: all that it names is stored too. If there is
+// none, the result is nil.
+func (l *local) manifest(ctx context.Context, r origin.Repo, d digest.Digest) *oci.Content {
+	k := keyOf(r, d)
+	if man, ok := l.manifests.Get(k); ok && r.MayServe(man.From) {
+		return man
+	}
+	era := l.deleted.era.Load()
+	info, err := l.store.Stat(ctx, r.Name, d)
+	if err != nil || !info.IsManifest() || !r.MayServe(info.Source) || info.Size > upstream.MaxManifestSize {
+		return nil
+	}
+	info, body, err := l.store.Open(ctx, r.Name, d)
+	if err != nil {
+		return nil
+	}
+	defer body.Close()
+	data, err := io.ReadAll(io.LimitReader(body, upstream.MaxManifestSize+1))
+	if err != nil && ctx.Err() != nil {
+		return nil // the caller has left, which is no trouble of the store
+	}
+	if err != nil || d.Algorithm().FromBytes(data) != d {
+		l.log.Error("a stored manifest cannot be read or is damaged; it counts as missing", "repository", r.Name, "digest", d.String(), "err", err)
+		return nil
+	}
+	info.Size = int64(len(data))
+	man := oci.NewContent(info.Descriptor, data, info.Source)
+	l.remember(r, man)
+	if l.deleted.era.Load() != era { // perhaps this one
+		l.manifests.Delete(k)
+	}
+	return man
+}
+
+// remember keeps a stored manifest in memory.
+func (l *local) remember(r origin.Repo, man *oci.Content) {
+	l.note(r, man)
+	l.manifests.Put(keyOf(r, man.Digest), man, man.Cost())
+}
+
+// anyImage reports whether an index can be served: one of its images is stored, or it
+// has none.
+func (l *local) anyImage(ctx context.Context, r origin.Repo, index *oci.Manifest) bool {
+	images := index.Images()
+	for _, d := range images {
+		if l.manifest(ctx, r, d.Digest) != nil {
+			return true
+		}
+	}
+	return len(images) == 0
+}
+
+// facts is what the ledger wants to know of a manifest.
+func (l *local) facts(ctx context.Context, r origin.Repo, man *oci.Content) func(layers bool) ledger.Facts {
+	return func(layers bool) ledger.Facts {
+		f := ledger.Facts{Stored: l.manifest(ctx, r, man.Digest) != nil}
+		if !layers {
+			return f
+		}
+		all, lacks := map[digest.Digest]bool{}, false
+		for _, d := range man.Parsed.Layers {
+			all[d.Digest] = true
+			lacks = lacks || !l.hasBlob(ctx, r, d.Digest)
+		}
+		if lacks {
+			f.Layers = all
+		}
+		return f
+	}
+}
+
+// hasBlob reports whether a blob is stored and may be served.
+func (l *local) hasBlob(ctx context.Context, r origin.Repo, d digest.Digest) bool {
+	info, err := l.store.Stat(ctx, r.Name, d)
+	return err == nil && !info.IsManifest() && r.MayServe(info.Source)
+}
+
+// openBlob opens a stored blob; false if there is none that may be served.
+func (l *local) openBlob(ctx context.Context, r origin.Repo, d digest.Digest) (blob io.ReadSeekCloser, size int64, ok bool) {
+	info, file, err := l.store.Open(ctx, r.Name, d)
+	if err != nil {
+		if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+			l.stats.storeErrors.Add(1)
+			l.log.Error("a stored blob cannot be read; it is asked for upstream", "repository", r.Name, "digest", d.String(), "err", err)
+		}
+		return nil, 0, false
+	}
+	size, err = file.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil || info.IsManifest() || !r.MayServe(info.Source) || info.Size >= 0 && info.Size != size {
+		_ = file.Close()
+		return nil, 0, false
+	}
+	return file, size, true
+}
+
+// What is known is not asked: the size of a blob that a verified manifest names, or
+// that is being downloaded, is its size for a HEAD too. A size belongs to the
+// manifest that names it, not to the digest; bytes that hash right are right,
+// whatever a manifest says of their size.
+
+// blobSize is what the manifests of one source say about the size of a blob.
+type blobSize struct {
+	size  int64 // -1 if they disagree, or if the upstream disagreed with them
+	doubt bool  // the upstream disagreed
+}
+
+// note keeps what a verified manifest says of others: the sizes of blobs, and which
+// manifests are parts of an index.
+func (l *local) note(r origin.Repo, man *oci.Content) {
+	for _, d := range man.Parsed.Blobs() {
+		l.blobSizes.Update(sourcedOf(r, d.Digest), func(old blobSize, ok bool) (blobSize, int64, bool) {
+			if ok && old.size != d.Size {
+				return blobSize{-1, old.doubt}, 1, true
+			}
+			return blobSize{d.Size, old.doubt}, 1, true
+		})
+	}
+	for _, d := range man.Parsed.Children() {
+		l.indexes.Put(keyOf(r, d.Digest), man.Digest, 1)
+	}
+}
+
+// blobSize is the size of a blob as far as the manifests that name it agree.
+func (l *local) blobSize(r origin.Repo, d digest.Digest) blobSize {
+	s, ok := l.blobSizes.Get(sourcedOf(r, d))
+	if !ok {
+		return blobSize{size: -1}
+	}
+	return s
+}
+
+// disputed notes that the upstream has a blob of another size than manifests say.
+func (l *local) disputed(r origin.Repo, d digest.Digest) {
+	l.blobSizes.Put(sourcedOf(r, d), blobSize{-1, true}, 1)
+}
+
+// linkInfo is what the store is told of a manifest.
+func linkInfo(r origin.Repo, man *oci.Content) store.Info {
+	info := store.Info{Descriptor: man.Descriptor, Manifest: true, Source: r.From, Subject: man.Parsed.Subject}
+	if man.Parsed.Subject != "" {
+		info.ArtifactType, info.Annotations = man.Parsed.ArtifactType, man.Parsed.Annotations
+	}
+	return info
+}
+
+// blobInfo is what the store is told of a blob.
+func blobInfo(r origin.Repo, d digest.Digest, size int64) store.Info {
+	return store.Info{Source: r.From, Descriptor: ocispec.Descriptor{Digest: d, Size: size}}
+}

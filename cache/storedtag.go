@@ -1,0 +1,79 @@
+package cache
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/origin"
+)
+
+// storedTag is what is remembered of a tag. It is replaced, never changed, but for
+// checked and asked, which only grow.
+type storedTag struct {
+	from    string
+	man     *oci.Content // what is stored for the tag; nil if nothing is
+	era     int64        // of deletions, when it was read
+	checked atomic.Int64 // unix nanoseconds of the last good check
+	asked   atomic.Int64 // of the last request to the upstream
+}
+
+// cost is about how many bytes of memory a tag takes.
+func (s *storedTag) cost() int64 {
+	if s.man == nil {
+		return 256
+	}
+	return s.man.Cost()
+}
+
+// askNow returns the time of a request that is sent now: later than every request
+// before it, whatever the clock does.
+func (s *storedTag) askNow() time.Time {
+	for {
+		last := s.asked.Load()
+		now := max(time.Now().UnixNano(), last+1)
+		if s.asked.CompareAndSwap(last, now) {
+			return time.Unix(0, now)
+		}
+	}
+}
+
+// tag returns what is stored for a tag, from memory if possible. It is never nil; its
+// man is nil if nothing is stored.
+func (l *local) tag(ctx context.Context, r origin.Repo, tag string) *storedTag {
+	k := tagKey{r.Name, tag}
+	old, ok := l.tags.Get(k)
+	era := l.deleted.era.Load()
+	if ok && old.man != nil && r.MayServe(old.from) && old.era == era {
+		return old
+	}
+	s := &storedTag{era: era}
+	if t, err := l.store.Tag(ctx, r.Name, tag); err == nil && r.MayServe(t.Source) {
+		if man := l.manifest(ctx, r, t.Digest); man != nil {
+			s.man, s.from = man, t.Source
+			s.checked.Store(t.Asked.UnixNano())
+		}
+		s.asked.Store(t.Asked.UnixNano())
+	}
+	l.tags.Update(k, func(now *storedTag, ok bool) (*storedTag, int64, bool) {
+		if ok && now != old {
+			s = now // somebody else was faster
+		} else if ok {
+			s.asked.Store(max(s.asked.Load(), now.asked.Load()))
+		}
+		return s, s.cost(), true
+	})
+	return s
+}
+
+// tagMoved drops what is remembered of a tag, after it moved by a request of that time.
+func (l *local) tagMoved(r origin.Repo, tag string, asked time.Time) {
+	l.tags.Update(tagKey{r.Name, tag}, func(old *storedTag, ok bool) (*storedTag, int64, bool) {
+		s := &storedTag{}
+		if ok {
+			s.asked.Store(max(old.asked.Load(), asked.UnixNano()))
+		}
+		return s, s.cost(), true
+	})
+}

@@ -1,0 +1,242 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/origin"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// tagCheck is what an upstream is asked about a tag.
+type tagCheck struct {
+	tag    tagKey
+	source upstream.Source
+	loop   string // see origin.Repo.Via
+	head   bool
+}
+
+// byTag answers a pull by tag.
+func (e *engine) byTag(ctx context.Context, r repository, tag string, head bool) answer {
+	s := e.local.tag(ctx, r.Repo, tag)
+	if !r.Covered() {
+		if s.man == nil {
+			return answer{err: errNoRule}
+		}
+		return answer{man: s.man, state: "hit"}
+	}
+	if s.man != nil && e.fresh(r.Repo, s) {
+		return answer{man: s.man, state: "hit"}
+	}
+	// With nothing to stand in, only what bars the way is answered from memory.
+	if err, probe := r.Down(); err != nil && (s.man != nil || r.Barred() != nil) {
+		if probe {
+			go e.check(e.ctx, r, tag, head) // ends with the engine
+		}
+		return e.choose(r.Repo, tag, s, answer{err: err})
+	}
+	patience := e.limits.Answer
+	if s.man != nil {
+		patience = e.limits.Stale
+	}
+	ctx, cancel := within(ctx, patience)
+	defer cancel()
+	a := e.check(ctx, r, tag, head)
+	if patienceEnded(a.err) {
+		slow := r.TooSlow("manifest "+tag, a.err)
+		if a.err = slow; s.man != nil { // a slow upstream counts as down, or each pull would wait as long
+			r.Heard(slow)
+		}
+	}
+	return e.choose(r.Repo, tag, s, a)
+}
+
+// fresh reports whether the last check of a tag may be used again.
+func (e *engine) fresh(r origin.Repo, s *storedTag) bool {
+	window := r.Match.Rule.Freshness
+	if window == 0 {
+		window = e.cfg.Freshness
+	}
+	return window > 0 && time.Now().UnixNano()-s.checked.Load() < int64(window)
+}
+
+// check asks the upstream about a tag, together with others who want to know.
+func (e *engine) check(ctx context.Context, r repository, tag string, head bool) answer {
+	k := tagCheck{tag: tagKey{r.Name, tag}, source: r.Match.Source, loop: r.Loop(), head: head}
+	a, err := e.tagChecks.Do(ctx, k, func(wanted context.Context) answer {
+		slot, err := r.Slot(wanted, false)
+		if err != nil {
+			return answer{err: err}
+		}
+		defer slot.Release()
+		return e.ask(slot, r, tag, head)
+	})
+	if err != nil {
+		return answer{err: err}
+	}
+	return a
+}
+
+// choose is the tag table: given what a check came to, it decides between that and the
+// stored image.
+func (e *engine) choose(r origin.Repo, tag string, s *storedTag, a answer) answer {
+	if a.err == nil || s.man == nil || errors.Is(a.err, context.Canceled) {
+		if a.state == "" {
+			a.state = fwd("miss", a.err)
+		}
+		return a
+	}
+	class, known := upstream.ClassOf(a.err)
+	if r.Match.Rule.RequireAccess {
+		if known && class == upstream.Denied {
+			return a
+		}
+		if refusal, ok := e.refusals.Get(refusalOfTag(r, tag)); ok { // an outage does not lift it
+			return answer{err: refusal, state: fwd("request", a.err)}
+		}
+	}
+	age, most := time.Now().UnixNano()-s.checked.Load(), r.Match.Rule.MaxStale
+	if !(known && class == upstream.NotFound) && (most < 0 || most > 0 && age > int64(most)) {
+		return a
+	}
+	e.stats.stale.Add(1)
+	return answer{man: s.man, state: fwd("stale", a.err), stale: a.err}
+}
+
+// refusalKey is a tag at one source.
+type refusalKey struct {
+	tagKey
+	from string
+}
+
+func refusalOfTag(r origin.Repo, tag string) refusalKey {
+	return refusalKey{tagKey{r.Name, tag}, r.From}
+}
+
+// noteRefusal remembers whether the upstream refused a tag when it was asked last. Where
+// nothing is stored it need not be remembered: nothing could be served.
+func (e *engine) noteRefusal(r origin.Repo, tag string, s *storedTag, err error) {
+	k := refusalOfTag(r, tag)
+	u, ok := errors.AsType[*upstream.Error](err)
+	switch {
+	case ok && u.Class == upstream.Denied && s.man != nil:
+		e.refusals.Put(k, u, 1)
+	case err == nil, ok && u.Class == upstream.NotFound:
+		if _, ok := e.refusals.Get(k); ok {
+			e.refusals.Delete(k)
+		}
+	}
+}
+
+// ask sends one tag check. What it learns counts even when nobody waits for it any more.
+func (e *engine) ask(slot origin.Slot, r repository, tag string, head bool) answer {
+	s := e.local.tag(e.ctx, r.Repo, tag)
+	asked := s.askNow()
+	var a answer
+	if s.man == nil && !head {
+		a.man, a.err = e.fetcher.manifest(e.ctx, slot, r.Repo, tag, nil)
+		a.state = fwd("miss", a.err)
+	} else {
+		a = e.compare(slot, r, tag, head, s)
+	}
+	a.asked = asked
+	e.noteRefusal(r.Repo, tag, s, a.err)
+	if a.err != nil {
+		return a
+	}
+	if a.same {
+		s.checked.Store(max(s.checked.Load(), asked.UnixNano()))
+		return a
+	}
+	stored := e.local.manifest(e.ctx, r.Repo, a.man.Digest)
+	a.remote = stored == nil
+	if err := e.admission.admit(e.ctx, r.Repo, tag, a.man, s.man); err != nil {
+		return e.notAdmitted(r.Repo, tag, s, a, err)
+	}
+	e.sightings.add(r.Repo, tag, a.man.Digest, asked)
+	switch {
+	case stored != nil:
+		e.submit(r, stored) // nothing to copy: the tag moves
+	case !head:
+		e.submit(r, a.man)
+	}
+	return a
+}
+
+// notAdmitted is the answer for a tag whose new digest the embedder does not admit now.
+func (e *engine) notAdmitted(r origin.Repo, tag string, s *storedTag, a answer, err error) answer {
+	e.log.Info("a new digest is not admitted", "repository", r.Name, "tag", tag, "digest", a.man.Digest.String(), "err", err)
+	if s.man != nil {
+		return answer{man: s.man, state: "fwd=request; fwd-status=200; detail=held", asked: a.asked}
+	}
+	return answer{err: &Error{Status: http.StatusForbidden, Code: CodeDenied, Err: err,
+		Message: fmt.Sprintf("tag '%s' of repository '%s' is not admitted: %s", tag, r.Name, err)}}
+}
+
+// compare asks whether a stored tag has moved, or where a tag is (HEAD).
+func (e *engine) compare(slot origin.Slot, r repository, tag string, head bool, s *storedTag) answer {
+	for try := 0; ; try++ {
+		if r.HeadRefused(origin.Manifest) {
+			return e.compareByGet(slot, r, tag, s)
+		}
+		desc, err := slot.Resolve(e.ctx, tag)
+		if !upstream.Settles(err) {
+			a := e.compareByGet(slot, r, tag, s)
+			if a.err == nil {
+				r.RefusesHead(origin.Manifest)
+			}
+			return a
+		}
+		if err != nil {
+			return answer{err: err}
+		}
+		if s.man != nil && desc.Digest == s.man.Digest {
+			return answer{man: s.man, same: true, state: "fwd=request; fwd-status=200; detail=unchanged"}
+		}
+		if man := e.local.manifest(e.ctx, r.Repo, desc.Digest); man != nil {
+			return answer{man: man, state: "fwd=request; fwd-status=200"}
+		}
+		if head {
+			return e.movedByHead(slot, r, s, desc)
+		}
+		man, err := e.fetchPromised(slot, r, desc.Digest)
+		if class, ok := upstream.ClassOf(err); err != nil && ok && class == upstream.NotFound && try == 0 {
+			continue // it moved once more between the two requests
+		}
+		return answer{man: man, err: err, state: fwd("request", err)}
+	}
+}
+
+// movedByHead is the answer to a HEAD of a tag that moved. It is a promise, so a digest
+// that could not be had is not named while something older can be served.
+func (e *engine) movedByHead(slot origin.Slot, r repository, s *storedTag, desc ocispec.Descriptor) answer {
+	if s.man != nil {
+		man, err := e.promised(slot, r, desc.Digest)
+		if err != nil {
+			return answer{err: err}
+		}
+		if man != nil {
+			return answer{man: man, state: "fwd=miss; fwd-status=200"}
+		}
+	}
+	return answer{man: oci.NewContent(desc, nil, r.From), state: "fwd=miss; fwd-status=200"}
+}
+
+// compareByGet asks about a tag in the way that its manifest is fetched; what is stored
+// need not be sent again.
+func (e *engine) compareByGet(slot origin.Slot, r repository, tag string, s *storedTag) answer {
+	man, err := e.fetcher.manifest(e.ctx, slot, r.Repo, tag, s.man)
+	switch {
+	case errors.Is(err, upstream.ErrUnchanged):
+		return answer{man: s.man, same: true, state: "fwd=request; fwd-status=304; detail=unchanged"}
+	case err == nil && s.man != nil && man.Digest == s.man.Digest:
+		return answer{man: s.man, same: true, state: "fwd=request; fwd-status=200; detail=unchanged"}
+	}
+	return answer{man: man, err: err, state: fwd("miss", err)}
+}
