@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/recordset"
 )
 
 // Receiver is one receiver of an [Outbox].
@@ -32,11 +34,6 @@ type Records interface {
 	Record(ctx context.Context, kind, key string) ([]byte, error)
 	DeleteRecord(ctx context.Context, kind, key string) error
 	RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error]
-}
-
-// syncer is the optional ability of a Records to bring records to the disk.
-type syncer interface {
-	SyncRecords(ctx context.Context, kind string) error
 }
 
 // Outbox is a [Sink] that delivers events at least once to each of its receivers.
@@ -105,11 +102,11 @@ var (
 
 // outbox is an Outbox at work.
 type outbox struct {
-	cfg    *Outbox
-	kind   string
-	limits limits
-	log    *slog.Logger
-	queues []*queue
+	cfg     *Outbox
+	records *recordset.Set[queued] // if nil, the items keep their events
+	limits  limits
+	log     *slog.Logger
+	queues  []*queue
 
 	ctx    context.Context // ends with Shutdown's ctx
 	cancel context.CancelFunc
@@ -132,10 +129,11 @@ func (o *Outbox) start() (*outbox, error) {
 	if o.box != nil {
 		return o.box, nil
 	}
-	b := &outbox{cfg: o, kind: o.Kind, log: o.Logger, closed: o.closed}
-	if b.kind == "" {
-		b.kind = "outbox"
+	kind := o.Kind
+	if kind == "" {
+		kind = "outbox"
 	}
+	b := &outbox{cfg: o, records: newRecords(o.Records, kind), log: o.Logger, closed: o.closed}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -186,7 +184,7 @@ func (b *outbox) open() error {
 		byName[r.Name] = q
 		b.queues = append(b.queues, q)
 	}
-	if b.cfg.Records == nil {
+	if b.records == nil {
 		return nil
 	}
 	return b.load(byName)
@@ -213,7 +211,7 @@ func (o *Outbox) SendAll(ctx context.Context, events []Event) error {
 	if err != nil {
 		return err
 	}
-	if b.cfg.Records == nil && b.isClosed() {
+	if b.records == nil && b.isClosed() {
 		return ErrClosed
 	}
 	took := map[*queue]bool{}
@@ -251,11 +249,10 @@ func (b *outbox) take(ctx context.Context, ev Event, took map[*queue]bool) error
 
 // sync brings what was taken to the disk.
 func (b *outbox) sync(ctx context.Context) error {
-	s, ok := b.cfg.Records.(syncer)
-	if !ok {
+	if b.records == nil {
 		return nil
 	}
-	if err := s.SyncRecords(ctx, b.kind); err != nil {
+	if err := b.records.Sync(ctx); err != nil {
 		return fmt.Errorf("webhook: the event cannot be kept: %w", err)
 	}
 	return nil

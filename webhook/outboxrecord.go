@@ -3,13 +3,12 @@ package webhook
 import (
 	"container/heap"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/recordset"
 )
 
 // queued is the record of an event that waits for a receiver.
@@ -22,22 +21,30 @@ type queued struct {
 	Error    string    `json:"error,omitempty"` // of the last try
 }
 
-func recordKey(receiver, event string) string {
-	h := sha256.Sum256([]byte(receiver + "\x00" + event))
-	return hex.EncodeToString(h[:16])
+func recordKey(receiver, event string) string { return recordset.Key(receiver, event) }
+
+// newRecords returns the records of events that wait, or nil if there are none.
+func newRecords(r Records, kind string) *recordset.Set[queued] {
+	if r == nil {
+		return nil
+	}
+	s := &recordset.Set[queued]{Records: r, Kind: kind, Check: func(key string, r queued) error {
+		if recordKey(r.Receiver, r.Event.ID) != key {
+			return errors.New("its event is another one")
+		}
+		return nil
+	}}
+	s.Syncer, _ = r.(recordset.Syncer)
+	return s
 }
 
 // write keeps an event, in memory if there are no Records.
 func (q *queue) write(ctx context.Context, it *item, ev Event, failed string) error {
-	if q.b.cfg.Records == nil {
+	if q.b.records == nil {
 		it.event = &ev
 		return nil
 	}
-	data, err := json.Marshal(queued{q.r.Name, ev, it.created.UTC(), it.attempts, it.next.UTC(), failed})
-	if err != nil {
-		return err
-	}
-	return q.b.cfg.Records.PutRecord(ctx, q.b.kind, it.key, data)
+	return q.b.records.Put(ctx, it.key, queued{q.r.Name, ev, it.created.UTC(), it.attempts, it.next.UTC(), failed})
 }
 
 // rewrite keeps what a try has changed. The item is with its delivery.
@@ -50,11 +57,7 @@ func (q *queue) read(ctx context.Context, it *item) (Event, error) {
 	if it.event != nil {
 		return *it.event, nil
 	}
-	data, err := q.b.cfg.Records.Record(ctx, q.b.kind, it.key)
-	var r queued
-	if err == nil {
-		err = json.Unmarshal(data, &r)
-	}
+	r, err := q.b.records.Get(ctx, it.key)
 	return r.Event, err
 }
 
@@ -64,31 +67,30 @@ func (q *queue) erase(it *item) {
 	if it.event != nil {
 		return
 	}
-	if err := q.b.cfg.Records.DeleteRecord(context.WithoutCancel(q.b.ctx), q.b.kind, it.key); err != nil {
+	if err := q.b.records.Delete(context.WithoutCancel(q.b.ctx), it.key); err != nil {
 		q.b.log.Warn("the record of an event cannot be deleted", "receiver", q.r.Name, "event", it.id, "err", err)
 	}
 }
 
-// load finds what a former process left. What cannot be read counts as missing,
-// and what waits for a receiver that is gone is dropped.
+// load finds what a former process left. A record that cannot be read is logged and
+// kept, and what waits for a receiver that is gone is dropped.
 func (b *outbox) load(byName map[string]*queue) error {
 	gone := map[string]int{}
-	for key, err := range b.cfg.Records.RecordKeys(b.ctx, b.kind) {
+	err := b.records.Load(b.ctx, func(key string, r queued, err error) {
 		if err != nil {
-			return fmt.Errorf("webhook: the queued events cannot be listed: %w", err)
-		}
-		r, err := b.readRecord(key)
-		if err != nil {
-			b.log.Error("the record of an event cannot be read", "kind", b.kind, "key", key, "err", err)
-			continue
+			b.log.Error("the record of an event cannot be read", "kind", b.records.Kind, "key", key, "err", err)
+			return
 		}
 		q := byName[r.Receiver]
 		if q == nil {
 			gone[r.Receiver]++
-			_ = b.cfg.Records.DeleteRecord(b.ctx, b.kind, key)
-			continue
+			_ = b.records.Delete(b.ctx, key)
+			return
 		}
 		q.restore(key, r)
+	})
+	if err != nil {
+		return fmt.Errorf("webhook: the queued events cannot be loaded: %w", err)
 	}
 	for name, n := range gone {
 		b.log.Warn("events for a receiver that is gone are dropped", "receiver", name, "events", n)
@@ -97,17 +99,6 @@ func (b *outbox) load(byName map[string]*queue) error {
 		q.settle()
 	}
 	return nil
-}
-
-func (b *outbox) readRecord(key string) (r queued, err error) {
-	data, err := b.cfg.Records.Record(b.ctx, b.kind, key)
-	if err == nil {
-		err = json.Unmarshal(data, &r)
-	}
-	if err == nil && recordKey(r.Receiver, r.Event.ID) != key {
-		err = errors.New("it is that of another one")
-	}
-	return r, err
 }
 
 // restore queues an event of a former process.
