@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/pullthrough/pullthrough/internal/recordset"
 )
 
 // Receiver is one receiver of an [Outbox].
@@ -102,49 +100,29 @@ var (
 
 // outbox is an Outbox at work.
 type outbox struct {
-	cfg     *Outbox
-	records *recordset.Set[queued] // if nil, the items keep their events
-	limits  limits
-	log     *slog.Logger
-	queues  []*queue
-
-	ctx    context.Context // ends with Shutdown's ctx
-	cancel context.CancelFunc
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// limits are the numbers of an Outbox, resolved.
-type limits struct {
-	queue, atOnce, recent                     int
-	firstPause, longestPause, giveUp, timeout time.Duration
+	common
+	queues []*queue
 }
 
 // start resolves the fields at first use, loads what a former process left and
-// begins to deliver it. What went wrong is tried again at the next use.
+// begins to deliver it. If that fails, the next use tries it again.
 func (o *Outbox) start() (*outbox, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.box != nil {
 		return o.box, nil
 	}
-	kind := o.Kind
-	if kind == "" {
-		kind = "outbox"
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	b := &outbox{cfg: o, records: newRecords(o.Records, kind), log: o.Logger, closed: o.closed}
-	if b.log == nil {
-		b.log = slog.New(slog.DiscardHandler)
-	}
-	b.limits = limits{
+	b := &outbox{common: common{life: newLife(o.closed), keeper: newKeeper(o.Records, o.Kind, log), log: log, gaveUp: o.GaveUp, limits: limits{
 		queue: or(o.Queue, 10000), atOnce: or(o.AtOnce, 4), recent: or(o.Recent, 100),
-		firstPause: or(o.FirstPause, time.Second), longestPause: or(o.LongestPause, 15*time.Minute),
 		giveUp: or(o.GiveUp, 24*time.Hour), timeout: or(o.Timeout, time.Minute),
-	}
-	b.ctx, b.cancel = context.WithCancel(context.Background())
-	if err := b.open(); err != nil {
-		b.cancel()
+		pauses: backoff{first: or(o.FirstPause, time.Second), longest: or(o.LongestPause, 15*time.Minute)},
+	}}}
+	if err := b.open(o.Receivers); err != nil {
+		b.life.cancel()
 		return nil, err
 	}
 	o.box = b
@@ -161,10 +139,10 @@ func or[T int | time.Duration](v, otherwise T) T {
 	return otherwise
 }
 
-// open makes the queues.
-func (b *outbox) open() error {
+// open makes the queues, with what a former process left in them.
+func (b *outbox) open(receivers []Receiver) error {
 	byName := map[string]*queue{}
-	for i, r := range b.cfg.Receivers {
+	for i, r := range receivers {
 		switch {
 		case r.Name == "":
 			return fmt.Errorf("%w: receiver %d has no name", ErrConfig, i+1)
@@ -180,12 +158,9 @@ func (b *outbox) open() error {
 		if err != nil {
 			return fmt.Errorf("%w: receiver %q: %w", ErrConfig, r.Name, err)
 		}
-		q := newQueue(b, r)
+		q := newQueue(&b.common, r)
 		byName[r.Name] = q
 		b.queues = append(b.queues, q)
-	}
-	if b.records == nil {
-		return nil
 	}
 	return b.load(byName)
 }
@@ -211,7 +186,7 @@ func (o *Outbox) SendAll(ctx context.Context, events []Event) error {
 	if err != nil {
 		return err
 	}
-	if b.records == nil && b.isClosed() {
+	if !b.keeper.durable() && b.life.isClosed() {
 		return ErrClosed
 	}
 	took := map[*queue]bool{}
@@ -224,7 +199,7 @@ func (o *Outbox) SendAll(ctx context.Context, events []Event) error {
 		}
 	}
 	if err == nil && len(took) > 0 {
-		err = b.sync(ctx)
+		err = b.keeper.sync(ctx)
 	}
 	for q := range took { // also if all is sent again because another one failed
 		q.kick()
@@ -247,34 +222,6 @@ func (b *outbox) take(ctx context.Context, ev Event, took map[*queue]bool) error
 	return nil
 }
 
-// sync brings what was taken to the disk.
-func (b *outbox) sync(ctx context.Context) error {
-	if b.records == nil {
-		return nil
-	}
-	if err := b.records.Sync(ctx); err != nil {
-		return fmt.Errorf("webhook: the event cannot be kept: %w", err)
-	}
-	return nil
-}
-
-// spawn runs f on a goroutine that Shutdown waits for.
-func (b *outbox) spawn(f func()) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	b.wg.Go(f)
-	return true
-}
-
-func (b *outbox) isClosed() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.closed
-}
-
 // Shutdown begins no more deliveries and waits for those under way, which are cut
 // when ctx ends; then the error is that of ctx. What is not delivered stays in
 // Records.
@@ -286,20 +233,11 @@ func (o *Outbox) Shutdown(ctx context.Context) error {
 	if b == nil {
 		return nil // it never worked
 	}
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	stop := context.AfterFunc(ctx, b.cancel)
-	b.wg.Wait()
-	cut := !stop()
-	b.cancel()
+	err := b.life.shutdown(ctx)
 	for _, q := range b.queues {
 		q.stop()
 	}
-	if cut {
-		return context.Cause(ctx)
-	}
-	return nil
+	return err
 }
 
 // queue finds a receiver's queue.

@@ -43,8 +43,8 @@ func (q *queue) state() ReceiverState {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.counts
-	s.Name, s.Queued, s.Failures = q.r.Name, len(q.items), q.failures
-	if rests := q.rests(); rests.After(time.Now()) {
+	s.Name, s.Queued, s.Failures = q.r.Name, len(q.items), q.health.failures
+	if rests := q.health.restsUntil(); rests.After(time.Now()) {
 		s.Paused = rests.UTC()
 	}
 	for _, it := range q.items {
@@ -53,17 +53,6 @@ func (q *queue) state() ReceiverState {
 		}
 	}
 	return s
-}
-
-// remember keeps a delivery for the log of recent ones. q.mu is held.
-func (q *queue) remember(d Delivery) {
-	if len(q.recent) < q.b.limits.recent {
-		q.recent = append(q.recent, d)
-		q.newest = len(q.recent) - 1
-		return
-	}
-	q.newest = (q.newest + 1) % len(q.recent)
-	q.recent[q.newest] = d
 }
 
 // Deliveries returns the recent tries of a receiver, the newest first. They are
@@ -75,12 +64,7 @@ func (o *Outbox) Deliveries(receiver string) ([]Delivery, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := len(q.recent)
-	all := make([]Delivery, 0, n)
-	for i := range n {
-		all = append(all, q.recent[(q.newest-i+n)%n])
-	}
-	return all, nil
+	return q.recent.all(), nil
 }
 
 func (o *Outbox) find(receiver string) (*queue, error) {
@@ -100,10 +84,11 @@ func (o *Outbox) Resend(ctx context.Context, receiver, eventID string) error {
 	if err != nil {
 		return err
 	}
-	if q.b.isClosed() {
+	if q.life.isClosed() {
 		return ErrClosed
 	}
 	if q.hurry(eventID) {
+		q.kick()
 		return nil
 	}
 	deliveries, err := o.Deliveries(receiver)
@@ -117,8 +102,9 @@ func (o *Outbox) Resend(ctx context.Context, receiver, eventID string) error {
 	if err := q.take(ctx, deliveries[i].Event); err != nil {
 		return err
 	}
-	err = q.b.sync(ctx)
+	err = q.keeper.sync(ctx)
 	q.hurry(eventID)
+	q.kick()
 	return err
 }
 
@@ -131,12 +117,11 @@ func (q *queue) hurry(eventID string) bool {
 	if it == nil {
 		return false
 	}
-	q.paused, q.asked = time.Time{}, time.Time{}
+	q.health.hurry()
 	if it.index >= 0 {
 		it.next = time.Time{}
 		heap.Fix(&q.due, it.index)
 	}
-	q.dispatch()
 	return true
 }
 
@@ -148,22 +133,27 @@ func (o *Outbox) Ping(ctx context.Context, receiver string) (Delivery, error) {
 	if err != nil {
 		return Delivery{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, q.b.limits.timeout)
+	ctx, cancel := context.WithTimeout(ctx, q.limits.timeout)
 	defer cancel()
-	defer context.AfterFunc(q.b.ctx, cancel)()
+	defer context.AfterFunc(q.life.ctx, cancel)()
 	done := make(chan Delivery, 1)
-	if !q.b.spawn(func() { done <- deliver(ctx, q.r.Sink, Ping()) }) {
+	if !q.life.spawn(func() { done <- deliver(ctx, q.r.Sink, Ping()) }) {
 		return Delivery{}, ErrClosed
 	}
 	d := <-done
 	d.Receiver, d.Attempt = receiver, 1
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.remember(d)
+	q.pinged(d)
 	if d.Err == nil {
-		q.asked = time.Time{}
-		q.answers()
-		q.dispatch()
+		q.kick()
 	}
 	return d, nil
+}
+
+func (q *queue) pinged(d Delivery) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.recent.add(d)
+	if d.Err == nil && q.health.pinged() {
+		q.due.pardon(time.Now())
+	}
 }
