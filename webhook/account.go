@@ -13,10 +13,10 @@ import (
 	"strings"
 )
 
-// masked stands for what is not shown.
+// masked replaces a secret.
 const masked = "REDACTED"
 
-// mask hides the values of headers.
+// mask replaces the values of some headers.
 func mask(h http.Header, names ...string) {
 	for _, name := range names {
 		if values := h[http.CanonicalHeaderKey(name)]; values != nil {
@@ -25,9 +25,9 @@ func mask(h http.Header, names ...string) {
 	}
 }
 
-// told notes a request without what may be secret: the values of the headers
-// that were configured, signatures, and everything of the URL but its host.
-func (h *HTTP) told(req *http.Request, body []byte) *SentRequest {
+// sentRequest describes a request without the parts that may be secret: the values of
+// configured headers, signatures, and everything of the URL but scheme and host.
+func (h *HTTP) sentRequest(req *http.Request, body []byte) *SentRequest {
 	header := req.Header.Clone()
 	mask(header, "Authorization", headerSignature)
 	for name := range h.Header {
@@ -37,9 +37,10 @@ func (h *HTTP) told(req *http.Request, body []byte) *SentRequest {
 	return &SentRequest{Method: req.Method, URI: req.URL.Scheme + "://" + req.URL.Host, Version: "HTTP/1.1", Header: header, Content: content}
 }
 
-// answered notes an answer, and reads it so that the connection can be kept.
-func answered(resp *http.Response, secret *strings.Replacer) *Response {
-	// Twice what is kept: a secret must not survive because its end is cut off.
+// responseOf describes a response, and reads its body so that the connection can be
+// used again.
+func responseOf(resp *http.Response, secret *strings.Replacer) *Response {
+	// Twice what is kept is read: a secret whose end is cut off would not be found.
 	content, _ := io.ReadAll(io.LimitReader(resp.Body, 2*maxContent))
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
 	text := secret.Replace(string(content))
@@ -58,9 +59,9 @@ func answered(resp *http.Response, secret *strings.Replacer) *Response {
 		Header: header, Content: text[:min(len(text), maxContent)]}
 }
 
-// private replaces in what a receiver answers what it was sent and others must
-// not see: some echo it.
-func (h *HTTP) private(req *http.Request) *strings.Replacer {
+// secretsOf returns a replacer that masks the secrets of a request. It is for texts
+// that come from the receiver, because some receivers echo what they were sent.
+func (h *HTTP) secretsOf(req *http.Request) *strings.Replacer {
 	var all []string
 	add := func(least int, texts ...string) {
 		for _, text := range texts {
@@ -90,7 +91,7 @@ func (h *HTTP) private(req *http.Request) *strings.Replacer {
 	for _, values := range req.URL.Query() {
 		add(8, values...)
 	}
-	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the longest first: others are parts of it
+	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the longest first, because others may be parts of it
 	var pairs []string
 	for _, text := range slices.Compact(all) {
 		pairs = append(pairs, text, masked)
@@ -107,15 +108,15 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.err }
 
-// failed takes the URL out of an error of net/http, whose path or query may be
-// secret.
-func failed(host string, err error, secret *strings.Replacer) error {
+// withoutURL takes the URL, whose path or query may be secret, out of an error of
+// net/http, and masks secrets in the rest.
+func withoutURL(host string, err error, secret *strings.Replacer) error {
 	for u, ok := errors.AsType[*url.Error](err); ok; u, ok = errors.AsType[*url.Error](err) {
 		err = u.Err
 	}
 	text := secret.Replace(err.Error())
 	if text != err.Error() {
-		err = nil // whoever unwraps would show it
+		err = nil // Unwrap would show the secret
 	}
 	return &failure{fmt.Sprintf("webhook: %s: %s", host, text), err}
 }

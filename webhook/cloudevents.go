@@ -20,16 +20,17 @@ type CloudEvent struct {
 	Data            Event     `json:"data"`
 }
 
-// cloudTypes are the types that Event Grid gives to a registry's events. They
-// never change.
+// cloudTypes are the types that Event Grid gives to a registry's events, by action.
+// It is never written.
 var cloudTypes = map[string]string{
 	ActionPush:   "Microsoft.ContainerRegistry.ImagePushed",
 	ActionDelete: "Microsoft.ContainerRegistry.ImageDeleted",
 }
 
-// CloudEvent returns the event as a CloudEvent; source "": /pullthrough. A
-// ping, for which Event Grid has no type, has the type
-// "io.github.pullthrough.ping"; other actions of your own are written alike.
+// CloudEvent returns the event as a CloudEvent. If source is empty, it is
+// "/pullthrough". The type is the one that Event Grid uses for the action. For a ping
+// and other actions, which Event Grid does not know, the type is
+// "io.github.pullthrough." followed by the action.
 func (e Event) CloudEvent(source string) CloudEvent {
 	if source == "" {
 		source = "/pullthrough"
@@ -42,7 +43,8 @@ func (e Event) CloudEvent(source string) CloudEvent {
 		Time: e.Timestamp, DataContentType: "application/json", Data: e}
 }
 
-// encode writes an event and its headers.
+// encode returns the body of a request for an event, and the headers that belong to
+// the encoding.
 func (f Encoding) encode(ev Event, source string) ([]byte, http.Header, error) {
 	ce := ev.CloudEvent(source)
 	var body any = ev
@@ -66,8 +68,8 @@ func (f Encoding) encode(ev Event, source string) ([]byte, http.Header, error) {
 	return data, header, err
 }
 
-// percent encodes what the HTTP binding of CloudEvents does not let stand in a
-// header (3.1.3.2): everything but printable ASCII, and space, quote and percent.
+// percent encodes the bytes that a header must not hold in the HTTP binding of
+// CloudEvents (3.1.3.2): space, quote, percent, and everything but printable ASCII.
 func percent(value string) string {
 	var b strings.Builder
 	for i := range len(value) {

@@ -14,29 +14,30 @@ const (
 	ActionPing   = "ping"
 )
 
-// Event is what happened, as ACR writes it in JSON.
+// Event is a copy or a deletion that happened, in the JSON of ACR's webhooks.
 type Event struct {
-	// ID is the same on every delivery of one event.
+	// ID is the same in every delivery of one event.
 	ID string `json:"id"`
-	// Timestamp is when it happened.
+	// Timestamp is when the event happened.
 	Timestamp time.Time `json:"timestamp"`
 	// Action is one of the Action constants.
 	Action string `json:"action"`
-	// Target is the manifest; a ping has none.
+	// Target is the manifest that was copied or deleted. It is zero for a ping.
 	Target Target `json:"target,omitzero"`
-	// Request is what caused it; nil: nothing that is told.
+	// Request is the request that caused the event. It may be nil.
 	Request *Request `json:"request,omitempty"`
 }
 
 // Target is a manifest in a local repository.
 type Target struct {
 	MediaType string `json:"mediaType,omitempty"`
-	// Size and Length are the manifest's size in bytes; ACR sends both.
+	// Size and Length are both the size of the manifest in bytes, as ACR sends it.
 	Size       int64  `json:"size,omitempty"`
 	Digest     string `json:"digest,omitempty"`
 	Length     int64  `json:"length,omitempty"`
 	Repository string `json:"repository,omitempty"`
-	// Tag is empty when the manifest itself arrived, set when a tag moved.
+	// Tag is the tag that moved to the manifest. It is empty in the event of the
+	// manifest itself.
 	Tag string `json:"tag,omitempty"`
 }
 
@@ -48,7 +49,7 @@ type Request struct {
 	UserAgent string `json:"useragent,omitempty"`
 }
 
-// NewID returns an id for an event of one's own: a random UUID, as ACR's are.
+// NewID returns an ID for an event: a random UUID, like those of ACR.
 func NewID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -56,13 +57,13 @@ func NewID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// Ping is an event that says nothing but that the receiver can be reached.
+// Ping returns an event that only tests whether a receiver can be reached.
 func Ping() Event {
 	return Event{ID: NewID(), Timestamp: time.Now().UTC(), Action: ActionPing}
 }
 
-// Subject names what an event is about: repository:tag, or repository@digest if
-// there is no tag; empty for a ping.
+// Subject names the target of an event: repository:tag, or repository@digest if there
+// is no tag. It is empty for a ping.
 func (e Event) Subject() string {
 	switch {
 	case e.Target.Tag != "":
@@ -73,9 +74,9 @@ func (e Event) Subject() string {
 	return e.Target.Repository
 }
 
-// Scope selects events as ACR's webhooks do: "repo:tag" one tag, "repo:*" all
-// of a repository, "repo" means "repo:latest", empty everything. A ping has no
-// scope and always matches.
+// Scope selects events as ACR's webhooks do: "repo:tag" selects one tag, "repo:*"
+// every event of a repository, "repo" the same as "repo:latest", and the empty scope
+// everything. A ping matches every scope.
 type Scope string
 
 // Matches reports whether the scope selects ev.
@@ -90,8 +91,8 @@ func (s Scope) Matches(ev Event) bool {
 	return repo == ev.Target.Repository && (tag == "*" || tag == ev.Target.Tag)
 }
 
-// Check reports what is wrong with a scope; nil: nothing. A wildcard stands for
-// all tags of one repository, and for nothing else.
+// Check returns an error that says what is wrong with a scope, or nil. A wildcard
+// can stand only for all tags of one repository.
 func (s Scope) Check() error {
 	repo, tag, tagged := strings.Cut(string(s), ":")
 	switch {

@@ -70,8 +70,8 @@ func (h *health) answered() (recovered bool) {
 	return recovered
 }
 
-// pinged notes that the receiver took a ping. Somebody wanted that ping now, so its
-// answer also ends the time that the receiver asked for.
+// pinged notes that the receiver took a ping. A person asked for the ping, so it also
+// ends the time that the receiver asked for.
 func (h *health) pinged() (recovered bool) {
 	h.asked = time.Time{}
 	return h.answered()

@@ -33,56 +33,58 @@ const (
 	maxRedirects   = 5
 )
 
-// What the log of deliveries keeps of a request or an answer.
+// What a Delivery keeps of a request or a response, in bytes.
 const (
 	maxContent = 4 << 10
 	maxHeader  = 8 << 10
 )
 
-// HTTP posts events to one receiver. An answer with a 2xx status takes the event
-// over. Fields must not change after first use; it is safe for concurrent use.
-// It prints as the receiver's host: its URL, headers and secrets may be secret.
+// HTTP posts events to one receiver. A response with a 2xx status means that the
+// receiver took the event over. Fields must not change after first use. An HTTP is
+// safe for concurrent use. Printed, it shows only the receiver's host, because the
+// rest of its fields may be secret.
 type HTTP struct {
 	// URL is where events are posted. A password in it is sent as Basic
 	// credentials.
 	URL string
-	// Header is added to every request; it may replace Content-Type, User-Agent
-	// and Host. If nil, nothing is.
+	// Header is added to every request. It may replace Content-Type, User-Agent and
+	// Host. If nil, no header is added.
 	Header http.Header
-	// Encoding is how events are written. If zero, as ACR does.
+	// Encoding is how events are written. If zero, they are written as [ACR].
 	Encoding Encoding
 	// Source is the source attribute of CloudEvents, such as
-	// /subscriptions/.../registries/NAME. If empty, /pullthrough.
+	// /subscriptions/.../registries/NAME. If empty, it is /pullthrough.
 	Source string
 	// Secrets sign requests as Standard Webhooks 1.0 does (webhook-id,
 	// webhook-timestamp, webhook-signature): "whsec_" and base64 of 24 to 64
-	// bytes. While a secret is replaced, name both. If nil, nothing is signed; ACR
-	// has no signatures.
+	// bytes. While a secret is being replaced, name the old and the new one. If nil,
+	// requests are not signed, as those of ACR are not.
 	Secrets []string
-	// Timeout bounds a request. If zero, 30 seconds.
+	// Timeout bounds a request with its redirects. If zero, it is 30 seconds.
 	Timeout time.Duration
-	// Transport does the requests. If nil, [http.DefaultTransport].
+	// Transport sends the requests. If nil, it is [http.DefaultTransport].
 	Transport http.RoundTripper
 }
 
-// StatusError reports a receiver that answered something else than 2xx.
+// StatusError reports a receiver that answered with another status than 2xx.
 type StatusError struct {
 	Host       string
 	StatusCode int
-	// RetryAfter is how long the receiver wants to be left alone; 0: not told.
+	// RetryAfter is how long the receiver wants to be left alone. It is zero if the
+	// response did not say.
 	RetryAfter time.Duration
 }
 
-// Error tells host and status.
+// Error names the host and the status.
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("webhook: %s answered %d %s", e.Host, e.StatusCode, http.StatusText(e.StatusCode))
 }
 
-// ErrConfig reports an [HTTP] whose URL or secret cannot be used.
+// ErrConfig reports fields of an [HTTP] or an [Outbox] that cannot be used.
 var ErrConfig = errors.New("webhook: not usable")
 
-// Check reports what is wrong with the fields, with an error that wraps
-// [ErrConfig] and shows no secret.
+// Check returns an error that says what is wrong with the fields, or nil. The error
+// wraps [ErrConfig] and shows no secret.
 func (h *HTTP) Check() error {
 	if _, err := h.target(); err != nil {
 		return err
@@ -113,20 +115,22 @@ func (h *HTTP) target() (*url.URL, error) {
 	u, err := url.Parse(h.URL)
 	switch {
 	case err != nil || u.Hostname() == "" || !validPort(u.Port()):
-		return nil, fmt.Errorf("%w: the URL of a receiver is not valid: http://HOST/PATH or https://HOST/PATH is expected", ErrConfig) // the text may hold a secret
+		return nil, fmt.Errorf("%w: the URL of a receiver is not valid: http://HOST/PATH or https://HOST/PATH is expected", ErrConfig) // without err, whose text may hold a secret
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("%w: the URL of a receiver at %s is neither http nor https", ErrConfig, u.Host)
 	}
 	return u, nil
 }
 
-// validPort reports whether a port can be dialled; empty: that of the scheme.
+// validPort reports whether a port can be dialled. An empty port stands for that of
+// the scheme.
 func validPort(port string) bool {
 	n, err := strconv.ParseUint(port, 10, 16)
 	return port == "" || err == nil && n > 0
 }
 
-// controls reports whether a value holds what no header may (RFC 9110, 5.5).
+// controls reports whether a value holds a control character, which no header may
+// (RFC 9110, 5.5).
 func controls(value string) bool {
 	return strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
 }
@@ -156,15 +160,15 @@ func (h *HTTP) deliver(ctx context.Context, ev Event, d *Delivery) error {
 	if err != nil {
 		return err
 	}
-	d.Request = h.told(req, body)
-	secret := h.private(req)
+	d.Request = h.sentRequest(req, body)
+	secret := h.secretsOf(req)
 	resp, err := h.client().Do(req)
-	if resp != nil { // of a redirect that is not followed too
+	if resp != nil { // also beside an error: a redirect that is not followed
 		defer resp.Body.Close()
-		d.Response = answered(resp, secret)
+		d.Response = responseOf(resp, secret)
 	}
 	if err != nil {
-		return failed(req.URL.Host, err, secret)
+		return withoutURL(req.URL.Host, err, secret)
 	}
 	if resp.StatusCode/100 == 2 {
 		return nil
@@ -172,7 +176,7 @@ func (h *HTTP) deliver(ctx context.Context, ev Event, d *Delivery) error {
 	return &StatusError{Host: req.URL.Host, StatusCode: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), d.Time)}
 }
 
-// request writes an event.
+// request returns the request for an event, and its body.
 func (h *HTTP) request(ctx context.Context, ev Event, now time.Time) (*http.Request, []byte, error) {
 	u, err := h.target()
 	if err != nil {
@@ -182,7 +186,7 @@ func (h *HTTP) request(ctx context.Context, ev Event, now time.Time) (*http.Requ
 		return nil, nil, err
 	}
 	user := u.User
-	u.User = nil // a header, so that a redirect keeps it
+	u.User = nil // sent as a header, which a redirect keeps
 	body, header, err := h.Encoding.encode(ev, h.Source)
 	if err != nil {
 		return nil, nil, err
@@ -226,8 +230,8 @@ func (h *HTTP) client() *http.Client {
 	}}
 }
 
-// retryAfter reads a Retry-After header (RFC 9110, 10.2.3); 0: none that can be
-// used.
+// retryAfter reads a Retry-After header (RFC 9110, 10.2.3). It returns 0 if there is
+// none, or none that can be understood, and 24 hours at most.
 func retryAfter(text string, now time.Time) time.Duration {
 	const most = 24 * time.Hour
 	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil {

@@ -12,21 +12,23 @@ import (
 
 // Receiver is one receiver of an [Outbox].
 type Receiver struct {
-	// Name is unique in the outbox and names what is queued for the receiver, also
-	// after a restart; what waits for a name that is gone then is dropped. It may
-	// be shown.
+	// Name is unique in the outbox. Queued events belong to it, also after a restart:
+	// then events are dropped whose receiver does not exist any more. The name
+	// appears in logs and errors, so it must not be secret.
 	Name string
-	// Sink gets the events. It must return when its context ends. A [StatusError]
-	// tells more than another error: how long the receiver wants to be left alone,
-	// and whether it refuses this event only.
+	// Sink gets the events. It must return when its context ends. From a
+	// [StatusError] the outbox learns more than from another error: how long the
+	// receiver wants to be left alone, and whether it refuses this event only.
 	Sink Sink
-	// Scope and Actions select events, as in [Filter]. If empty and nil, all.
+	// Scope and Actions select events, as in [Filter]. If empty and nil, they select
+	// every event.
 	Scope   Scope
 	Actions []string
 }
 
-// Records keeps small records. It is the method set of package store's Records,
-// so that a store.Dir will do.
+// Records keeps small records. It is the method set of package store's Records, so
+// that a store.Dir can be used. If it also has the method of store.RecordSyncer, Send
+// calls that too.
 type Records interface {
 	PutRecord(ctx context.Context, kind, key string, data []byte) error
 	Record(ctx context.Context, kind, key string) ([]byte, error)
@@ -35,49 +37,51 @@ type Records interface {
 }
 
 // Outbox is a [Sink] that delivers events at least once to each of its receivers.
-// Send returns when the event is on disk; delivering is another matter: each
-// receiver has a queue of its own, so that one that is slow, hangs or is down
-// delays no other and no copy. What fails is tried again with growing pauses and
-// the same event ID. One event that fails does not hold back the others; when
-// different ones fail in a row, the receiver is in trouble: it is left alone as a
-// whole, with growing pauses too, and gets the rest when it answers again.
+// Send returns when the event is on disk. The event is delivered after that: each
+// receiver has a queue of its own, so that a receiver which is slow, hangs or is down
+// delays neither copies nor other receivers. An event that fails is tried again with
+// growing pauses and the same ID, and does not hold back others. When several events
+// fail in a row, the receiver is in trouble: it is left alone as a whole, also with
+// growing pauses, and gets the rest when it answers again.
 //
-// A queue is bounded: the oldest event of a receiver makes room for a new one,
-// which is logged and counted. Events are kept on disk; what waits costs some 350
-// bytes of memory each, and only what is tried is rewritten.
+// Each queue is bounded: the oldest event of a receiver makes room for a new one,
+// which is logged and counted. Events are kept on disk. One that waits takes some 350
+// bytes of memory, and its record is written again only after a try.
 //
-// Fields must not change after first use. An Outbox is safe for concurrent use,
-// also with different ones on one Records as long as Kind differs, and must not
-// be copied.
+// Fields must not change after first use. An Outbox is safe for concurrent use and
+// must not be copied. Several of them may share one Records if their Kinds differ.
 type Outbox struct {
 	// Receivers get the events. Without any, events are dropped.
 	Receivers []Receiver
-	// Records keeps what is not delivered. If nil, memory does, and the end of
-	// the process loses it.
+	// Records keeps the events that are not delivered yet. If nil, they are in memory
+	// only and are lost with the process.
 	Records Records
-	// Kind is the kind of the records. If empty, "outbox".
+	// Kind is the kind of the records. If empty, it is "outbox".
 	Kind string
-	// Queue is how many events may wait for one receiver. If zero, 10,000.
+	// Queue is how many events may wait for one receiver. If zero, it is 10,000.
 	Queue int
-	// AtOnce is how many deliveries to one receiver are under way at once. If
-	// zero, 4. While a receiver is in trouble it is one.
+	// AtOnce is how many deliveries to one receiver may be under way at once. If zero,
+	// it is 4. After a failure it is 1 until the receiver answers.
 	AtOnce int
-	// FirstPause is the pause after a first failure; each is twice the one before,
-	// up to LongestPause, and up to a quarter longer by chance. If zero, 1 second
-	// and 15 minutes.
+	// FirstPause is the pause after a first failure. Each further pause is twice as
+	// long, up to LongestPause. Up to a quarter is added by chance. If zero, they are
+	// 1 second and 15 minutes.
 	FirstPause, LongestPause time.Duration
-	// GiveUp is the age from which a try that fails is the last one of an event,
-	// if it is not among its first three. If zero, 24 hours.
+	// GiveUp is the age from which an event is given up when a try fails, but not
+	// before its fourth try. If zero, it is 24 hours.
 	GiveUp time.Duration
-	// Timeout is when the context of a try ends. If zero, 1 minute.
+	// Timeout is how long a try may take until its context ends. If zero, it is 1
+	// minute.
 	Timeout time.Duration
-	// Recent is how many deliveries of each receiver are remembered. If zero, 100.
+	// Recent is how many deliveries of each receiver Deliveries returns. If zero, it is
+	// 100.
 	Recent int
-	// GaveUp is told of an event that is given up, with its last try, or that had
-	// to make room: then Err is [ErrQueueFull]. It is called with no lock held, in
-	// the second case before Send returns. If nil, only the log is told.
+	// GaveUp is called for each event that will not be delivered: with the last try
+	// of an event that is given up, and with [ErrQueueFull] as Err, before Send
+	// returns, for an event that had to make room. No lock is held. If nil, such
+	// events are only logged and counted.
 	GaveUp func(Delivery)
-	// Logger gets what goes wrong. If nil, nothing is logged.
+	// Logger gets the failures. If nil, nothing is logged.
 	Logger *slog.Logger
 
 	mu     sync.Mutex // held while records are loaded
@@ -89,7 +93,7 @@ type Outbox struct {
 var (
 	// ErrClosed reports an Outbox that was shut down.
 	ErrClosed = errors.New("webhook: the outbox was shut down")
-	// ErrNoReceiver reports a receiver that is not there.
+	// ErrNoReceiver reports a name that no receiver has.
 	ErrNoReceiver = errors.New("webhook: no such receiver")
 	// ErrNoEvent reports an event that is neither queued nor among the recent
 	// deliveries.
@@ -104,8 +108,8 @@ type outbox struct {
 	queues []*queue
 }
 
-// start resolves the fields at first use, loads what a former process left and
-// begins to deliver it. If that fails, the next use tries it again.
+// start fills in the defaults at first use, loads the events that a former process
+// left and begins to deliver them. If it fails, the next use tries again.
 func (o *Outbox) start() (*outbox, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -132,6 +136,7 @@ func (o *Outbox) start() (*outbox, error) {
 	return b, nil
 }
 
+// or returns v if it is set, and otherwise the default.
 func or[T int | time.Duration](v, otherwise T) T {
 	if v > 0 {
 		return v
@@ -139,7 +144,7 @@ func or[T int | time.Duration](v, otherwise T) T {
 	return otherwise
 }
 
-// open makes the queues, with what a former process left in them.
+// open makes the queues, with the events that a former process left.
 func (b *outbox) open(receivers []Receiver) error {
 	byName := map[string]*queue{}
 	for i, r := range receivers {
@@ -165,22 +170,23 @@ func (b *outbox) open(receivers []Receiver) error {
 	return b.load(byName)
 }
 
-// Start loads what a former process left and begins to deliver it. The first use
-// does the same. An error wraps [ErrConfig], or is that of Records.
+// Start loads the events that a former process left and begins to deliver them. The
+// first use of another method does the same. An error wraps [ErrConfig], or is one of
+// Records.
 func (o *Outbox) Start(context.Context) error {
 	_, err := o.start()
 	return err
 }
 
 // Send implements [Sink]. It returns when the event is on disk for every receiver
-// that is to get it, and does not wait for any of them. An event that is queued
-// is not queued twice; one without an ID gets one.
+// that selects it, and does not wait for deliveries. An event that is queued already
+// is not queued again. An event without an ID gets one.
 //
-// After Shutdown events are still kept, for the next Outbox on these Records;
-// without Records the error is [ErrClosed].
+// After Shutdown events are still kept for the next Outbox on these Records. Without
+// Records the error is [ErrClosed] then.
 func (o *Outbox) Send(ctx context.Context, ev Event) error { return o.SendAll(ctx, []Event{ev}) }
 
-// SendAll implements [Batcher]: the disk is waited for once.
+// SendAll implements [Batcher]: it does what Send does, and waits for the disk once.
 func (o *Outbox) SendAll(ctx context.Context, events []Event) error {
 	b, err := o.start()
 	if err != nil {
@@ -201,13 +207,14 @@ func (o *Outbox) SendAll(ctx context.Context, events []Event) error {
 	if err == nil && len(took) > 0 {
 		err = b.keeper.sync(ctx)
 	}
-	for q := range took { // also if all is sent again because another one failed
+	for q := range took { // also after an error: what was taken is kept
 		q.kick()
 	}
 	return err
 }
 
-// take gives an event to the queues of those who are to get it, and notes which.
+// take gives an event to the queues of the receivers that select it, and notes these
+// in took.
 func (b *outbox) take(ctx context.Context, ev Event, took map[*queue]bool) error {
 	for _, q := range b.queues {
 		f := Filter{Scope: q.r.Scope, Actions: q.r.Actions}
@@ -222,16 +229,16 @@ func (b *outbox) take(ctx context.Context, ev Event, took map[*queue]bool) error
 	return nil
 }
 
-// Shutdown begins no more deliveries and waits for those under way, which are cut
-// when ctx ends; then the error is that of ctx. What is not delivered stays in
-// Records.
+// Shutdown lets no more deliveries begin and waits for those under way. If ctx ends
+// before, they are cut and the error is the cause of its end. Events that are not
+// delivered stay in Records.
 func (o *Outbox) Shutdown(ctx context.Context) error {
 	o.mu.Lock()
 	o.closed = true
 	b := o.box
 	o.mu.Unlock()
 	if b == nil {
-		return nil // it never worked
+		return nil // it was never used
 	}
 	err := b.life.shutdown(ctx)
 	for _, q := range b.queues {
@@ -240,7 +247,7 @@ func (o *Outbox) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// queue finds a receiver's queue.
+// queue returns the queue of a receiver, or [ErrNoReceiver].
 func (b *outbox) queue(name string) (*queue, error) {
 	for _, q := range b.queues {
 		if q.r.Name == name {

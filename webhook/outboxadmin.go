@@ -8,25 +8,27 @@ import (
 	"time"
 )
 
-// ReceiverState is how it stands with a receiver of an [Outbox].
+// ReceiverState is the state of one receiver of an [Outbox].
 type ReceiverState struct {
 	Name string `json:"name"`
-	// Queued events wait or are on their way; Oldest is when the oldest of them
-	// was taken over, zero if there is none.
+	// Queued is how many events wait or are on their way. Oldest is when the oldest of
+	// them was taken over. It is zero if there are none.
 	Queued int       `json:"queued"`
 	Oldest time.Time `json:"oldest,omitzero"`
-	// Failures of the receiver in a row, and until when it is left alone for them,
-	// zero if it is not.
+	// Failures counts the deliveries that failed since the receiver last answered.
+	// Paused is until when the receiver is left alone. It is zero if it is not.
 	Failures int       `json:"failures"`
 	Paused   time.Time `json:"paused,omitzero"`
-	// Delivered, GaveUp and Dropped count events since the Outbox was made: taken
-	// by the receiver, given up for their age, and those that made room.
+	// Delivered, GaveUp and Dropped count events since the Outbox was first used: those
+	// that the receiver took over, those that were given up for their age, and those
+	// that made room for others.
 	Delivered int64 `json:"delivered"`
 	GaveUp    int64 `json:"gaveUp"`
 	Dropped   int64 `json:"dropped"`
 }
 
-// States tells how it stands with each receiver, in the order of Receivers.
+// States returns the state of each receiver, in the order of Receivers. It returns nil
+// if Start returns an error.
 func (o *Outbox) States() []ReceiverState {
 	b, err := o.start()
 	if err != nil {
@@ -55,8 +57,8 @@ func (q *queue) state() ReceiverState {
 	return s
 }
 
-// Deliveries returns the recent tries of a receiver, the newest first. They are
-// in memory only. The error is [ErrNoReceiver].
+// Deliveries returns the last tries of a receiver, the newest first. They are kept in
+// memory only. Errors are [ErrNoReceiver] and those of Start.
 func (o *Outbox) Deliveries(receiver string) ([]Delivery, error) {
 	q, err := o.find(receiver)
 	if err != nil {
@@ -75,10 +77,10 @@ func (o *Outbox) find(receiver string) (*queue, error) {
 	return b.queue(receiver)
 }
 
-// Resend delivers an event again, with the same ID: one that is among the recent
-// deliveries, or one that waits. It is the next one then, and its receiver is not
-// left alone any longer. Errors are [ErrNoReceiver], [ErrNoEvent], [ErrClosed] and
-// those of Send.
+// Resend makes an event the next one that its receiver gets, with the same ID, and
+// ends the time in which the receiver is left alone. The event is one that waits, or
+// one of Deliveries. Errors are [ErrNoReceiver], [ErrNoEvent], [ErrClosed] and those of
+// Send.
 func (o *Outbox) Resend(ctx context.Context, receiver, eventID string) error {
 	q, err := o.find(receiver)
 	if err != nil {
@@ -108,8 +110,9 @@ func (o *Outbox) Resend(ctx context.Context, receiver, eventID string) error {
 	return err
 }
 
-// hurry makes an event that waits the next one, and its receiver due. One that is
-// on its way is left alone.
+// hurry makes an event that waits the next one, and ends the time in which its
+// receiver is left alone. It reports false if the event is not queued. An event that
+// is on its way stays as it is. kick follows.
 func (q *queue) hurry(eventID string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -125,9 +128,9 @@ func (q *queue) hurry(eventID string) bool {
 	return true
 }
 
-// Ping sends a ping to a receiver at once, past its queue, and returns what came
-// of it. A receiver that takes it is not left alone any longer. The error is
-// [ErrNoReceiver] or [ErrClosed]; that of the delivery is in the Delivery.
+// Ping sends a ping to a receiver at once, past its queue, and returns the delivery,
+// with its error in Err. A receiver that takes the ping over is not left alone any
+// longer. Errors of Ping itself are [ErrNoReceiver], [ErrClosed] and those of Start.
 func (o *Outbox) Ping(ctx context.Context, receiver string) (Delivery, error) {
 	q, err := o.find(receiver)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// String tells the receiver's host.
+// String returns a text with the scheme and host of the receiver.
 func (h HTTP) String() string {
 	host := "an unknown host"
 	if u, err := h.target(); err == nil {
@@ -14,8 +14,8 @@ func (h HTTP) String() string {
 	return "webhook to " + host
 }
 
-// Format prints the host under every verb.
+// Format prints what String returns, under every verb.
 func (h HTTP) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(h.String())) }
 
-// MarshalJSON writes the host.
+// MarshalJSON returns what String returns, as JSON.
 func (h HTTP) MarshalJSON() ([]byte, error) { return json.Marshal(h.String()) }

@@ -47,7 +47,7 @@ func (q *queue) restore(key string, r queued, now time.Time) {
 	q.due = append(q.due, it)
 }
 
-// order makes a heap of what was restored, numbered from the oldest on.
+// order numbers the restored items from the oldest on, and makes a heap of them.
 func (q *queue) order() {
 	slices.SortFunc(q.due, func(a, b *item) int { return a.created.Compare(b.created) })
 	for i, it := range q.due {

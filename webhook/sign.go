@@ -25,7 +25,7 @@ const (
 	maxSecret    = 64
 )
 
-// keys reads the secrets.
+// keys decodes the secrets.
 func (h *HTTP) keys() ([][]byte, error) {
 	var keys [][]byte
 	for _, s := range h.Secrets {
@@ -47,7 +47,7 @@ func parseSecret(text string) ([]byte, error) {
 	return key, nil
 }
 
-// sign adds the headers of Standard Webhooks.
+// sign adds the headers of Standard Webhooks to header, if there are secrets.
 func (h *HTTP) sign(header http.Header, id string, now time.Time, body []byte) error {
 	keys, err := h.keys()
 	if err != nil || len(keys) == 0 {
@@ -71,15 +71,17 @@ func signature(key []byte, id, timestamp string, body []byte) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// ErrSignature reports a request whose signature is not right, or too old.
+// ErrSignature reports a request without a valid signature, or with one whose
+// timestamp is too far from now.
 var ErrSignature = errors.New("webhook: the signature does not match")
 
 // signatureAge is how far a timestamp may be from now.
 const signatureAge = 5 * time.Minute
 
-// Verify is for receivers in Go: it checks the signature of a request whose body
-// was read, against each of the secrets. The timestamp may be up to 5 minutes
-// from now. Errors wrap [ErrSignature], or [ErrConfig] for a secret that is none.
+// Verify is for receivers in Go: given the headers and the body of a request, it
+// checks that the request was signed with one of the secrets. The timestamp may be up
+// to 5 minutes from now. Errors wrap [ErrSignature], or [ErrConfig] if a secret is not
+// valid.
 func Verify(header http.Header, body []byte, now time.Time, secrets ...string) error {
 	id, timestamp := header.Get(headerID), header.Get(headerTimestamp)
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)

@@ -1,20 +1,25 @@
-// Package webhook tells others that something was copied or deleted.
+// Package webhook sends events to other systems when something was copied or
+// deleted.
 //
 // An [Event] has the shape of Azure Container Registry's webhook payload. The
-// cache sends events to a [Sink] when a copy is complete, never when it is
-// merely pulled:
+// cache sends events to a [Sink] when a copy is complete, not when content that it
+// already has is pulled:
 //
-//   - the first platform of an index by tag: the index with its tag, the index
-//     without, and the platform's manifest: 3 events; a further platform: 1 more
-//   - an image without an index by tag: with its tag, and without: 2
-//   - a pull by digest: 1; a tag that moves to something new: the same set again
-//   - a hit, and a blob: none
-//   - [cache.Cache.Delete] of a manifest: a delete event; of a tag: none
+//   - The first platform of an index that is pulled by tag gives 3 events: one for
+//     the index with its tag, one for the index without a tag, and one for the
+//     manifest of the platform. Each further platform gives 1 more.
+//   - An image without an index that is pulled by tag gives 2: one with its tag and
+//     one without.
+//   - A pull by digest gives 1. A tag that moves to new content gives the events of
+//     a first pull again.
+//   - A hit gives none, and neither does a blob.
+//   - [cache.Cache.Delete] of a manifest gives a delete event, that of a tag none.
 //
 // An [HTTP] posts events to one receiver, as ACR does or as CloudEvents. An
-// [Outbox] in front of receivers delivers at least once: it keeps what is not
-// delivered on disk, and a receiver that is slow or down delays nobody. A repeated
-// delivery has the same event ID; there is no order. [Sinks] and [Filter] compose.
+// [Outbox] in front of receivers delivers each event at least once: it keeps events
+// on disk until they are delivered, and a receiver that is slow or down delays
+// neither copies nor other receivers. A repeated delivery has the same event ID.
+// Events may arrive in any order. [Sinks] and [Filter] combine sinks.
 //
 //	dir, err := store.OpenDir("images")
 //	outbox := &webhook.Outbox{Records: dir, Receivers: []webhook.Receiver{
@@ -36,21 +41,22 @@ import (
 
 // Sink takes events. Implementations must be safe for concurrent use.
 type Sink interface {
-	// Send returns when the event is taken over, durably if that is what the
-	// sink is for. An error, whatever it is, means that it was not taken over: the
-	// caller tries again later, with the same event ID.
+	// Send returns when the sink has taken the event over, durably if that is what
+	// the sink is for. Any error means that it has not: the caller then sends the
+	// event again later, with the same ID.
 	Send(ctx context.Context, ev Event) error
 }
 
-// Batcher is an optional ability of a [Sink]: several events are taken over at
-// once, which costs less than one by one.
+// Batcher is an optional ability of a [Sink]: it takes several events over at once,
+// which costs less than one by one.
 type Batcher interface {
-	// SendAll is Send for all of them. After an error some may have been taken.
+	// SendAll is Send for several events. After an error some of them may have been
+	// taken over.
 	SendAll(ctx context.Context, events []Event) error
 }
 
-// SendAll sends events to a sink, at once if it is a [Batcher]. An error is the
-// first one; the events after it are not sent.
+// SendAll sends events to a sink, at once if it is a [Batcher]. Without a Batcher it
+// stops at the first error and returns that.
 func SendAll(ctx context.Context, s Sink, events []Event) error {
 	if b, ok := s.(Batcher); ok {
 		return b.SendAll(ctx, events)
@@ -69,8 +75,9 @@ type SinkFunc func(ctx context.Context, ev Event) error
 // Send calls f.
 func (f SinkFunc) Send(ctx context.Context, ev Event) error { return f(ctx, ev) }
 
-// Sinks sends each event to all of them, one after the other. Errors are joined:
-// those that had taken the event get it again.
+// Sinks sends each event to several sinks, one after the other. It joins their
+// errors. When the caller sends the event again, sinks that had taken it over get it
+// twice.
 type Sinks []Sink
 
 // Send implements [Sink].
@@ -91,19 +98,20 @@ func (s Sinks) SendAll(ctx context.Context, events []Event) error {
 	return all
 }
 
-// Filter hands on what it selects and takes the rest over by dropping it.
+// Filter is a [Sink] that hands the events it selects to another one and drops the
+// rest, as if they were taken over.
 type Filter struct {
-	// Sink gets what is selected. If nil, nobody does.
+	// Sink gets the selected events. If nil, they are dropped too.
 	Sink Sink
-	// Scope selects by repository and tag. If empty, all.
+	// Scope selects by repository and tag. If empty, it selects every event.
 	Scope Scope
-	// Actions selects by action. If nil, all.
+	// Actions selects by action. If nil, every action is selected.
 	Actions []string
-	// Select selects by anything. If nil, all.
+	// Select selects by any other rule. If nil, it selects every event.
 	Select func(Event) bool
 }
 
-// Selects reports whether an event is handed on.
+// Selects reports whether Scope, Actions and Select all select an event.
 func (f Filter) Selects(ev Event) bool {
 	return f.Scope.Matches(ev) && (f.Actions == nil || slices.Contains(f.Actions, ev.Action)) && (f.Select == nil || f.Select(ev))
 }

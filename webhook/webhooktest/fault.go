@@ -6,40 +6,41 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// Fault is what goes wrong. The first one that fits a request happens, to
-// requests that are right in themselves.
+// Fault is something that goes wrong at the receiver. The first fault that fits a
+// request happens to it, unless the request itself is wrong: then it gets a 4xx.
 type Fault struct {
-	// ID and Action say which events; empty: any.
+	// ID and Action select the events. If empty, they select any event.
 	ID, Action string
-	// Times is how often it happens; 0: always.
+	// Times is how often the fault happens. If zero, it always does.
 	Times int
 
-	// Hang answers nothing until [Recorder.Release] or the sender leaves; what the
-	// other fields say comes after it.
+	// Hang answers nothing until [Recorder.Release] is called or the sender leaves.
+	// After a release the other fields apply.
 	Hang bool
-	// Do answers instead of everything else; the event is not taken over.
+	// Do answers instead of the fields below. The event does not count as taken over.
 	Do http.HandlerFunc
-	// Break ends the connection without an answer.
+	// Break ends the connection without a response.
 	Break bool
-	// Lose takes the event over and then ends the connection: the sender cannot
-	// know.
+	// Lose takes the event over and then ends the connection without a response, so
+	// that the sender cannot know.
 	Lose bool
-	// Status answers with that status. If zero, 307 with Redirect, else 200.
+	// Status is the status of the response. If zero, it is 307 with Redirect and 200
+	// without.
 	Status int
-	// RetryAfter is the header of that name.
+	// RetryAfter is the Retry-After header. If empty, there is none.
 	RetryAfter string
-	// Redirect is the Location header.
+	// Redirect is the Location header. If empty, there is none.
 	Redirect string
 }
 
-// Fail adds a fault.
+// Fail adds a fault, after those that were added before.
 func (r *Recorder) Fail(f Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.faults = append(r.faults, &f)
 }
 
-// Heal removes all faults, and releases what hangs.
+// Heal removes all faults, and releases the requests that hang.
 func (r *Recorder) Heal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,20 +48,20 @@ func (r *Recorder) Heal() {
 	r.release()
 }
 
-// Release lets the requests go on that hang now.
+// Release ends the hanging of the requests that hang now.
 func (r *Recorder) Release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.release()
 }
 
+// release is Release. r.mu is held.
 func (r *Recorder) release() {
 	close(r.released)
 	r.released = make(chan struct{})
 }
 
-// fault finds what goes wrong with an event, nothing being the zero Fault. r.mu
-// is held.
+// fault returns the fault that happens to an event, or the zero Fault. r.mu is held.
 func (r *Recorder) fault(ev webhook.Event) Fault {
 	for i, f := range r.faults {
 		if f.ID != "" && f.ID != ev.ID || f.Action != "" && f.Action != ev.Action {

@@ -13,7 +13,7 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// parser reads an event out of a request, and notes what is wrong.
+// parser reads an event out of a request, and notes the problems of the request.
 type parser struct {
 	header      http.Header
 	body        []byte
@@ -30,7 +30,8 @@ func marshal(v any) []byte {
 	return data
 }
 
-// parse tells the encodings apart as CloudEvents says.
+// parse reads an event in any of the encodings, which it distinguishes as CloudEvents
+// demands.
 func (p *parser) parse() (webhook.Event, webhook.Encoding) {
 	contentType := p.header.Get("Content-Type")
 	var ev webhook.Event
@@ -60,8 +61,8 @@ func (p *parser) parse() (webhook.Event, webhook.Encoding) {
 	return ev, webhook.CloudEventsBinary
 }
 
-// decode reads the body. encoding/json takes names in any case, so they are
-// looked at apart.
+// decode reads the body, whose fields are names. encoding/json accepts names in any
+// case, so decode checks them itself.
 func (p *parser) decode(into any, names ...string) bool {
 	dec := json.NewDecoder(bytes.NewReader(p.body))
 	if err := dec.Decode(into); err != nil || dec.More() {
@@ -72,10 +73,10 @@ func (p *parser) decode(into any, names ...string) bool {
 	return true
 }
 
-// names looks for fields that do not exist.
+// names checks that an object has no field but names, and none that is null.
 func (p *parser) names(where string, object []byte, names ...string) {
 	var fields map[string]json.RawMessage
-	_ = json.Unmarshal(object, &fields) // another type than an object was told already
+	_ = json.Unmarshal(object, &fields) // decode has reported a value that is no object
 	for name, value := range fields {
 		if !slices.Contains(names, name) {
 			p.wrong("there is no field %s%s", where, name)
@@ -145,7 +146,7 @@ func (p *parser) attributes() webhook.CloudEvent {
 	return ce
 }
 
-// cloudEvent checks that the attributes are those of the event.
+// cloudEvent checks that the attributes of a CloudEvent are those of its event.
 func (p *parser) cloudEvent(ce webhook.CloudEvent, ev webhook.Event) {
 	want := ev.CloudEvent(ce.Source)
 	if ce.Source == "" {

@@ -8,8 +8,8 @@
 //	if err := hook.Wait(ctx, 3); err != nil { ... }
 //	hook.Events()
 //
-// It takes events in all three encodings of [webhook.HTTP]. What is wrong with a
-// request, such as a field that ACR does not have, is answered with 400 and is a
+// It takes events in all three encodings of [webhook.HTTP]. A request with a problem,
+// such as a field that ACR does not have, gets a 4xx status. The problem is a
 // complaint, which fails the test.
 package webhooktest
 
@@ -28,21 +28,21 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// Recorder is a receiver. Its methods are safe for concurrent use, while it
-// serves too. Make it with [New], [Start] or [NewHandler].
+// Recorder is a receiver. Its methods are safe for concurrent use, also while it
+// serves requests. Make one with [New], [Start] or [NewHandler].
 type Recorder struct {
-	t testing.TB // nil: complaints are only kept
+	t testing.TB // if nil, complaints are only kept
 
 	mu          sync.Mutex
 	address     string
 	server      *http.Server
-	halted      chan struct{} // closed by Stop: hanging handlers end
+	halted      chan struct{} // closed by Stop, which ends hanging handlers
 	released    chan struct{} // closed by Release
-	changed     chan struct{} // closed when something arrives
+	changed     chan struct{} // closed when something is recorded
 	handlers    sync.WaitGroup
 	closed      bool
 	log         []*Delivery
-	bodies      map[string]string // of each event, by ID
+	bodies      map[string]string // the JSON of each event, by its ID
 	faults      []*Fault
 	secrets     []string
 	contentType string
@@ -51,18 +51,18 @@ type Recorder struct {
 
 // Delivery is one request that arrived.
 type Delivery struct {
-	// Event is what was in it, Encoding how it was written.
+	// Event is the event in the request, and Encoding how it was written.
 	Event    webhook.Event
 	Encoding webhook.Encoding
 	Time     time.Time
 	Method   string
-	// Path is that of the URL, with its query.
+	// Path is the path of the URL, with its query.
 	Path   string
 	Header http.Header
 	Body   []byte
-	// Status is what was answered; 0: nothing, or not yet.
+	// Status is the status of the response. It is zero if there was none, or none yet.
 	Status int
-	// Taken is whether the event was taken over.
+	// Taken reports whether the event was taken over.
 	Taken bool
 }
 
@@ -78,8 +78,8 @@ func New(t testing.TB) *Recorder {
 	return r
 }
 
-// Start starts a receiver on a free port of 127.0.0.1, without a test: complaints
-// are only kept.
+// Start starts a receiver on a free port of 127.0.0.1, without a test, so that
+// complaints fail nothing and are only kept.
 func Start() (*Recorder, error) {
 	r := NewHandler()
 	if err := r.listen(); err != nil {
@@ -88,8 +88,8 @@ func Start() (*Recorder, error) {
 	return r, nil
 }
 
-// NewHandler makes a receiver that listens nowhere and has no URL: it answers
-// what is given to its ServeHTTP or its Transport.
+// NewHandler makes a receiver that listens nowhere and has no URL: it answers the
+// requests that are given to its ServeHTTP or its Transport.
 func NewHandler() *Recorder {
 	return &Recorder{halted: make(chan struct{}), released: make(chan struct{}), changed: make(chan struct{}), bodies: map[string]string{}}
 }
@@ -115,8 +115,8 @@ func (r *Recorder) listen() error {
 	return nil
 }
 
-// URL is where events are posted, with a path and no query; "" if it never
-// listened.
+// URL is where events are posted, with a path and no query. It is empty if the
+// receiver never listened.
 func (r *Recorder) URL() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,8 +126,8 @@ func (r *Recorder) URL() string {
 	return "http://" + r.address + "/hook"
 }
 
-// Stop closes the port and every connection, as a receiver that is down. What
-// was recorded stays.
+// Stop closes the port and every connection, so that the receiver is down. What it has
+// recorded stays.
 func (r *Recorder) Stop() {
 	r.mu.Lock()
 	s := r.server
@@ -139,7 +139,7 @@ func (r *Recorder) Stop() {
 	}
 }
 
-// halt ends what hangs. r.mu is held.
+// halt ends the requests that hang. r.mu is held.
 func (r *Recorder) halt() {
 	select {
 	case <-r.halted:
@@ -151,7 +151,7 @@ func (r *Recorder) halt() {
 // Restart listens again on the same port.
 func (r *Recorder) Restart() error { return r.listen() }
 
-// Close stops for good, and returns when no request is being answered.
+// Close stops the receiver for good, and returns when no request is being answered.
 func (r *Recorder) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -160,23 +160,23 @@ func (r *Recorder) Close() {
 	r.handlers.Wait()
 }
 
-// RequireSignature wants every request to be signed as Standard Webhooks does,
-// with one of the secrets. Another one is answered with 401, and is a complaint.
+// RequireSignature demands that every request is signed as in Standard Webhooks, with
+// one of the secrets. Another request gets a 401 and is a complaint.
 func (r *Recorder) RequireSignature(secrets ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.secrets = secrets
 }
 
-// ExpectContentType wants that Content-Type instead of application/json, for
-// senders that replace it.
+// ExpectContentType demands a Content-Type instead of application/json, for senders
+// that replace it.
 func (r *Recorder) ExpectContentType(contentType string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.contentType = contentType
 }
 
-// Deliveries returns every request that arrived, in order, whatever was answered.
+// Deliveries returns every request that arrived, in order, with any response.
 func (r *Recorder) Deliveries() []Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -201,7 +201,7 @@ func (r *Recorder) Events() []webhook.Event {
 	return all
 }
 
-// IDs tells how often each event was taken over.
+// IDs returns how often each event was taken over, by the event's ID.
 func (r *Recorder) IDs() map[string]int {
 	n := map[string]int{}
 	for _, d := range r.Deliveries() {
@@ -212,20 +212,20 @@ func (r *Recorder) IDs() map[string]int {
 	return n
 }
 
-// Reset forgets the deliveries.
+// Reset forgets the deliveries that have arrived so far.
 func (r *Recorder) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log = nil
 }
 
-// Wait returns when at least n different events were taken over, or with an error
-// that says how many were when ctx ended.
+// Wait returns when at least n different events were taken over. If ctx ends before,
+// the error says how many were.
 func (r *Recorder) Wait(ctx context.Context, n int) error {
 	return r.wait(ctx, n, "events were taken over", func() int { return len(r.IDs()) })
 }
 
-// WaitDeliveries is Wait for requests, whatever was answered.
+// WaitDeliveries is Wait for requests, with any response.
 func (r *Recorder) WaitDeliveries(ctx context.Context, n int) error {
 	return r.wait(ctx, n, "deliveries arrived", func() int { return len(r.Deliveries()) })
 }
@@ -247,14 +247,14 @@ func (r *Recorder) wait(ctx context.Context, n int, what string, count func() in
 	}
 }
 
-// news wakes who waits. r.mu is held.
+// news wakes the calls of wait. r.mu is held.
 func (r *Recorder) news() {
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// Complaints returns what no right sender does. With a testing.TB each has failed
-// the test already.
+// Complaints returns the problems of requests, which a correct sender does not have.
+// In a test each has failed the test already.
 func (r *Recorder) Complaints() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

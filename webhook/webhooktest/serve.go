@@ -11,10 +11,10 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// maxBody is more than any event has.
+// maxBody is more bytes than any event has.
 const maxBody = 1 << 20
 
-// ServeHTTP is the receiver without its listener.
+// ServeHTTP answers a request as the receiver does that listens.
 func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	if r.closed {
@@ -28,7 +28,7 @@ func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	d := &Delivery{Time: time.Now(), Method: req.Method, Path: req.URL.RequestURI(), Header: req.Header.Clone()}
 	var err error
 	if d.Body, err = io.ReadAll(io.LimitReader(req.Body, maxBody)); err != nil {
-		panic(http.ErrAbortHandler) // the sender left
+		panic(http.ErrAbortHandler) // the sender has left
 	}
 	status, problems := r.inspect(d)
 	r.mu.Lock()
@@ -75,7 +75,7 @@ func (r *Recorder) serve(w http.ResponseWriter, req *http.Request, d *Delivery, 
 	}
 }
 
-// answer says what became of a request.
+// answer writes a response and records it.
 func (r *Recorder) answer(w http.ResponseWriter, d *Delivery, f Fault) {
 	if f.RetryAfter != "" {
 		w.Header().Set("Retry-After", f.RetryAfter)
@@ -101,7 +101,8 @@ func (r *Recorder) note(d *Delivery, status int, taken bool) {
 	r.news()
 }
 
-// inspect reads and checks a request. The status is 0 if nothing is wrong.
+// inspect reads the event of a request and checks both. It returns the problems and
+// the status to answer with, which is 0 if there are none.
 func (r *Recorder) inspect(d *Delivery) (status int, problems []string) {
 	r.mu.Lock()
 	secrets, contentType := slices.Clone(r.secrets), r.contentType
@@ -126,7 +127,7 @@ func (r *Recorder) inspect(d *Delivery) (status int, problems []string) {
 	return 0, nil
 }
 
-// compare checks that an ID stands for one event.
+// compare checks that no other event came with the same ID.
 func (r *Recorder) compare(d *Delivery, p *parser) {
 	if len(p.problems) > 0 {
 		return
@@ -140,8 +141,8 @@ func (r *Recorder) compare(d *Delivery, p *parser) {
 	r.bodies[d.Event.ID] = text
 }
 
-// Transport is a transport that calls the receiver without a network, whatever
-// the host, so that it works in the fake time of testing/synctest too.
+// Transport returns a transport that hands each request to the receiver without a
+// network, whatever its host is. It also works in the fake time of testing/synctest.
 func (r *Recorder) Transport() http.RoundTripper { return direct{r} }
 
 type direct struct{ r *Recorder }
