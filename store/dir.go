@@ -210,4 +210,11 @@ func fullError(err error) error {
 	return err
 }
 
-var _ = []any{Store(&Dir{}), Spooler(&Dir{}), Records(&Dir{}), RecordSyncer(&Dir{}), Deleter(&Dir{}), Lister(&Dir{})}
+var (
+	_ Store        = (*Dir)(nil)
+	_ Spooler      = (*Dir)(nil)
+	_ Records      = (*Dir)(nil)
+	_ RecordSyncer = (*Dir)(nil)
+	_ Deleter      = (*Dir)(nil)
+	_ Lister       = (*Dir)(nil)
+)

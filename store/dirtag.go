@@ -9,8 +9,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
@@ -106,69 +106,4 @@ func (d *Dir) placeTag(repo, tag string, t Tag, temp, path string) (stays bool, 
 		return false, err
 	}
 	return false, d.at(repo, d.path("repos", repo, tagLinks), func() error { return d.disk.Rename(temp, path) })
-}
-
-// DeleteTag implements [Deleter]. It is durable.
-func (d *Dir) DeleteTag(ctx context.Context, repo, tag string) error {
-	if err := checkTagged(ctx, repo, tag); err != nil {
-		return err
-	}
-	path := d.tagPath(repo, tag)
-	err := func() error {
-		defer d.locked(repo, tag).Unlock()
-		if !durable.Exists(path) {
-			return nil
-		}
-		if err := d.disk.Remove(path); err != nil {
-			return err
-		}
-		// After the removal: a sync that ran between would not cover it.
-		d.changed(repo, d.path("repos", repo, tagLinks))
-		return nil
-	}()
-	if err == nil {
-		err = d.settle(repo)
-	}
-	if err != nil {
-		return fmt.Errorf("store: delete tag %s:%s: %w", repo, tag, err)
-	}
-	return nil
-}
-
-// Delete implements [Deleter]. It is durable. The bytes stay until
-// [Dir.Sweep]; who reads them goes on even then.
-func (d *Dir) Delete(ctx context.Context, repo string, dgst digest.Digest) error {
-	if err := checkContent(ctx, repo, dgst); err != nil {
-		return err
-	}
-	c, err := contentOf(dgst)
-	if err != nil {
-		return err
-	}
-	if err := d.unlink(repo, c); err != nil {
-		return d.wrap("delete", repo, c, err)
-	}
-	return d.wrap("delete", repo, c, d.settle(repo))
-}
-
-func (d *Dir) unlink(repo string, c content) error {
-	defer d.locked(repo, c.hex).Unlock()
-	info, err := d.findManifest(repo, c)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	for _, kind := range []string{manifestLinks, blobLinks} {
-		path := d.linkPath(repo, kind, c)
-		if !durable.Exists(path) {
-			continue
-		}
-		if err := d.disk.Remove(path); err != nil {
-			return err
-		}
-		d.changed(repo, d.path("repos", repo, kind))
-	}
-	if s, err := contentOf(info.Subject); err == nil {
-		return d.disk.Remove(d.referrerFolder(repo, s) + "/" + c.alg + "-" + c.hex)
-	}
-	return nil
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"sync"
@@ -99,48 +98,6 @@ func (m *Mem) find(ctx context.Context, repo string, d digest.Digest) (Info, *ch
 	}
 	return Info{}, nil, ErrNotFound
 }
-
-// checkContent checks what every call about content brings.
-func checkContent(ctx context.Context, repo string, d digest.Digest) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if _, _, err := checkDigest(d); err != nil {
-		return err
-	}
-	return checkRepository(repo)
-}
-
-// checkInfo checks what is about to be written or linked.
-func checkInfo(ctx context.Context, repo string, want Info) error {
-	if err := checkContent(ctx, repo, want.Digest); err != nil {
-		return err
-	}
-	if want.Subject != "" {
-		if _, _, err := checkDigest(want.Subject); err != nil {
-			return fmt.Errorf("subject: %w", err)
-		}
-	}
-	return checkSource(want.Source)
-}
-
-// linked returns what the store keeps of want: see [Info].
-func linked(want Info, size int64) Info {
-	got := Info{Source: want.Source}
-	got.Digest, got.Size = want.Digest, size
-	if !want.IsManifest() {
-		got.MediaType = blobMediaType
-		return got
-	}
-	got.MediaType, got.ArtifactType = want.MediaType, want.ArtifactType
-	got.Manifest = !IsManifest(want.MediaType)
-	got.Annotations = maps.Clone(want.Annotations)
-	got.Subject = want.Subject
-	return got
-}
-
-// blobMediaType is what everything that is no manifest reads back as.
-const blobMediaType = "application/octet-stream"
 
 // Create implements [Content].
 func (m *Mem) Create(ctx context.Context, repo string, want Info) (Writer, error) {
@@ -332,8 +289,10 @@ func (m *Mem) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 	return nil
 }
 
-func sizeError(want, got int64) error {
-	return fmt.Errorf("%w: %d bytes, announced were %d", ErrSize, got, want)
-}
-
-var _ = []any{Store(&Mem{}), Spooler(&Mem{}), Records(&Mem{}), Deleter(&Mem{}), Lister(&Mem{})}
+var (
+	_ Store   = (*Mem)(nil)
+	_ Spooler = (*Mem)(nil)
+	_ Records = (*Mem)(nil)
+	_ Deleter = (*Mem)(nil)
+	_ Lister  = (*Mem)(nil)
+)

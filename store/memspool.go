@@ -2,55 +2,10 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"sync"
-
-	"github.com/opencontainers/go-digest"
 )
-
-// spoolKey is what there is one unfinished content for.
-type spoolKey struct {
-	repo, origin string
-	digest       digest.Digest
-}
-
-func keyOf(repo string, want Info) spoolKey {
-	return spoolKey{repo: repo, origin: want.Origin(), digest: want.Digest}
-}
-
-func (k spoolKey) busy() error {
-	return fmt.Errorf("store: %s of %s is being written in %s already", k.digest, k.origin, k.repo)
-}
-
-// fill completes what Commit got with what Spool was asked for.
-func (k spoolKey) fill(got, want Info) (Info, error) {
-	if got.Digest == "" {
-		got.Digest = want.Digest
-	}
-	if got.Source == "" {
-		got.Source = want.Source
-	}
-	if got.Digest != k.digest || got.Origin() != k.origin {
-		return Info{}, fmt.Errorf("store: a spool for %s of %s cannot be committed as %s of %s", k.digest, k.origin, got.Digest, got.Origin())
-	}
-	if want.Size >= 0 && got.Size >= 0 && got.Size != want.Size {
-		return Info{}, sizeError(want.Size, got.Size)
-	}
-	if got.Size < 0 {
-		got.Size = want.Size
-	}
-	return got, nil
-}
-
-// checkProgress refuses a checkpoint that cannot be true.
-func checkProgress(p Progress, written int64) error {
-	if p.Front < 0 || p.Front > written || p.Size >= 0 && p.Front > p.Size {
-		return fmt.Errorf("store: a checkpoint for %d bytes, %d are written of %d", p.Front, written, p.Size)
-	}
-	return nil
-}
 
 // memKept is a spool between Keep and the next Spool call.
 type memKept struct {

@@ -1,0 +1,180 @@
+package store
+
+// This file holds what is true of every store: what its calls refuse, and what
+// is kept of what they bring.
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// errClosed reports the use of what is closed.
+var errClosed = os.ErrClosed
+
+// checkContent checks what every call about content brings.
+func checkContent(ctx context.Context, repo string, d digest.Digest) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, _, err := checkDigest(d); err != nil {
+		return err
+	}
+	return checkRepository(repo)
+}
+
+// checkInfo checks what is about to be written or linked.
+func checkInfo(ctx context.Context, repo string, want Info) error {
+	if err := checkContent(ctx, repo, want.Digest); err != nil {
+		return err
+	}
+	if want.Subject != "" {
+		if _, _, err := checkDigest(want.Subject); err != nil {
+			return fmt.Errorf("subject: %w", err)
+		}
+	}
+	return checkSource(want.Source)
+}
+
+// linked returns what the store keeps of want: see [Info].
+func linked(want Info, size int64) Info {
+	got := Info{Source: want.Source}
+	got.Digest, got.Size = want.Digest, size
+	if !want.IsManifest() {
+		got.MediaType = blobMediaType
+		return got
+	}
+	got.MediaType, got.ArtifactType = want.MediaType, want.ArtifactType
+	got.Manifest = !IsManifest(want.MediaType)
+	got.Annotations = maps.Clone(want.Annotations)
+	got.Subject = want.Subject
+	return got
+}
+
+// blobMediaType is what everything that is no manifest reads back as.
+const blobMediaType = "application/octet-stream"
+
+// sizeError reports content of got bytes that was announced with want.
+func sizeError(want, got int64) error {
+	return fmt.Errorf("%w: %d bytes, announced were %d", ErrSize, got, want)
+}
+
+// checkTagged checks what every call about a tag brings.
+func checkTagged(ctx context.Context, repo, tag string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkTag(tag); err != nil {
+		return err
+	}
+	return checkRepository(repo)
+}
+
+// checkTagValue checks a tag that is about to be set.
+func checkTagValue(t Tag) error {
+	if _, _, err := checkDigest(t.Digest); err != nil {
+		return err
+	}
+	return checkSource(t.Source)
+}
+
+// storedTag is t as it reads back: what another process would know.
+func storedTag(t Tag) Tag {
+	t.Asked = t.Asked.Round(0).UTC()
+	t.Annotations = maps.Clone(t.Annotations)
+	return t
+}
+
+// compareTags reports whether the old tag stays and what SetTag says then.
+func compareTags(old, t Tag) (stays bool, err error) {
+	switch {
+	case old.Source != t.Source:
+		return false, nil
+	case old.Asked.After(t.Asked):
+		return true, ErrStale
+	case old.Asked.Equal(t.Asked) && old.Digest == t.Digest:
+		return true, nil
+	}
+	return false, nil
+}
+
+// spoolKey names unfinished content: there is one of it at most for each key.
+type spoolKey struct {
+	repo, origin string
+	digest       digest.Digest
+}
+
+// keyOf returns the key of content that is about to be written.
+func keyOf(repo string, want Info) spoolKey {
+	return spoolKey{repo: repo, origin: want.Origin(), digest: want.Digest}
+}
+
+// busy reports a spool that is open already.
+func (k spoolKey) busy() error {
+	return fmt.Errorf("store: %s of %s is being written in %s already", k.digest, k.origin, k.repo)
+}
+
+// fill completes what Commit got with what Spool was asked for.
+func (k spoolKey) fill(got, want Info) (Info, error) {
+	if got.Digest == "" {
+		got.Digest = want.Digest
+	}
+	if got.Source == "" {
+		got.Source = want.Source
+	}
+	if got.Digest != k.digest || got.Origin() != k.origin {
+		return Info{}, fmt.Errorf("store: a spool for %s of %s cannot be committed as %s of %s", k.digest, k.origin, got.Digest, got.Origin())
+	}
+	if want.Size >= 0 && got.Size >= 0 && got.Size != want.Size {
+		return Info{}, sizeError(want.Size, got.Size)
+	}
+	if got.Size < 0 {
+		got.Size = want.Size
+	}
+	return got, nil
+}
+
+// checkProgress refuses a checkpoint that cannot be true.
+func checkProgress(p Progress, written int64) error {
+	if p.Front < 0 || p.Front > written || p.Size >= 0 && p.Front > p.Size {
+		return fmt.Errorf("store: a checkpoint for %d bytes, %d are written of %d", p.Front, written, p.Size)
+	}
+	return nil
+}
+
+// checkRecord checks what every call about a record brings.
+func checkRecord(ctx context.Context, kind, key string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkKey(kind); err != nil {
+		return err
+	}
+	return checkKey(key)
+}
+
+// sorted yields names in the order of their bytes until ctx is done.
+func sorted(ctx context.Context, list func() ([]string, error)) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		names, err := list()
+		if err != nil {
+			yield("", err)
+			return
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			if err := ctx.Err(); err != nil {
+				yield("", err)
+				return
+			}
+			if !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
