@@ -3,16 +3,14 @@
 package route
 
 import (
-	// What Parse lets in can be hashed: go-digest knows what is linked.
-	_ "crypto/sha256"
-	_ "crypto/sha512"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"oras.land/oras-go/v2/registry"
+
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 var (
@@ -28,7 +26,7 @@ var (
 )
 
 // MaxName is the length of the longest repository name.
-const MaxName = 255
+const MaxName = ociname.MaxRepository
 
 // Kind says what a path is about.
 type Kind int
@@ -95,11 +93,11 @@ func (r *Request) check() error {
 	case r.Kind == Tags || r.Kind == Upload:
 		return nil
 	case r.Kind == Manifest && strings.IndexByte(r.Reference, ':') < 0:
-		if (registry.Reference{Reference: r.Reference}).ValidateReferenceAsTag() != nil {
+		if !ociname.ValidTag(r.Reference) {
 			return ErrTag
 		}
 		return nil
-	case !validDigest(r.Reference):
+	case !ociname.ValidDigest(r.Reference):
 		return ErrDigest
 	}
 	r.Digest = digest.Digest(r.Reference)
@@ -150,31 +148,7 @@ func cutLast(path string) (before, last string) {
 }
 
 // ValidName reports whether a repository name is valid.
-func ValidName(name string) bool {
-	return len(name) <= MaxName && (registry.Reference{Repository: name}).ValidateRepository() == nil
-}
-
-// validDigest is stricter than digest.Validate, which accepts every algorithm
-// that happens to be linked.
-func validDigest(s string) bool {
-	hex, ok := strings.CutPrefix(s, "sha256:")
-	length := 64
-	if !ok {
-		if hex, ok = strings.CutPrefix(s, "sha512:"); !ok {
-			return false
-		}
-		length = 128
-	}
-	if len(hex) != length {
-		return false
-	}
-	for i := range len(hex) {
-		if c := hex[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
+func ValidName(name string) bool { return ociname.ValidRepository(name, MaxName) }
 
 // escapedSlash looks for %2F. The raw path is empty unless the path holds
 // escapes that are not the usual ones.
