@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // readNames returns the names in a folder; none if it is not there.
@@ -67,7 +69,9 @@ func (d *Dir) walk(ctx context.Context, prefix, last string, visit func(repo str
 	}
 	list := make([]string, 0, 2*len(names))
 	for _, name := range names {
-		if !strings.HasPrefix(name, "_") && segment(name) == len(name) {
+		// One without a slash, so one segment; the links of a repository lie in
+		// folders whose names begin with '_', which none does.
+		if ociname.ValidRepository(name, maxSegment) {
 			list = append(list, name, name+"/")
 		}
 	}

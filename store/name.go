@@ -5,32 +5,21 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-)
 
-// Names are checked by hand and not by the regular expressions of the libraries
-// that define them: they are on the path of every warm read. Tests compare.
+	"github.com/pullthrough/pullthrough/internal/ociname"
+)
 
 const (
 	maxSegment    = 255  // NAME_MAX of every file system in use
-	maxRepository = 2048 // leaves half of PATH_MAX for the rest
+	maxRepository = 2048 // leaves half of PATH_MAX for the rest; a name on the wire is shorter
 	maxSource     = 1000 // the shortest limit of a symbolic link is 1,024
 )
 
 // checkDigest returns the algorithm and the hex digits of a digest.
 func checkDigest(d digest.Digest) (alg, hex string, err error) {
-	s := string(d)
-	switch {
-	case len(s) == 7+64 && s[:7] == "sha256:":
-		alg, hex = s[:6], s[7:]
-	case len(s) == 7+128 && s[:7] == "sha512:":
-		alg, hex = s[:6], s[7:]
-	default:
-		return "", "", fmt.Errorf("store: %q is not a sha256 or sha512 digest", s)
-	}
-	for i := range len(hex) {
-		if c := hex[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return "", "", fmt.Errorf("store: %q is not a sha256 or sha512 digest", s)
-		}
+	alg, hex, ok := ociname.SplitDigest(string(d))
+	if !ok {
+		return "", "", fmt.Errorf("store: %q is not a sha256 or sha512 digest", string(d))
 	}
 	return alg, hex, nil
 }
@@ -41,60 +30,23 @@ func checkRepository(name string) error {
 	if len(name) > maxRepository {
 		return fmt.Errorf("store: the repository name %.64q... is longer than %d bytes", name, maxRepository)
 	}
-	for i := 0; ; {
-		n := segment(name[i:])
-		if n <= 0 {
-			return fmt.Errorf("store: %q is not a repository name", name)
-		}
-		if n > maxSegment {
+	if !ociname.ValidRepository(name, maxRepository) {
+		return fmt.Errorf("store: %q is not a repository name", name)
+	}
+	if len(name) <= maxSegment {
+		return nil
+	}
+	for segment := range strings.SplitSeq(name, "/") {
+		if len(segment) > maxSegment {
 			return fmt.Errorf("store: a part of the repository name %.64q... is longer than %d bytes", name, maxSegment)
 		}
-		i += n
-		if i == len(name) {
-			return nil
-		}
-		i++ // the slash
 	}
-}
-
-// segment returns the length of the path segment that s begins with, 0 if it
-// is none: runs of a-z0-9, between them '.', '_', '__' or any number of '-'.
-func segment(s string) int {
-	sep, i := 0, 0 // sep: bytes of the separator just before i
-	for ; i < len(s) && s[i] != '/'; i++ {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-			sep = 0
-			continue
-		case i == 0:
-			return 0
-		case c == '-':
-			if sep > 0 && s[i-1] != '-' {
-				return 0
-			}
-		case c == '_':
-			if sep > 1 || sep == 1 && s[i-1] != '_' {
-				return 0
-			}
-		case c == '.':
-			if sep > 0 {
-				return 0
-			}
-		default:
-			return 0
-		}
-		sep++
-	}
-	if sep > 0 {
-		return 0
-	}
-	return i
+	return nil
 }
 
 // checkTag accepts the tags of the OCI distribution specification.
 func checkTag(tag string) error {
-	if !isWord(tag) || tag[0] == '.' || tag[0] == '-' {
+	if !ociname.ValidTag(tag) {
 		return fmt.Errorf("store: %q is not a tag", tag)
 	}
 	return nil
@@ -102,26 +54,10 @@ func checkTag(tag string) error {
 
 // checkKey accepts the kinds and keys of records.
 func checkKey(key string) error {
-	if !isWord(key) || key[0] == '.' {
+	if !ociname.ValidWord(key) || key[0] == '.' {
 		return fmt.Errorf("store: %q is not the key of a record", key)
 	}
 	return nil
-}
-
-func isWord(s string) bool {
-	if s == "" || len(s) > 128 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '_', c == '.', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 func checkSource(source string) error {
@@ -188,7 +124,7 @@ func unescape(file string) (string, bool) {
 	if masked && (mask == "" || mask[len(mask)-1] == '0') {
 		return "", false
 	}
-	if s := string(name); isWord(s) && escape(s) == file {
+	if s := string(name); ociname.ValidWord(s) && escape(s) == file {
 		return s, true
 	}
 	return "", false
