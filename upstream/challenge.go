@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // maxParam is the longest service or scope that is passed on.
@@ -29,7 +31,7 @@ func (t *trip) challenged(resp *http.Response) (*http.Response, error) {
 			continue
 		}
 		realm, err := t.realm(c.params["realm"])
-		if service := c.params["service"]; err == nil && t.own() && canonical(service) != t.host {
+		if service := c.params["service"]; err == nil && t.own() && ociname.FoldHost(service) != t.host {
 			err = &guardError{fmt.Sprintf("the challenge names another service than %q", t.host), "its challenge names another service"}
 		}
 		if err != nil && t.left { // the refusal of somebody who is owed nothing

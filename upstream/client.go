@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/lru"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // Defaults of [Client].
@@ -166,18 +164,15 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 // CloseIdleConnections closes the connections that no request uses.
 func (c *Client) CloseIdleConnections() { c.resolve().pools.closeIdle() }
 
-// repositoryName is the grammar of the distribution spec. What does not fit
-// never becomes part of a URL.
-var repositoryName = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-
 // Open returns the repository of s as a proves itself there; a nil a is
 // anonymous. The Host must be canonical and the Repository a legal name. It
 // does no I/O.
 func (c *Client) Open(s Source, a auth.Authenticator) (Repository, error) {
-	if canonical(s.Host) != s.Host || !legalHost(s.Host) {
+	if ociname.FoldHost(s.Host) != s.Host || !ociname.ValidURLHost(s.Host) {
 		return nil, fmt.Errorf("upstream: rule %q: %q is not a canonical host", s.Rule, s.Host)
 	}
-	if len(s.Repository) > 255 || !repositoryName.MatchString(s.Repository) {
+	// What is no name never becomes part of a URL.
+	if !ociname.ValidRepository(s.Repository, ociname.MaxRepository) {
 		return nil, fmt.Errorf("upstream: rule %q: %q is not a repository name", s.Rule, s.Repository)
 	}
 	e := c.resolve()
@@ -193,82 +188,8 @@ func (c *Client) Open(s Source, a auth.Authenticator) (Repository, error) {
 		engine: e,
 		source: s,
 		auth:   a,
-		origin: origin{scheme, wireHost(s.Host)},
+		origin: origin{scheme, ociname.RegistryHost(s.Host)},
 	}, nil
-}
-
-// canonical returns the canonical form of a host: lower case, without trailing
-// dot and without port 443; Docker Hub's several names are docker.io.
-func canonical(host string) string {
-	host = strings.TrimSuffix(strings.ToLower(host), ":443")
-	name, port, err := net.SplitHostPort(host)
-	if err != nil {
-		name, port = host, ""
-	}
-	name = strings.TrimSuffix(name, ".")
-	if port != "" {
-		return net.JoinHostPort(name, port)
-	}
-	switch name {
-	case "index.docker.io", "registry-1.docker.io":
-		return "docker.io"
-	}
-	return name
-}
-
-// wireHost is where a canonical host is asked.
-func wireHost(host string) string {
-	if host == "docker.io" {
-		return "registry-1.docker.io"
-	}
-	return host
-}
-
-// legalHost reports whether host, as it stands in a URL, is HOST or HOST:PORT and
-// means the same to everybody who reads it: to the guard, to net/http, to a proxy
-// and to a resolver. That is why it must be ASCII, since net/http maps other
-// letters to ASCII ones (IDNA), by which "169。254。169。254" becomes an address after
-// the guard looked; a name in another script can be written as xn--. It decides
-// for the hosts of rules, of redirects and of realms alike.
-func legalHost(host string) bool {
-	name := host
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		if !legalPort(host[i+1:]) {
-			return false
-		}
-		name = host[:i]
-	}
-	if strings.HasPrefix(name, "[") {
-		inner, closed := strings.CutSuffix(name[1:], "]")
-		a, err := netip.ParseAddr(inner)
-		return closed && err == nil && a.Is6() && a.Zone() == ""
-	}
-	return legalName(strings.TrimSuffix(name, "."))
-}
-
-// legalPort reports whether port is the one notation of a port that can be dialled.
-func legalPort(port string) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n != 0 && port[0] != '0'
-}
-
-// legalName reports whether name is a DNS name or an IPv4 address. An underscore
-// is no part of a host name, but storage services and container networks use it.
-func legalName(name string) bool {
-	if len(name) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 {
-			return false
-		}
-		for i := range len(label) {
-			if c := label[i]; c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // origin is a scheme and a host as they stand in a URL. Comparable.

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // guardError says that an upstream led somewhere where requests must not go.
@@ -184,16 +186,10 @@ func depthOfHost(host string) depth {
 		return loopback
 	case servesMetadata(host):
 		return never
-	case last == "", strings.Trim(last, "0123456789") == "", numeral(last):
+	case ociname.Numeric(last):
 		return never
 	}
 	return unknown
-}
-
-// numeral reports whether a label is a hexadecimal number with its prefix.
-func numeral(label string) bool {
-	hex, ok := strings.CutPrefix(label, "0x")
-	return ok && strings.Trim(hex, "0123456789abcdef") == ""
 }
 
 // depthOfConn tells how deep the far end of a connection lies.

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // maxQuery is the longest query of a next page that is taken over.
@@ -156,7 +158,7 @@ func readNames(d *json.Decoder) (tags []string, err error) {
 		if !ok {
 			return nil, errNotAList
 		}
-		if tagName.MatchString(name) {
+		if ociname.ValidTag(name) {
 			tags = append(tags, name)
 		}
 	}

@@ -2,23 +2,20 @@ package upstream
 
 import (
 	"context"
-	_ "crypto/sha512" // manifests may be named by sha512
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
-
-var tagName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
 // digestOf returns the digest that a reference is, or nothing if it is a tag.
 func digestOf(reference string) (digest.Digest, error) {
-	if tagName.MatchString(reference) {
+	if ociname.ValidTag(reference) {
 		return "", nil
 	}
 	d := digest.Digest(reference)
@@ -30,13 +27,13 @@ func digestOf(reference string) (digest.Digest, error) {
 
 // checkDigest accepts what the OCI image spec registers: sha256 and sha512.
 func checkDigest(d digest.Digest) error {
+	if ociname.ValidDigest(string(d)) {
+		return nil
+	}
 	if err := d.Validate(); err != nil {
-		return err
+		return err // go-digest says what is wrong
 	}
-	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
-		return digest.ErrDigestUnsupported
-	}
-	return nil
+	return digest.ErrDigestUnsupported
 }
 
 // Resolve implements [Repository]. An upstream that has no HEAD (405, 501), an

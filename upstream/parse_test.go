@@ -13,6 +13,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 func TestRetryAfter(t *testing.T) {
@@ -76,9 +77,9 @@ func TestParseChallenges(t *testing.T) {
 
 // testTrip is a trip to host with a password to lose; it has not dialled anything.
 func testTrip(host string, hosts map[string]Host) *trip {
-	r := &repository{engine: &engine{hosts: hosts}, source: Source{Host: host}, origin: origin{"https", wireHost(host)}}
+	r := &repository{engine: &engine{hosts: hosts}, source: Source{Host: host}, origin: origin{"https", ociname.RegistryHost(host)}}
 	t := r.newTrip(&session{credential: auth.Credential{Username: "user", Password: auth.NewSensitive("password")}})
-	t.to(httptest.NewRequest(http.MethodGet, "https://"+wireHost(host)+"/v2/", nil))
+	t.to(httptest.NewRequest(http.MethodGet, "https://"+ociname.RegistryHost(host)+"/v2/", nil))
 	return t
 }
 
@@ -256,7 +257,7 @@ func FuzzTagList(f *testing.F) {
 			return
 		}
 		for _, tag := range tags {
-			if !tagName.MatchString(tag) {
+			if !ociname.ValidTag(tag) {
 				t.Fatalf("%q gives the tag %q", body, tag)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pullthrough/pullthrough/internal/acr"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // trip is one question on its way through redirects and challenges. It knows
@@ -129,7 +130,7 @@ func (t *trip) named(u *url.URL) bool {
 func (t *trip) listed(host string) bool { return slices.Contains(t.realms, host) }
 
 // hostOf is the canonical host of u.
-func hostOf(u *url.URL) string { return canonical(originOf(u).host) }
+func hostOf(u *url.URL) string { return ociname.FoldHost(originOf(u).host) }
 
 // check refuses a URL that nobody should be asked for, whoever named it.
 func (t *trip) check(u *url.URL) error {
@@ -144,7 +145,7 @@ func readable(u *url.URL) error {
 	if u.User != nil {
 		return &guardError{"the upstream leads to an address with a password in it", "it leads to an address that cannot be used"}
 	}
-	if !legalHost(u.Host) {
+	if !ociname.ValidURLHost(u.Host) {
 		return errAddress
 	}
 	return nil
@@ -229,7 +230,7 @@ func (t *trip) trusted(host string) bool { return t.listed(host) || issues(t.hos
 // another host. It is short on purpose: a credential goes there.
 func issues(host, realm string) bool {
 	switch host {
-	case "docker.io":
+	case ociname.DockerHub:
 		return realm == "auth.docker.io"
 	case "registry.gitlab.com":
 		return realm == "gitlab.com"
