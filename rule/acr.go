@@ -5,6 +5,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/acr"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // Policy says what an upstream wants of a rule's authenticator.
@@ -47,7 +48,7 @@ type Table []Upstream
 // supports, in a table of the caller's own.
 func ACR() Table {
 	return Table{
-		{"docker.io", AuthRequired},
+		{ociname.DockerHub, AuthRequired},
 		{"dhi.io", AuthRequired},
 		{"*.azurecr.io", AuthRequired},
 		{"*.azurecr.cn", AuthRequired},

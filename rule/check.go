@@ -6,7 +6,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/oci"
-	"github.com/pullthrough/pullthrough/internal/route"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // Length of rule names: ours, and ACR's in strict mode and in JSON.
@@ -52,14 +52,14 @@ func (f *faults) parsePattern(field, whole, text string) (p pattern, ok bool) {
 		f.add(CodeWildcard, field, "Invalid wildcard in '%s': only '*' and 'prefix/*' are allowed.", shorten(whole))
 		return p, false
 	}
-	if route.ValidName(p.base) {
+	if ociname.ValidRepository(p.base, ociname.MaxRepository) {
 		return p, true
 	}
 	reason := ""
 	switch {
 	case p.base == "":
 		reason = "no repository"
-	case len(p.base) > route.MaxName:
+	case len(p.base) > ociname.MaxRepository:
 		reason = "the name is too long"
 	case strings.Contains(p.base, "@"):
 		reason = "a digest is not allowed"

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pullthrough/pullthrough/internal/route"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -181,7 +181,7 @@ func (s *snapshot) find(name string) *Match {
 	if e == nil {
 		return nil
 	}
-	if e.wild && !route.ValidName(name) {
+	if e.wild && !ociname.ValidRepository(name, ociname.MaxRepository) {
 		return nil
 	}
 	canonical, source := e.translate(name)
@@ -190,7 +190,7 @@ func (s *snapshot) find(name string) *Match {
 		// shall get the very same match.
 		return s.match(canonical)
 	}
-	if len(source) > route.MaxName {
+	if len(source) > ociname.MaxRepository {
 		return nil
 	}
 	return &Match{
