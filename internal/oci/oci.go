@@ -9,6 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
 // Docker's names of what OCI took over.
@@ -82,8 +84,9 @@ type raw struct {
 // takes no more than 128 layers, and an artifact has some hundreds.
 const MaxDescriptors = 4096
 
-// Parse reads a manifest. Names in it that are no valid digests are an error, and so
-// are more than [MaxDescriptors]. A manifest of an unknown type is an artifact of the
+// Parse reads a manifest. Names in it that are no sha256 or sha512 digests, which
+// alone can be fetched and kept, are an error, and so are more than
+// [MaxDescriptors]. A manifest of an unknown type is an artifact of the
 // blobs that it names as the known types do; one that does not name any in that way
 // names none.
 func Parse(mediaType string, body []byte) (*Manifest, error) {
@@ -139,8 +142,8 @@ func parse(mediaType string, body []byte) (*Manifest, error) {
 }
 
 func check(d ocispec.Descriptor) error {
-	if err := d.Digest.Validate(); err != nil {
-		return fmt.Errorf("%.100q: %w", d.Digest, err) // it may be any text
+	if !ociname.ValidDigest(string(d.Digest)) {
+		return fmt.Errorf("%.100q, which is no sha256 or sha512 digest", string(d.Digest)) // it may be any text
 	}
 	if d.Size < 0 {
 		return fmt.Errorf("%s with size %d", d.Digest, d.Size)

@@ -23,30 +23,29 @@ func RegistryHost(canonical string) string {
 	return canonical
 }
 
-// CanonicalHost returns the canonical form of a registry's host, HOST or
-// HOST:PORT: see [FoldHost]. It fails for what is not the host of a registry, and
-// says what is wrong with it.
+// CanonicalHost returns the one form of a registry's host, HOST or HOST:PORT: that
+// of [FoldHost], with an IPv6 address in its usual notation. It fails for what is
+// not the host of a registry, and says what is wrong with it.
 func CanonicalHost(host string) (string, error) {
 	name, port, found := splitPort(host)
 	if found && !validPort(port) {
 		return "", fmt.Errorf("invalid port %q", port)
 	}
-	if err := checkName(name); err != nil {
+	if ip, ok := address6(name); ok {
+		host = "[" + ip.String() + "]" + host[len(name):]
+	} else if err := checkName(name); err != nil {
 		return "", err
 	}
 	return FoldHost(host), nil
 }
 
-// FoldHost maps the notations of one host to its canonical form: lower case, no
-// trailing dot, no ":443", an IPv6 address in its usual notation, and docker.io
-// for every name of Docker Hub. A host with another port than 443 is not Docker
-// Hub. FoldHost does not check anything: what is no host becomes no host.
+// FoldHost maps the spellings of one host to one: lower case, no trailing dot, no
+// ":443", and docker.io for every name of Docker Hub. A host with another port
+// than 443 is not Docker Hub. FoldHost does not check anything: what is no host
+// becomes no host. IPv6 addresses keep their notation.
 func FoldHost(host string) string {
 	name, port, _ := splitPort(host)
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if ip, ok := address6(name); ok {
-		name = "[" + ip.String() + "]"
-	}
 	switch {
 	case port != "" && port != "443":
 		if len(name)+1+len(port) == len(host) && strings.HasPrefix(host, name) {
@@ -96,14 +95,10 @@ func validPort(port string) bool {
 	return err == nil && n != 0 && port[0] != '0'
 }
 
-// checkName checks what comes before the port of a registry's host: a DNS name,
-// an IPv4 address, or an IPv6 address in brackets.
+// checkName checks a DNS name or an IPv4 address.
 func checkName(name string) error {
 	if strings.HasPrefix(name, "[") {
-		if _, ok := address6(name); !ok {
-			return errors.New("invalid IPv6 address")
-		}
-		return nil
+		return errors.New("invalid IPv6 address")
 	}
 	name = strings.TrimSuffix(name, ".")
 	if err := checkLabels(name, checkLabel); err != nil {
