@@ -47,13 +47,14 @@ type Table []Upstream
 // ACR returns the upstreams that Azure Container Registry's artifact cache
 // supports, in a table of the caller's own.
 func ACR() Table {
-	return Table{
+	t := Table{
 		{ociname.DockerHub, AuthRequired},
 		{"dhi.io", AuthRequired},
-		{"*.azurecr.io", AuthRequired},
-		{"*.azurecr.cn", AuthRequired},
-		{"*.azurecr.us", AuthRequired},
-		{"*.azurecr.de", AuthRequired},
+	}
+	for _, d := range acr.Domains() {
+		t = append(t, Upstream{"*" + d.Suffix, AuthRequired})
+	}
+	return append(t, Table{
 		{"mcr.microsoft.com", AuthForbidden},
 		{"public.ecr.aws", AuthForbidden},
 		{"ghcr.io", AuthOptional},
@@ -65,7 +66,7 @@ func ACR() Table {
 		{"nvcr.io", AuthOptional},
 		{"registry.redhat.io", AuthRequired},
 		{"registry.access.redhat.com", AuthForbidden},
-	}
+	}...)
 }
 
 // Lookup returns the line of a canonical host: the one that names it, or else

@@ -26,18 +26,17 @@ const (
 
 // cloudInfo is what differs between clouds.
 type cloudInfo struct {
-	cloud    Cloud
-	registry string // suffix of login servers
-	vault    string // suffix of Key Vaults
-	sdk      cloud.Configuration
+	cloud  Cloud
+	domain acr.Domain
+	sdk    cloud.Configuration
 }
 
 func clouds() []cloudInfo {
 	return []cloudInfo{
-		{Public, ".azurecr.io", ".vault.azure.net", cloud.AzurePublic},
-		{China, ".azurecr.cn", ".vault.azure.cn", cloud.AzureChina},
-		{Government, ".azurecr.us", ".vault.usgovcloudapi.net", cloud.AzureGovernment},
-		{Germany, ".azurecr.de", ".vault.microsoftazure.de", cloud.Configuration{ActiveDirectoryAuthorityHost: "https://login.microsoftonline.de/"}},
+		{Public, acr.Public(), cloud.AzurePublic},
+		{China, acr.China(), cloud.AzureChina},
+		{Government, acr.Government(), cloud.AzureGovernment},
+		{Germany, acr.Germany(), cloud.Configuration{ActiveDirectoryAuthorityHost: "https://login.microsoftonline.de/"}},
 	}
 }
 
@@ -64,8 +63,8 @@ func (i cloudInfo) checkHost(host string) error {
 			label, _, _ := strings.Cut(host, ".")
 			hint = fmt.Sprintf("; ports, data and regional endpoints are not for this: use %q", label+d.Suffix)
 		}
-		return fmt.Errorf("%w: %q is not the login server of an Azure Container Registry, such as NAME%s%s", auth.ErrHost, host, i.registry, hint)
-	case d.Suffix != i.registry:
+		return fmt.Errorf("%w: %q is not the login server of an Azure Container Registry, such as NAME%s%s", auth.ErrHost, host, i.domain.Suffix, hint)
+	case d != i.domain:
 		return fmt.Errorf("%w: %q lies in another cloud than %s", auth.ErrHost, host, i.cloud)
 	}
 	return nil

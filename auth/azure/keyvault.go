@@ -100,7 +100,7 @@ func NewKeyVaultSecret(o Options, identifier string, credential azcore.TokenCred
 }
 
 func newKeyVaultSecret(s *settings, identifier string, cred azcore.TokenCredential) (*KeyVaultSecret, error) {
-	vault, name, version, err := parseSecretID(identifier, s.cloud.vault)
+	vault, name, version, err := parseSecretID(identifier, s.cloud.domain.Vault)
 	if err != nil {
 		return nil, err
 	}

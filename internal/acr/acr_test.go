@@ -22,6 +22,22 @@ func TestLoginServer(t *testing.T) {
 	}
 }
 
+// No suffix is one of two things, in one cloud or in two.
+func TestDomains(t *testing.T) {
+	seen := map[string]bool{}
+	for _, d := range Domains() {
+		for _, suffix := range []string{d.Suffix, d.Data, d.Storage, d.Vault} {
+			if suffix == "" || suffix[0] != '.' || seen[suffix] {
+				t.Errorf("%q in %+v", suffix, d)
+			}
+			seen[suffix] = true
+		}
+		if got, ok := DomainOf("registry" + d.Suffix + ":443"); !ok || got != d {
+			t.Errorf("%+v, %v, want %+v", got, ok, d)
+		}
+	}
+}
+
 func TestCompanion(t *testing.T) {
 	for target, want := range map[string]bool{
 		"dev.eastus.data.azurecr.io": true, "store1.blob.core.windows.net.": true, "STORE1.blob.core.windows.net": true,
