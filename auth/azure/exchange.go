@@ -8,12 +8,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/acr"
+	"github.com/pullthrough/pullthrough/internal/retryafter"
 )
 
 // registryAudience is the audience of registries, in every cloud, and
@@ -121,14 +121,12 @@ func plainID(s string) string {
 	return s
 }
 
-// retryAfter reads Retry-After in seconds, which is what Azure sends; 0: it
-// does not say.
+// maxRetryAfter bounds how long Azure can send us away.
+const maxRetryAfter = 24 * time.Hour
+
+// retryAfter returns how long an answer of Azure asks to wait; 0 if it does not say.
 func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 16)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
+	return retryafter.Parse(h, time.Now(), maxRetryAfter)
 }
 
 // unreachable is the error of a question without an answer. The cause's text
