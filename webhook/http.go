@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/retryafter"
 )
 
 // Encoding is how an event is written into a request.
@@ -31,6 +33,7 @@ const (
 const (
 	defaultTimeout = 30 * time.Second
 	maxRedirects   = 5
+	maxRetryAfter  = 24 * time.Hour // bounds how long a receiver can send us away
 )
 
 // What a Delivery keeps of a request or a response, in bytes.
@@ -173,7 +176,7 @@ func (h *HTTP) deliver(ctx context.Context, ev Event, d *Delivery) error {
 	if resp.StatusCode/100 == 2 {
 		return nil
 	}
-	return &StatusError{Host: req.URL.Host, StatusCode: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), d.Time)}
+	return &StatusError{Host: req.URL.Host, StatusCode: resp.StatusCode, RetryAfter: retryafter.Parse(resp.Header, d.Time, maxRetryAfter)}
 }
 
 // request returns the request for an event, and its body.
@@ -228,17 +231,4 @@ func (h *HTTP) client() *http.Client {
 		}
 		return nil
 	}}
-}
-
-// retryAfter reads a Retry-After header (RFC 9110, 10.2.3). It returns 0 if there is
-// none, or none that can be understood, and 24 hours at most.
-func retryAfter(text string, now time.Time) time.Duration {
-	const most = 24 * time.Hour
-	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil {
-		return time.Duration(min(seconds, uint64(most/time.Second))) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, min(most, at.Sub(now)))
-	}
-	return 0
 }
