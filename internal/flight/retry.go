@@ -10,13 +10,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/internal/backoff"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
 const (
 	firstPause = 100 * time.Millisecond // before the first retry; doubles
 	maxStalls  = 7                      // retries in a row without progress
-	longestNap = time.Minute            // a Retry-After that is waited for
+	longestNap = time.Minute            // the longest pause, and the longest Retry-After that is waited for
 )
 
 var (
@@ -49,7 +50,7 @@ func (t *tries) again(err error, progress, at int64) (pause time.Duration, again
 	if errors.As(err, &gone) || errors.Is(err, errBroken) || errors.Is(err, ErrSize) || errors.Is(err, ErrTooLarge) || t.stalls > maxStalls {
 		return 0, false
 	}
-	pause = firstPause << max(0, t.stalls-1)
+	pause = backoff.Backoff{First: firstPause, Longest: longestNap}.Pause(t.stalls - 1)
 	class, known := upstream.ClassOf(err)
 	switch {
 	case errors.Is(err, errEnd) && t.stalls == 0: // it sends large blobs in pieces
