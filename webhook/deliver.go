@@ -114,7 +114,7 @@ func (q *queue) count(it *item, d Delivery, over bool, now time.Time) Delivery {
 	case over:
 		q.counts.GaveUp++
 	default:
-		it.next = now.Add(max(q.limits.pauses.after(it.attempts-1), retryAfterOf(d.Err)))
+		it.next = now.Add(max(q.limits.pauses.Pause(it.attempts-1), retryAfterOf(d.Err)))
 		d.Next = later(it.next, q.health.restsUntil()).UTC()
 	}
 	q.recent.add(d)
@@ -148,7 +148,7 @@ func (q *queue) unread(it *item, err error) {
 	}
 	q.mu.Lock()
 	it.attempts++
-	it.next = time.Now().Add(q.limits.pauses.after(it.attempts - 1))
+	it.next = time.Now().Add(q.limits.pauses.Pause(it.attempts - 1))
 	if over {
 		q.counts.GaveUp++
 		q.forget(it)

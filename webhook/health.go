@@ -2,9 +2,10 @@ package webhook
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/backoff"
 )
 
 // health is how a receiver of an outbox is doing. It has three states:
@@ -22,7 +23,7 @@ import (
 //
 // A health reads no clock and is not safe for concurrent use.
 type health struct {
-	pauses   backoff
+	pauses   backoff.Backoff
 	failures int       // consecutive failures
 	events   int       // different events among them
 	streak   uint64    // number of the last series of consecutive failures, from 1
@@ -53,7 +54,7 @@ func (h *health) failed(ev *blame, err error, now time.Time) (recovered bool) {
 		h.events++
 	}
 	if h.events > 1 {
-		h.paused = later(h.paused, now.Add(h.pauses.after(h.events-2)))
+		h.paused = later(h.paused, now.Add(h.pauses.Pause(h.events-2)))
 	}
 	if wait := retryAfterOf(err); wait > 0 {
 		h.asked = later(h.asked, now.Add(wait))
@@ -94,20 +95,6 @@ func (ev *blame) pardon() bool {
 	due := ev.waits
 	ev.waits, ev.pardoned = false, ev.pardoned || due
 	return due
-}
-
-// backoff is a pause that doubles with each failure.
-type backoff struct{ first, longest time.Duration }
-
-// after returns how long to wait after a failure that n others came before. It adds
-// up to a quarter by chance, so that not all events are retried at once.
-func (b backoff) after(n int) time.Duration {
-	d := b.first
-	for ; n > 0 && d < b.longest; n-- {
-		d *= 2
-	}
-	d = min(d, b.longest)
-	return d + rand.N(d/4+1)
 }
 
 // refused reports whether an error is an answer that concerns the event only, and

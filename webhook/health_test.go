@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/backoff"
 )
 
 var (
@@ -122,7 +124,7 @@ func TestHealth(t *testing.T) {
 // walk makes the moves one after the other on a health that is new.
 func walk(t *testing.T, moves []move) {
 	began := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	h := &health{pauses: backoff{first: 8 * time.Second, longest: 40 * time.Second}}
+	h := &health{pauses: backoff.Backoff{First: 8 * time.Second, Longest: 40 * time.Second, Jitter: 0.25}}
 	events := map[string]*blame{"": {}}
 	for i, m := range moves {
 		ev := events[m.event]
@@ -220,14 +222,5 @@ func TestStatusesThatRefuseTheEvent(t *testing.T) {
 	}
 	if refused(errDown) {
 		t.Error("no answer refuses the event")
-	}
-}
-
-func TestAPauseNeverOverflows(t *testing.T) {
-	b := backoff{first: time.Second, longest: time.Hour}
-	for n := range 1000 {
-		if d := b.after(n); d < min(time.Second<<min(n, 30), time.Hour) || d > time.Hour*5/4 {
-			t.Fatalf("after %d failures: %s", n, d)
-		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/backoff"
 )
 
 // Receiver is one receiver of an [Outbox].
@@ -123,7 +125,7 @@ func (o *Outbox) start() (*outbox, error) {
 	b := &outbox{common: common{life: newLife(o.closed), keeper: newKeeper(o.Records, o.Kind, log), log: log, gaveUp: o.GaveUp, limits: limits{
 		queue: or(o.Queue, 10000), atOnce: or(o.AtOnce, 4), recent: or(o.Recent, 100),
 		giveUp: or(o.GiveUp, 24*time.Hour), timeout: or(o.Timeout, time.Minute),
-		pauses: backoff{first: or(o.FirstPause, time.Second), longest: or(o.LongestPause, 15*time.Minute)},
+		pauses: backoff.Backoff{First: or(o.FirstPause, time.Second), Longest: or(o.LongestPause, 15*time.Minute), Jitter: 0.25},
 	}}}
 	if err := b.open(o.Receivers); err != nil {
 		b.life.cancel()

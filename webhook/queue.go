@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/backoff"
 )
 
 // common is what the queues of an outbox share.
@@ -32,7 +34,7 @@ func (c *common) reportGaveUp(d Delivery) {
 type limits struct {
 	queue, atOnce, recent int
 	giveUp, timeout       time.Duration
-	pauses                backoff
+	pauses                backoff.Backoff
 }
 
 // queue is what waits for one receiver.

@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"slices"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/backoff"
 )
 
 // load queues the events that a former process left, and drops those of receivers
@@ -35,14 +37,9 @@ func (b *outbox) load(byName map[string]*queue) error {
 // in the record are those of a clock that may have been set back since.
 func (q *queue) restore(key string, r queued, now time.Time) {
 	it := &item{key: key, id: r.Event.ID, created: r.Created, next: r.Next, attempts: r.Attempts, blame: blame{waits: true}}
-	if it.created.After(now) {
-		it.created = now
-	}
 	// A pause that is longer than any comes from such a clock, or from a long
 	// Retry-After, which may be asked for again.
-	if it.next.After(now.Add(2 * q.limits.pauses.longest)) {
-		it.next = now
-	}
+	it.created, it.next = backoff.Restore(it.created, it.next, now, 2*q.limits.pauses.Longest)
 	q.items[key] = it
 	q.due = append(q.due, it)
 }
