@@ -5,11 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/internal/gate"
 	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/internal/origin"
@@ -31,8 +31,7 @@ type engine struct {
 
 	ctx    context.Context // ends with Shutdown
 	cancel context.CancelCauseFunc
-	ending sync.Mutex // held while something is begun, and while Shutdown begins
-	wg     sync.WaitGroup
+	work   gate.Gate // closed by Shutdown
 
 	origins   *origin.Origins
 	local     *local
@@ -65,7 +64,7 @@ func (c *Cache) engine() *engine {
 	c.once.Do(func() {
 		c.e = newEngine(c)
 		c.e.ledger.Start()
-		c.e.spawn(c.e.recover)
+		c.e.work.Go(c.e.recover)
 	})
 	return c.e
 }
@@ -148,18 +147,6 @@ func newLedger(e *engine, records store.Records) *ledger.Ledger {
 	return ledger.New(cfg)
 }
 
-// spawn runs f on a goroutine that Shutdown waits for, and reports false if Shutdown
-// has begun.
-func (e *engine) spawn(f func()) bool {
-	e.ending.Lock()
-	defer e.ending.Unlock()
-	if e.ctx.Err() != nil {
-		return false
-	}
-	e.wg.Go(f)
-	return true
-}
-
 // recover goes on with what a former process left, beside its copy jobs, which the
 // ledger knows.
 func (e *engine) recover() {
@@ -195,22 +182,14 @@ func (c *Cache) Start(ctx context.Context) error {
 // the Cache returns with an error. A Cache that never ran does not begin to.
 func (c *Cache) Shutdown(ctx context.Context) error {
 	e := c.ended()
-	e.ending.Lock()
+	e.work.Go(e.ledger.Close)
+	e.work.Close()
 	e.cancel(errShutdown)
-	e.ending.Unlock()
-	done := make(chan struct{})
-	go func() {
-		e.ledger.Close()
-		e.wg.Wait()
-		close(done)
-	}()
 	err := e.fetcher.flights.Close(ctx)
-	select {
-	case <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if late := e.work.Wait(ctx); late != nil {
+		return late
 	}
+	return err
 }
 
 // within bounds what a client waits for, without ending the request to the upstream.

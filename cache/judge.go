@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/backoff"
 	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/origin"
@@ -14,9 +15,9 @@ import (
 )
 
 const (
-	pauseFirst     = time.Second // doubled with each failure
+	pauseFirst     = time.Second
 	pauseLongest   = 10 * time.Minute
-	pauseFull      = 10 * time.Second   // at first, so that it does not download again and again
+	pauseFull      = 10 * time.Second   // the first one, so that it does not download again and again
 	troubleLongest = 7 * 24 * time.Hour // of an upstream or a full store, before a copy job is parked for it
 	maxMissing     = 3                  // times that the upstream is asked for what it does not have
 )
@@ -45,13 +46,13 @@ var ErrTooManyCopies = ledger.ErrTooMany
 func (w *worker) Judge(job ledger.Job, failures int, err error) ledger.Verdict {
 	class, known := upstream.ClassOf(err)
 	later, unavailable := errors.AsType[*auth.UnavailableError](err)
-	v := ledger.Verdict{Pause: min(pauseLongest, pauseFirst<<min(failures, 16))}
+	v := ledger.Verdict{Pause: backoff.Backoff{First: pauseFirst, Longest: pauseLongest}.Pause(failures)}
 	switch {
 	case errors.Is(err, origin.ErrGone), errors.Is(err, errDeleted), errors.Is(err, errBadJob):
 		return ledger.Verdict{GiveUp: true}
 	case errors.Is(err, store.ErrFull):
 		v.Full = true
-		v.Pause = min(pauseLongest/2, pauseFull<<min(failures, 16))
+		v.Pause = backoff.Backoff{First: pauseFull, Longest: pauseLongest / 2}.Pause(failures)
 	case flight.Broken(err):
 		v.Own = true
 		v.Pause = max(v.Pause, pauseFull)

@@ -125,7 +125,7 @@ func (e *engine) askList(slot origin.Slot, r origin.Repo, q listQuestion) listAn
 		return listAnswer{err: err}
 	}
 	a.Next = next.Encode()
-	e.spawn(func() { e.lists.keep(r, q, a) })
+	e.work.Go(func() { e.lists.keep(r, q, a) })
 	return a
 }
 

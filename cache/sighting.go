@@ -101,7 +101,7 @@ func (e *engine) submit(r repository, man *oci.Content) {
 	}
 	if part && !e.local.wasRead(r.Repo, man.Digest) {
 		read := time.Now()
-		e.spawn(func() { e.local.keepRead(e.ctx, r.Repo, man, read) })
+		e.work.Go(func() { e.local.keepRead(e.ctx, r.Repo, man, read) })
 	}
 	job := ledger.Job{
 		Repository: r.Name, Source: r.Match.Source, Tags: tags, Platforms: oci.Selected(r.Match.Rule.Platforms),
@@ -111,7 +111,7 @@ func (e *engine) submit(r repository, man *oci.Content) {
 	ctx, cancel := context.WithTimeout(e.ctx, recordWait)
 	defer cancel()
 	if e.ledger.Ready(ctx) != nil { // a slow disk is no trouble of the client
-		e.spawn(func() { _, _ = e.ledger.Add(e.ctx, man, job, facts) }) // the ledger logs what it drops
+		e.work.Go(func() { _, _ = e.ledger.Add(e.ctx, man, job, facts) }) // the ledger logs what it drops
 		return
 	}
 	if h, err := e.ledger.Add(ctx, man, job, facts); err == nil {

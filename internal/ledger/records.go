@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/internal/backoff"
 	"github.com/pullthrough/pullthrough/internal/recordset"
 )
 
@@ -171,13 +172,7 @@ func (l *Ledger) load() {
 
 // resume enters a job of a former process in the state that its record says.
 func (l *Ledger) resume(job Job) {
-	now := time.Now().UTC()
-	if job.Created.After(now) { // the clock went back
-		job.Created = now
-	}
-	if job.Next.After(now.Add(nextMost)) {
-		job.Next = now
-	}
+	job.Created, job.Next = backoff.Restore(job.Created, job.Next, time.Now().UTC(), nextMost)
 	e := &entry{job: job, man: job.Content(), unasked: map[digest.Digest]bool{}}
 	for _, d := range e.man.Parsed.Layers {
 		e.unasked[d.Digest] = true

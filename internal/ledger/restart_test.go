@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -228,12 +229,95 @@ func TestClockForthAndBack(t *testing.T) {
 	}
 }
 
+// A job of the future is given up when its time is over by the clock of today.
+func TestFutureJobIsGivenUp(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.addJob(image(1), ledger.Job{OnDemand: true})
+		w.add(index(image(2)), "v1")
+		w.shift(10 * 365 * 24 * time.Hour)
+		w.pass(25 * time.Hour)
+		if n := w.ledger.Len(); n != 0 {
+			w.Errorf("%d are left", n)
+		}
+	})
+}
+
+// Another request for a job whose record is being written waits for that too.
+func TestRecordedBySomebodyElse(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.cfg.Records = &broken{Mem: w.store, slowPut: 10 * time.Second}
+		w.restart()
+		defer w.hold()()
+		begun := time.Now()
+		for range 2 {
+			h, err := w.ledger.Add(w.Context(), image(1), ledger.Job{Repository: repo, Source: source}, w.facts(image(1)))
+			if err != nil {
+				w.Fatal(err)
+			}
+			w.pass(time.Second)
+			ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+			defer cancel()
+			if h.Recorded(ctx); ctx.Err() == nil {
+				w.Errorf("recorded after %s", time.Since(begun))
+			}
+		}
+		w.pass(time.Minute)
+		w.wantRecords()
+	})
+}
+
+// What is owed is in the record before anything shows it, also for a tag that moves by
+// another request than the job began with.
+func TestOwed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.comesTo(image(1), ledger.ErrHandedOver)
+		job := ledger.Job{Tags: []ledger.Tag{{Name: "v1", Seen: time.Now()}, {Name: "v2", Seen: time.Now()}}}
+		w.addJob(image(1), job)
+		run := w.ledger.Elsewhere(w.ledger.Copies("")[0].Job)
+		run.Owe(w.Context(), []ledger.Tag{{Name: "v2", EventDue: true}})
+		w.wantDue("v2")
+		v2 := run.TagsLeft()[1]
+		run.Moved(v2)
+		w.pass(time.Minute)
+		w.addJob(image(1), ledger.Job{Tags: []ledger.Tag{{Name: "v2", Seen: time.Now()}}})
+		left := run.TagsLeft()
+		if len(left) != 2 || left[1].Name != "v2" || left[1].EventDue {
+			w.Errorf("the event of v2 was sent and is due again: %+v", left)
+		}
+		run.End(nil)
+		w.pass(0)
+		w.wantDue()
+	})
+}
+
+// wantDue checks which events the records say are due.
+func (w *world) wantDue(tags ...string) {
+	w.Helper()
+	var due []string
+	for k := range w.store.RecordKeys(w.Context(), "jobs") {
+		data, err := w.store.Record(w.Context(), "jobs", k)
+		var job ledger.Job
+		if err != nil || json.Unmarshal(data, &job) != nil {
+			w.Fatal(err)
+		}
+		for _, t := range job.Tags {
+			if t.EventDue {
+				due = append(due, t.Name)
+			}
+		}
+	}
+	if !slices.Equal(due, tags) {
+		w.Errorf("the records say that the events of %v are due, want %v", due, tags)
+	}
+}
+
 // broken is a store whose records can be damaged, slow or not listed.
 type broken struct {
 	*store.Mem
-	slow   time.Duration
-	listed error
-	write  error
+	slow    time.Duration // to list
+	slowPut time.Duration
+	listed  error
+	write   error
 }
 
 func (b *broken) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error] {
@@ -248,6 +332,7 @@ func (b *broken) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, 
 }
 
 func (b *broken) PutRecord(ctx context.Context, kind, key string, data []byte) error {
+	time.Sleep(b.slowPut)
 	if b.write != nil {
 		return b.write
 	}
@@ -342,8 +427,8 @@ func TestClosed(t *testing.T) {
 		}
 		w.add(image(2), "v2")
 		w.pass(time.Hour)
-		if len(w.runs) != 1 {
-			w.Errorf("runs %v", w.runs)
+		if len(w.runs) != 1 || w.logs.Len() != 0 || len(w.parked) != 0 {
+			w.Errorf("runs %v, parked %v, logs %s", w.runs, w.parked, w.logs.String())
 		}
 		w.gate = nil
 		w.start()
@@ -356,17 +441,24 @@ func TestIdle(t *testing.T) {
 		if err := w.ledger.Idle(w.Context()); err != nil {
 			w.Error(err)
 		}
-		release := w.hold()
-		w.add(image(1), "v1")
 		w.comesTo(image(2), errHost)
 		w.add(image(2))
-		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+		release := w.hold()
+		w.add(image(1), "v1")
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
 		defer cancel()
 		if err := w.ledger.Idle(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			w.Error(err)
 		}
 		idle := make(chan error, 1)
 		go func() { idle <- w.ledger.Idle(w.Context()) }()
+		w.ledger.Forget(repo, image(1).Digest.String()) // it runs on nevertheless
+		w.pass(time.Second)
+		select {
+		case err := <-idle:
+			w.Errorf("idle while a forgotten copy runs: %v", err)
+		default:
+		}
 		synctest.Wait()
 		release()
 		if err := <-idle; err != nil || w.state(image(2)) != ledger.Paused {

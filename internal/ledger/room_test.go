@@ -53,6 +53,24 @@ func TestRoom(t *testing.T) {
 	}, func(w *world) { w.cfg.Most = 4 })
 }
 
+// The rule whose manifests take most makes room, however few they are.
+func TestRoomOfLargeManifests(t *testing.T) {
+	large := content(image(1).MediaType, `{"annotations":{"a":"`+strings.Repeat("x", 100<<10)+`"}}`)
+	inBubble(t, func(w *world) {
+		w.comesTo(large, errHost)
+		w.addJob(large, ofRule("large"))
+		for n := range 3 {
+			w.comesTo(image(n), errHost)
+			w.addJob(image(n), ofRule("small"))
+		}
+		w.comesTo(image(9), errHost)
+		w.addJob(image(9), ofRule("other"))
+		if s := w.state(large); s != "" || w.ledger.Len() != 4 {
+			w.Errorf("the large one is %q of %d", s, w.ledger.Len())
+		}
+	}, func(w *world) { w.cfg.Most = 4 })
+}
+
 func TestRoomForBytes(t *testing.T) {
 	inBubble(t, func(w *world) {
 		for n := range 10 {

@@ -293,6 +293,48 @@ func TestWatchedImageBegins(t *testing.T) {
 	}
 }
 
+// An image all of whose layers are here is copied at once, and one that runs already
+// does not run twice when the time after its config is over.
+func TestWatchedImageRunsOnce(t *testing.T) {
+	inBubble(t, func(w *world) {
+		h, err := w.ledger.Add(w.Context(), image(1), ledger.Job{Repository: repo, Source: source, OnDemand: true}, func(bool) ledger.Facts { return ledger.Facts{} })
+		if err != nil {
+			w.Fatal(err)
+		}
+		if err := h.Wait(w.Context(), false); err != nil {
+			w.Fatal(err)
+		}
+		w.alone = true
+		w.addJob(image(2), ledger.Job{OnDemand: true})
+		w.ledger.Asked(repo, digest.FromString("config2"), func() bool { return false })
+		w.gateAlone = make(chan struct{})
+		w.pass(time.Minute)
+		release := w.hold()
+		w.ledger.Asked(repo, layer(2), func() bool { return false })
+		synctest.Wait()
+		close(w.gateAlone)
+		synctest.Wait()
+		w.want(image(2), ledger.Running, 2)
+		release()
+		w.want(image(2), "", 2)
+		// With nothing watched a blob costs no look at what is stored.
+		w.ledger.Asked(repo, layer(2), func() bool { w.Error("the store was asked"); return false })
+	})
+}
+
+// A manifest that a shorter way leads to is copied with what refers to it.
+func TestShorterWay(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.comesTo(image(1), errHost)
+		for _, depth := range []int{2, 1, 3} {
+			w.addJob(image(1), ledger.Job{Depth: depth})
+		}
+		if d := w.ledger.Copies("")[0].Job.Depth; d != 1 {
+			w.Errorf("depth %d", d)
+		}
+	})
+}
+
 // Of two watched images with one layer in common, the layer says nothing until a client
 // has asked for all layers of one of them.
 func TestSharedLayer(t *testing.T) {

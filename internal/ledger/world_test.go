@@ -50,6 +50,8 @@ type world struct {
 	moved  []string            // "ID tag", in order
 	parked []ledger.Copy
 	alone  bool
+
+	gateAlone chan struct{} // if not nil, Alone waits for it
 }
 
 // inBubble runs a story.
@@ -60,7 +62,12 @@ func inBubble(t *testing.T, story func(w *world), setup ...func(*world)) {
 		w.cfg = ledger.Config{
 			Worker: w, Records: w.store, NotFound: store.ErrNotFound, AtOnce: 2, Most: 100, Memory: 1 << 20, Wait: 24 * time.Hour,
 			Parked: func(c ledger.Copy) { w.parked = append(w.parked, c) }, Closed: errClosed, Log: slog.New(slog.NewTextHandler(&w.logs, nil)),
-			Alone: func(context.Context, ledger.Job, time.Time) bool { return w.alone },
+			Alone: func(context.Context, ledger.Job, time.Time) bool {
+				if w.gateAlone != nil {
+					<-w.gateAlone
+				}
+				return w.alone
+			},
 		}
 		for _, f := range setup {
 			f(w)
