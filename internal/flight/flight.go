@@ -12,19 +12,22 @@
 //	0                                                                 size
 //
 // A reader of the whole blob does not get its last 64 KiB before the digest
-// has matched; so nobody ever sees a clean end of wrong bytes.
+// has matched; so no reader ever sees a clean end of wrong bytes. If the store
+// cannot keep the blob, the flight is broken: each of its readers then goes on
+// alone, over a connection of its own, under the same rule.
+//
+// Each connection for the whole blob holds one of the group's slots. Segments
+// share the slot of their flight.
 package flight
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/internal/share"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -38,36 +41,13 @@ const (
 	segmentAlign   = 64 << 10
 	maxSegments    = 4
 	checkpointSize = 8 << 20
+
+	maxSegmentFailures = 3 // in a row
+
+	// orphanRate is how many bytes per second a connection must bring when no
+	// reader is left, or its slot goes to another download.
+	orphanRate = 64 << 10
 )
-
-var (
-	// ErrDigest reports that what came does not hash to the digest. Nothing of
-	// it is kept.
-	ErrDigest = errors.New("flight: the content does not match its digest")
-	// ErrSize reports that the upstream's content has another size than was
-	// announced, by a manifest or by the upstream itself.
-	ErrSize = errors.New("flight: the size is not the one that was announced")
-	// ErrTooLarge reports a blob that is larger than Group.Largest.
-	ErrTooLarge = errors.New("flight: the blob is too large")
-	// ErrBusy reports that there was no free place among the downloads in time.
-	ErrBusy = errors.New("flight: too many downloads")
-	// ErrAbandoned reports a flight that was ended because nobody waits for it.
-	ErrAbandoned = errors.New("flight: nobody waits for it")
-	// ErrClosed reports that the group was closed.
-	ErrClosed = errors.New("flight: closed")
-	// ErrStored is what Request.Spool returns when the blob is in the store
-	// after all: another flight has just ended. The readers find it there.
-	ErrStored = errors.New("flight: it is in the store")
-)
-
-// errBroken reports that the store cannot keep the blob; readers go on alone.
-var errBroken = errors.New("flight: the store cannot keep it")
-
-// broken adds why; errors.Is still finds a full store in it.
-func broken(err error) error { return fmt.Errorf("%w: %w", errBroken, err) }
-
-// Broken reports whether err says that a download could not be kept.
-func Broken(err error) bool { return errors.Is(err, errBroken) }
 
 // Key says what is downloaded. Flights are never shared between sources.
 type Key struct {
@@ -78,154 +58,124 @@ type Key struct {
 // Request asks for a flight.
 type Request struct {
 	Key
-	// Size is what a verified manifest says; -1: unknown.
+	// Size is what a verified manifest says, -1 if none does.
 	Size int64
 	// Doubt says that manifest and upstream disagree about the size: nothing is
 	// given to readers before the digest has matched.
 	Doubt bool
-	// Disputed is told that the content has another size than was announced, before
-	// any reader is. If nil, nobody is.
+	// Disputed is called when the content has another size than was announced,
+	// before any reader learns it. If nil, it is not called.
 	Disputed func()
 	// Open gives the repository. It is called for each connection and
 	// checkpoint. An [*upstream.Error] is a failure like one of the upstream;
 	// any other error ends the flight. ctx is the flight's own.
 	Open func(ctx context.Context) (upstream.Repository, error)
-	// Spool makes the place where the bytes go. An error is no trouble of the
-	// readers, who then download alone.
+	// Spool makes the spool that the bytes are written to. If it fails, the
+	// readers download alone, unless the error is [ErrStored].
 	Spool func(ctx context.Context) (store.Spool, error)
 	// Job says that a copy asks, not a client.
 	Job bool
 }
 
-// Flight is one download.
-type Flight struct {
-	group *Group
-	req   Request
+// flight is one download.
+type flight struct {
+	group  *Group
+	req    Request
+	remote remote
+	spool  *spoolLife
 
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	promoted chan struct{} // closed when a client joined
-	placed   chan struct{} // closed when it has a place among the downloads
-	live     chan struct{} // closed at the first good answer, or at the end
-	verdict  chan struct{} // closed when the digest matched, or at the end
+	fetchers sync.WaitGroup // of segments
+
+	promoted chan struct{} // closed when a client joins
+	prepared chan struct{} // closed when the download has its slot, and has asked for its spool
 	done     chan struct{} // closed at the end: committed, failed or broken
-	gone     chan struct{} // closed when its spool is free for another flight
+	stored   error         // why the commit failed; written before done is closed
 
-	// The front's own: used by run and whom it calls.
-	hash       hash.Hash
-	tries      tries
-	checked    int64 // front of the last checkpoint
-	checkpoint sync.WaitGroup
-	segmentsWG sync.WaitGroup
-
-	mu       sync.Mutex
-	spool    store.Spool // nil: none yet, or not to be opened any more
-	openers  int         // who may still open the spool: run, and handles that have not
-	size     int64       // -1: unknown
-	have     ranges
-	front    int64 // all before it is present and hashed
-	claimed  int64 // the front is writing up to here
-	granted  bool  // the upstream has said 2xx to this process
-	answered bool  // readers may have what is here: granted, and the size is not in doubt or all is verified
-	verified bool
-	broken   error // of the store
-	err      error // of the download
-	stored   error // of the commit
-	clients  int
-	jobs     int
-	segments []*segment
-	noRange  bool // the upstream ignores ranges
-	ending   bool // nobody may join any more
-
-	segmentFailures int // in a row
-	rate            rate
-	waiters         map[*waiter]struct{}
-	vouching        bool           // a checkpoint is being written
-	state           store.Progress // of a broken flight: where its readers go on
+	mu sync.Mutex // guards content and audience
+	content
+	audience
 }
 
-// waiter sleeps until off is released.
-type waiter struct {
-	off   int64
-	whole bool
-	ready chan struct{}
+// audience counts the readers that wait for a flight.
+type audience struct {
+	clients, jobs int
+	ending        bool // no reader may join any more
 }
 
-// answer says that the upstream has answered well. f.mu is held.
-func (f *Flight) answer() {
-	f.granted = true
-	if !f.answered && (!f.req.Doubt || f.verified) {
-		f.answered = true
-		close(f.live)
+// unwanted reports whether no reader is left.
+func (a *audience) unwanted() bool { return a.clients == 0 && a.jobs == 0 }
+
+// newFlight makes a flight in g, which does not run yet. g.mu is held.
+func newFlight(g *Group, req Request, forget func()) *flight {
+	f := &flight{
+		group: g, req: req,
+		remote:   remote{Key: req.Key, open: req.Open, idle: g.Idle, largest: g.Largest},
+		spool:    newSpoolLife(forget),
+		promoted: make(chan struct{}), prepared: make(chan struct{}), done: make(chan struct{}),
+		content: newContent(req.Size, req.Doubt),
 	}
-	f.wake()
+	f.ctx, f.cancel = context.WithCancelCause(g.ctx)
+	return f
 }
 
-// over reports whether nothing more will come. f.mu is held.
-func (f *Flight) over() bool { return f.verified || f.broken != nil || f.err != nil }
-
-// wake wakes those whose bytes are there, or all at the end. f.mu is held.
-func (f *Flight) wake() {
-	over := f.over()
-	for w := range f.waiters {
-		if over || f.released(w.off, w.whole) > 0 {
-			delete(f.waiters, w)
-			close(w.ready)
-		}
-	}
+// claim is what a download of this blob claims of the slots.
+func (f *flight) claim() share.Claim {
+	return share.Claim{Rule: f.req.Source.Rule, Host: f.req.Source.Host}
 }
 
-// released returns how many bytes from off on may be read. f.mu is held.
-func (f *Flight) released(off int64, whole bool) int64 {
-	if !f.answered {
-		return 0
-	}
-	end := f.have.end(off)
-	if whole && !f.verified {
-		limit := f.front
-		if f.size >= 0 {
-			limit = f.size
-		}
-		end = min(end, limit-HoldBack)
-	}
-	return max(0, end-off)
-}
-
-// publish makes [off, off+n) readable.
-func (f *Flight) publish(off, n int64, front bool) {
+// least is how many bytes per second a connection must bring.
+func (f *flight) least() int64 {
 	f.mu.Lock()
-	f.have = f.have.add(off, off+n)
-	if front {
-		f.front = off + n
-		f.rate.add(n)
+	defer f.mu.Unlock()
+	if f.unwanted() {
+		return max(orphanRate, f.group.Least)
 	}
-	f.wake()
-	f.mu.Unlock()
+	return f.group.Least
 }
 
-// at is where the front is.
-func (f *Flight) at() int64 {
+// endIfUnwanted ends the flight if no reader is left, and much is missing or
+// nothing has come. f.mu is held.
+func (f *flight) endIfUnwanted() {
+	if !f.unwanted() || f.over() {
+		return
+	}
+	select {
+	case <-f.prepared:
+		if f.granted && f.missing() <= f.group.Orphan && f.group.Orphan >= 0 {
+			return
+		}
+	default: // it has not even begun
+	}
+	f.ending = true
+	f.cancel(ErrAbandoned)
+}
+
+// frontNow is where the front is.
+func (f *flight) frontNow() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.front
 }
 
-// rate measures bytes per second over about half a second.
-type rate struct {
-	since  time.Time
-	bytes  int64
-	second float64 // bytes per second; 0: not known yet
+// sizeNow is the size of the blob, -1 if it is not known yet.
+func (f *flight) sizeNow() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size
 }
 
-func (r *rate) add(n int64) {
-	now := time.Now()
-	if r.since.IsZero() {
-		r.since = now
-		return
+// storeFailed reports an error of the store.
+func (f *flight) storeFailed(err error) {
+	if f.group.StoreFailed != nil {
+		f.group.StoreFailed(f.req.Key, err)
 	}
-	r.bytes += n
-	if d := now.Sub(r.since); d >= 500*time.Millisecond {
-		r.second = float64(r.bytes) / d.Seconds()
-		r.since, r.bytes = now, 0
+}
+
+// dispute reports that a download ended because of its size, if it did.
+func (f *flight) dispute(err error) {
+	if errors.Is(err, ErrSize) && f.req.Disputed != nil {
+		f.req.Disputed()
 	}
 }

@@ -8,22 +8,24 @@ import (
 	"github.com/pullthrough/pullthrough/internal/share"
 )
 
-// Group is the flights of one cache. All fields must be set before first use.
+// Group is the flights of one cache. All fields must be set before first use. It
+// is safe for concurrent use.
 type Group struct {
-	Downloads, PerHost int           // how many at once
-	Orphan             int64         // bytes that nobody waits for
+	Downloads, PerHost int           // how many at once, in all and at one host
+	Orphan             int64         // bytes that are still fetched when no reader is left; none if negative
 	Idle, Answer, Busy time.Duration // see cache.Limits
-	Least              int64         // bytes per second of each connection; 0: any
-	Largest            int64         // bytes of a blob; 0: any
-	// StoreFailed is told when a spool cannot be made, written or committed.
+	Least              int64         // bytes per second of each connection; 0 means any number
+	Largest            int64         // bytes of a blob; 0 means any number
+	// StoreFailed is called when a spool cannot be made, written, read or committed.
+	// If nil, it is not called.
 	StoreFailed func(Key, error)
 
 	buffers sync.Pool // of *[]byte, batchSize long
 
 	mu      sync.Mutex
-	flights map[Key]*Flight
+	flights map[Key]*flight
 	closed  bool
-	places  share.Pool
+	slots   share.Pool
 	wg      sync.WaitGroup
 	ctx     context.Context // of the downloads
 	cancel  context.CancelCauseFunc
@@ -32,8 +34,8 @@ type Group struct {
 }
 
 // Join returns a handle on the flight for req, and begins it if there is none.
-// It does no I/O and calls nobody; it waits for a flight that is just ending,
-// or for ctx.
+// It does no I/O and calls no function of req. It waits for a flight that is just
+// ending, or for ctx. The error is [ErrClosed] after Close.
 func (g *Group) Join(ctx context.Context, req Request) (*Handle, error) {
 	for {
 		h, ending, err := g.tryJoin(req)
@@ -55,38 +57,24 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 		return nil, nil, ErrClosed
 	}
 	if g.flights == nil {
-		g.flights = map[Key]*Flight{}
+		g.flights = map[Key]*flight{}
 		g.ctx, g.cancel = context.WithCancelCause(context.Background())
 		g.commits, g.give = context.WithCancelCause(context.Background())
-		g.places.Size, g.places.PerHost = g.Downloads, g.PerHost
+		g.slots.Size, g.slots.PerHost = g.Downloads, g.PerHost
 	}
 	f := g.flights[req.Key]
 	begin := f == nil
 	if begin {
-		f = g.newFlight(req)
+		f = newFlight(g, req, func() { g.forget(req.Key) })
+		g.flights[req.Key] = f
 	}
 	if h = f.join(req.Job); h == nil {
-		return nil, f.gone, nil
+		return nil, f.spool.freed, nil
 	}
 	if begin { // after the first reader has joined: a flight can be over at once
 		g.wg.Go(f.run)
 	}
 	return h, nil, nil
-}
-
-// newFlight makes a flight, which does not run yet. g.mu is held.
-func (g *Group) newFlight(req Request) *Flight {
-	f := &Flight{
-		group: g, req: req, size: req.Size,
-		promoted: make(chan struct{}), placed: make(chan struct{}), live: make(chan struct{}),
-		verdict: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}),
-		hash:    req.Digest.Algorithm().Hash(),
-		waiters: map[*waiter]struct{}{},
-		openers: 1,
-	}
-	f.ctx, f.cancel = context.WithCancelCause(g.ctx)
-	g.flights[req.Key] = f
-	return f
 }
 
 // Peek tells whether a flight for k is under way, how far its front is, and
@@ -146,10 +134,9 @@ func (g *Group) Close(ctx context.Context) error {
 	}
 }
 
-// forget makes room for another flight of the same key.
-func (g *Group) forget(f *Flight) {
+// forget takes the flight for k out of the group.
+func (g *Group) forget(k Key) {
 	g.mu.Lock()
-	delete(g.flights, f.req.Key)
-	g.mu.Unlock()
-	close(f.gone)
+	defer g.mu.Unlock()
+	delete(g.flights, k)
 }

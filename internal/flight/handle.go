@@ -9,25 +9,22 @@ import (
 
 // Handle is one reader's hold on a flight. It is used by one goroutine.
 type Handle struct {
-	f      *Flight
+	f      *flight
 	job    bool
 	closed bool
-	opener bool // counted among those who may still open the spool
-	apart  bool // it cannot open the spool: it reads alone
-	file   io.ReadSeekCloser
-	pos    int64 // of file
-	size   int64 // what the header of one who reads alone said
-	small  []byte
+	spool  spoolReader
+	apart  bool   // it cannot open the spool: it reads alone
+	size   int64  // of a reader that reads alone: what its header said, -1 if unknown
+	small  []byte // of a reader that reads alone: the whole of a small blob
 }
 
-// join adds a reader; nil: the flight is ending.
-func (f *Flight) join(job bool) *Handle {
+// join adds a reader. It returns nil if the flight is ending.
+func (f *flight) join(job bool) *Handle {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ending || f.ctx.Err() != nil && !f.verified {
 		return nil
 	}
-	f.openers++
 	if job {
 		f.jobs++
 	} else {
@@ -38,7 +35,7 @@ func (f *Flight) join(job bool) *Handle {
 			close(f.promoted)
 		}
 	}
-	return &Handle{f: f, job: job, opener: true, size: -1}
+	return &Handle{f: f, job: job, spool: newSpoolReader(f.spool), size: -1}
 }
 
 // Close lets go of the flight, which goes on without its reader.
@@ -47,9 +44,6 @@ func (h *Handle) Close() {
 		return
 	}
 	h.closed = true
-	if h.file != nil {
-		_ = h.file.Close()
-	}
 	f := h.f
 	f.mu.Lock()
 	if h.job {
@@ -57,73 +51,66 @@ func (h *Handle) Close() {
 	} else {
 		f.clients--
 	}
-	f.orphan()
+	f.endIfUnwanted()
 	f.mu.Unlock()
-	h.drop()
-}
-
-// drop says that this reader will not open the spool any more.
-func (h *Handle) drop() {
-	if h.opener {
-		h.opener = false
-		h.f.drop()
-	}
+	h.spool.close()
 }
 
 // Wait waits until the blob is in the store, or says why it is not.
 func (h *Handle) Wait(ctx context.Context) error {
+	f := h.f
 	select {
-	case <-h.f.done:
+	case <-f.done:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	if h.job { // it reads nothing
-		h.drop()
+		h.spool.release()
 	}
-	h.f.mu.Lock()
-	defer h.f.mu.Unlock()
-	return errors.Join(h.f.err, h.f.broken, h.f.stored) // at most one of them
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err
+	}
+	return f.stored
 }
 
 // Header waits until the upstream has answered and returns the size of the
 // blob, -1 if that is unknown. A blob of at most [HoldBack] bytes is verified
-// then. [ErrBusy] if there is no place for the download, and an error with
-// Timeout if the upstream takes too long.
+// then. The error is [ErrBusy] if no slot for the download became free in time,
+// and one with Timeout if the upstream takes too long.
 func (h *Handle) Header(ctx context.Context) (size int64, err error) {
 	f := h.f
-	if err := await(ctx, f.placed, f.live, f.group.Busy, ErrBusy); err != nil {
+	late := f.remote.slow()
+	if err := await(ctx, f.prepared, f.live, f.group.Busy, ErrBusy); err != nil {
 		return 0, err
 	}
-	if err := await(ctx, f.live, nil, f.group.Answer, f.slow()); err != nil {
+	if err := await(ctx, f.live, nil, f.group.Answer, late); err != nil {
 		return 0, err
 	}
-	if size := f.sizeNow(); isSmall(size) {
-		if err := await(ctx, f.verdict, nil, f.group.Answer, f.slow()); err != nil {
+	if isSmall(f.sizeNow()) {
+		if err := await(ctx, f.verdict, nil, f.group.Answer, late); err != nil {
 			return 0, err
 		}
 	}
-	opened := h.open()
+	opened := h.spool.open()
 	f.mu.Lock()
 	size, err = f.size, f.err
-	broken := f.broken != nil
 	f.mu.Unlock()
-	if err != nil {
+	if err != nil && !Broken(err) {
 		return 0, err
 	}
-	if opened != nil && !broken {
-		f.failed(opened)
+	if opened != nil && err == nil {
+		f.storeFailed(opened)
 	}
 	h.apart = opened != nil
-	if !h.apart && (!broken || !isSmall(size)) {
+	if !h.apart && (err == nil || !isSmall(size)) {
 		return size, nil
 	}
-	size, err = h.alone(ctx)
+	size, err = h.prepareAlone(ctx)
 	f.dispute(err)
 	return size, err
 }
-
-// isSmall reports whether a blob of this size is verified before its header.
-func isSmall(size int64) bool { return size >= 0 && size <= HoldBack }
 
 // await waits for a or b, at most for d.
 func await(ctx context.Context, a, b <-chan struct{}, d time.Duration, late error) error {
@@ -145,33 +132,13 @@ func await(ctx context.Context, a, b <-chan struct{}, d time.Duration, late erro
 	return nil
 }
 
-// open makes the reader's own file on the spool, once.
-func (h *Handle) open() error {
-	if h.file != nil {
-		return nil
-	}
-	h.f.mu.Lock()
-	spool := h.f.spool
-	h.f.mu.Unlock()
-	if spool == nil {
-		return errBroken
-	}
-	file, err := spool.Open()
-	if err != nil {
-		return err
-	}
-	h.file = file
-	h.drop()
-	return nil
-}
-
-// Send writes n bytes from off on to w, as they come; n -1: to the end. With
-// whole, the end of the blob waits for its digest: an error then means that w
-// has not got all bytes. flush is called before Send sleeps on bytes that w
-// may still hold back. It comes after Header.
+// Send writes n bytes from off on to w, as they come, or all up to the end if n
+// is -1. With whole, the end of the blob waits for its digest: an error then
+// means that w has not got all bytes. flush is called before Send sleeps while w
+// may still hold bytes back; if nil, it is not called. Send comes after Header.
 func (h *Handle) Send(ctx context.Context, w io.Writer, flush func(), off, n int64, whole bool) (sent int64, err error) {
 	for n != 0 {
-		avail, err := h.await(ctx, off, whole, flush)
+		avail, err := h.awaitBytes(ctx, off, whole, flush)
 		if errors.Is(err, errBroken) {
 			m, err := h.sendAlone(ctx, w, off, n, whole)
 			return sent + m, err
@@ -185,7 +152,7 @@ func (h *Handle) Send(ctx context.Context, w io.Writer, flush func(), off, n int
 		if n > 0 {
 			avail = min(avail, n)
 		}
-		m, err := h.copy(w, off, avail)
+		m, err := h.spool.copy(w, off, avail)
 		sent += m
 		if err != nil {
 			return sent, err
@@ -198,37 +165,15 @@ func (h *Handle) Send(ctx context.Context, w io.Writer, flush func(), off, n int
 	return sent, nil
 }
 
-// copy sends bytes that are present. Of an *os.File the kernel sends them.
-func (h *Handle) copy(w io.Writer, off, n int64) (int64, error) {
-	if err := h.open(); err != nil {
-		return 0, err
-	}
-	if h.pos != off {
-		if _, err := h.file.Seek(off, io.SeekStart); err != nil {
-			return 0, err
-		}
-		h.pos = off
-	}
-	m, err := io.CopyN(w, h.file, n)
-	h.pos += m
-	if err != nil {
-		h.pos = -1 // w may have taken less than was read
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return m, err
-}
-
-// await sleeps until bytes from off on may be read, and returns how many.
-// [io.EOF] at the end of the blob.
-func (h *Handle) await(ctx context.Context, off int64, whole bool, flush func()) (int64, error) {
+// awaitBytes sleeps until bytes from off on may be read, and returns how many.
+// The error is [io.EOF] at the end of the blob.
+func (h *Handle) awaitBytes(ctx context.Context, off int64, whole bool, flush func()) (int64, error) {
 	if h.apart || h.small != nil {
 		return 0, errBroken
 	}
 	f := h.f
 	for {
-		n, w, err := f.look(off, whole)
+		n, w, err := f.waitOrRead(off, whole)
 		if w == nil {
 			return n, err
 		}
@@ -242,9 +187,9 @@ func (h *Handle) await(ctx context.Context, off int64, whole bool, flush func())
 	}
 }
 
-// look returns how many bytes from off on may be read, or why there are none,
-// or whom to wake when there are some.
-func (f *Flight) look(off int64, whole bool) (int64, *waiter, error) {
+// waitOrRead returns how many bytes from off on may be read, or why there will
+// be none, or a waiter that is woken when there are some.
+func (f *flight) waitOrRead(off int64, whole bool) (int64, *waiter, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.released(off, whole)
@@ -253,22 +198,18 @@ func (f *Flight) look(off int64, whole bool) (int64, *waiter, error) {
 		return n, nil, nil
 	case f.err != nil:
 		return 0, nil, f.err
-	case f.broken != nil:
-		return 0, nil, f.broken
 	case f.verified, !whole && f.size >= 0 && off >= f.size:
 		return 0, nil, io.EOF
 	}
 	if !whole {
 		f.demand(off)
 	}
-	w := &waiter{off: off, whole: whole, ready: make(chan struct{})}
-	f.waiters[w] = struct{}{}
-	return 0, w, nil
+	return 0, f.wait(off, whole), nil
 }
 
 // sleep waits for w. A reader of a range looks up now and then whether the
 // front, whose speed is known by then, is too far away.
-func (f *Flight) sleep(ctx context.Context, w *waiter) error {
+func (f *flight) sleep(ctx context.Context, w *waiter) error {
 	var tick <-chan time.Time
 	if !w.whole {
 		timer := time.NewTimer(time.Second)

@@ -71,7 +71,7 @@ func TestDripOfNobodyEnds(t *testing.T) {
 				if n := r.g.Len(); (n == 0) != c.ends {
 					t.Errorf("%d flights after two minutes", n)
 				}
-				if _, held := r.g.places.Held("r"); (held == 0) != c.ends {
+				if _, held := r.g.slots.Held("r"); (held == 0) != c.ends {
 					t.Errorf("%d places are held", held)
 				}
 			})

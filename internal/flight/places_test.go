@@ -29,7 +29,7 @@ func (r *rig) other(job bool, name string) *Handle {
 
 func (h *Handle) isPlaced() bool {
 	select {
-	case <-h.f.placed:
+	case <-h.f.prepared:
 		return true
 	default:
 		return false
@@ -78,10 +78,10 @@ func TestBusy(t *testing.T) {
 		}
 		h.Close()
 		_ = h.Wait(client()) // it has ended
-		if n := r.g.places.Waiting(); n != 0 {
+		if n := r.g.slots.Waiting(); n != 0 {
 			t.Errorf("%d are left in the queue", n)
 		}
-		if _, n := r.g.places.Held(""); n != 1 {
+		if _, n := r.g.slots.Held(""); n != 1 {
 			t.Errorf("%d places are taken", n)
 		}
 		if n := r.g.Len(); n != 1 {

@@ -42,14 +42,14 @@ type batch struct {
 }
 
 // watch cuts a connection whose reads bring nothing, or too little, for too long. It
-// costs a few stores for each read; how long what was read takes to be written
-// counts not.
+// costs a few stores for each read. The time between reads, in which the bytes are
+// written, does not count.
 type watch struct {
 	idle   time.Duration
-	least  func() int64 // bytes per second; 0: any
+	least  func() int64 // bytes per second; 0 means any number
 	cancel context.CancelCauseFunc
 	epoch  time.Time
-	since  atomic.Int64 // when the read that is under way began; -1: none is
+	since  atomic.Int64 // when the read that is under way began, -1 if none is
 	waited atomic.Int64 // how long the reads before it took, since the last judgement
 	bytes  atomic.Int64 // that they brought
 	timer  *time.Timer
@@ -58,12 +58,13 @@ type watch struct {
 func newWatch(idle time.Duration, least func() int64, cancel context.CancelCauseFunc) *watch {
 	w := &watch{idle: idle, least: least, cancel: cancel, epoch: time.Now()}
 	w.since.Store(-1)
-	w.timer = time.AfterFunc(math.MaxInt64, w.look)
-	w.timer.Reset(idle) // not before the field is set, which look reads
+	w.timer = time.AfterFunc(math.MaxInt64, w.judge)
+	w.timer.Reset(idle) // not before the field is set, which judge reads
 	return w
 }
 
-func (w *watch) look() {
+// judge cuts the connection, or looks again when it could be due.
+func (w *watch) judge() {
 	silent := time.Duration(0)
 	if since := w.since.Load(); since >= 0 {
 		silent = time.Since(w.epoch) - time.Duration(since)
@@ -125,7 +126,7 @@ func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body i
 	return n, err
 }
 
-// close ends the batch: nobody uses buf after this.
+// close ends the batch: buf is not used after this.
 func (b *batch) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

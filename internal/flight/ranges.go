@@ -8,23 +8,23 @@ type span struct{ start, end int64 }
 // ranges is a sorted set of bytes, as disjoint spans that do not touch.
 type ranges []span
 
-// at returns the index of the first span that ends after off.
-func (r ranges) at(off int64) int {
+// indexAfter returns the index of the first span that ends after off.
+func (r ranges) indexAfter(off int64) int {
 	return sort.Search(len(r), func(i int) bool { return r[i].end > off })
 }
 
-// end returns the end of the run of present bytes that off is in; off if it is
+// end returns the end of the run of present bytes that off is in, off if it is
 // not present.
 func (r ranges) end(off int64) int64 {
-	if i := r.at(off); i < len(r) && r[i].start <= off {
+	if i := r.indexAfter(off); i < len(r) && r[i].start <= off {
 		return r[i].end
 	}
 	return off
 }
 
-// next returns where the first span that begins after off begins; -1: nowhere.
+// next returns where the first span that begins after off begins, -1 if none does.
 func (r ranges) next(off int64) int64 {
-	for i := r.at(off); i < len(r); i++ {
+	for i := r.indexAfter(off); i < len(r); i++ {
 		if r[i].start > off {
 			return r[i].start
 		}
@@ -32,9 +32,9 @@ func (r ranges) next(off int64) int64 {
 	return -1
 }
 
-// prev returns the end of the last span that ends at or before off; 0: nowhere.
+// prev returns the end of the last span that ends at or before off, 0 if none does.
 func (r ranges) prev(off int64) int64 {
-	if i := r.at(off); i > 0 {
+	if i := r.indexAfter(off); i > 0 {
 		return r[i-1].end
 	}
 	return 0

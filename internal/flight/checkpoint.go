@@ -1,0 +1,143 @@
+package flight
+
+import (
+	"context"
+	"encoding"
+	"errors"
+	"fmt"
+
+	"github.com/pullthrough/pullthrough/store"
+)
+
+// openSpool makes the spool and takes up what a former process vouches for.
+func (s *spoolSink) openSpool() error {
+	spool, err := s.makeSpool()
+	if err != nil {
+		return err
+	}
+	if c, ok := spool.(store.Checkpointer); ok && !s.resume(c.Progress()) {
+		// What is there is of no use. It must go: bytes are never written
+		// twice, and a crash now must not find the old sidecar beside new bytes.
+		_ = spool.Close()
+		if spool, err = s.makeSpool(); err != nil {
+			return err
+		}
+	}
+	s.spool = spool
+	s.f.spool.set(spool)
+	return nil
+}
+
+func (s *spoolSink) makeSpool() (store.Spool, error) {
+	f := s.f
+	spool, err := f.req.Spool(f.ctx)
+	switch {
+	case err == nil:
+		return spool, nil
+	case errors.Is(err, ErrStored):
+		return nil, err
+	case f.ctx.Err() != nil: // it is not the store's fault
+		return nil, context.Cause(f.ctx)
+	}
+	f.storeFailed(err)
+	return nil, broken(err)
+}
+
+// resume begins where p ends. It reports whether it can.
+func (s *spoolSink) resume(p store.Progress) bool {
+	f := s.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p.Front <= 0 {
+		return true
+	}
+	if f.size >= 0 && p.Size >= 0 && p.Size != f.size {
+		return false
+	}
+	size := max(f.size, p.Size)
+	u, ok := s.hash.(encoding.BinaryUnmarshaler)
+	if !ok || size >= 0 && p.Front > size {
+		return false
+	}
+	if u.UnmarshalBinary(p.Hash) != nil {
+		s.hash.Reset()
+		return false
+	}
+	f.size, f.front, f.claimed, s.checked = size, p.Front, p.Front, p.Front
+	f.have = f.have.add(0, p.Front)
+	return true
+}
+
+// progress is what a checkpoint at front vouches for, which is where the front is.
+func (s *spoolSink) progress(front, size int64) (store.Progress, error) {
+	m, ok := s.hash.(encoding.BinaryMarshaler)
+	if !ok {
+		return store.Progress{}, fmt.Errorf("flight: the state of %s cannot be saved", s.f.req.Digest.Algorithm())
+	}
+	state, err := m.MarshalBinary()
+	if err != nil {
+		return store.Progress{}, err
+	}
+	return store.Progress{Front: front, Size: size, Hash: state}, nil
+}
+
+// checkpoint begins a checkpoint when enough has come, off the readers' path.
+// With it the flight also learns whether its rule still covers it and whether
+// anybody still waits.
+func (s *spoolSink) checkpoint() {
+	f := s.f
+	f.mu.Lock()
+	front, size := f.front, f.size
+	due := front-s.checked >= checkpointSize && !s.checking.Load()
+	if due {
+		f.endIfUnwanted()
+	}
+	f.mu.Unlock()
+	if !due {
+		return
+	}
+	s.checked = front
+	s.checking.Store(true)
+	p, err := s.progress(front, size)
+	s.checkpoints.Go(func() {
+		defer s.checking.Store(false)
+		if c, ok := s.spool.(store.Checkpointer); ok && err == nil {
+			if err := c.Checkpoint(p); err != nil {
+				f.storeFailed(err) // writing goes on while it can
+			}
+		}
+		s.askRule()
+	})
+}
+
+// askRule ends the flight if its rule is gone.
+func (s *spoolSink) askRule() {
+	f := s.f
+	ctx, cancel := context.WithTimeout(f.ctx, f.group.Idle)
+	defer cancel()
+	_, err := f.remote.repository(ctx)
+	if gone, ok := errors.AsType[*goneError](err); ok && ctx.Err() == nil {
+		f.cancel(gone)
+	}
+}
+
+// keep leaves what came for a later flight, unless it is known to be wrong, the
+// rule is gone or the store has failed. No reader opens spool after that; it is
+// nil if there is none.
+func (s *spoolSink) keep(spool store.Spool, err error) {
+	if spool == nil {
+		return
+	}
+	front, size := s.f.frontNow(), s.f.sizeNow()
+	c, ok := spool.(store.Checkpointer)
+	if !ok || front == 0 || errors.Is(err, ErrDigest) || hopeless(err) {
+		_ = spool.Close()
+		return
+	}
+	if s.checked < front {
+		if p, err := s.progress(front, size); err == nil {
+			_ = c.Checkpoint(p)
+		}
+	}
+	_ = c.Keep() // what cannot be kept is fetched again
+}
