@@ -16,8 +16,8 @@
 // cannot keep the blob, the flight is broken: each of its readers then goes on
 // alone, over a connection of its own, under the same rule.
 //
-// Each connection for the whole blob holds one of the group's slots. Segments
-// share the slot of their flight.
+// A download holds one of the group's slots, and so does each reader that goes on
+// alone. Segments share the slot of their flight.
 package flight
 
 import (
