@@ -76,9 +76,9 @@ func TestImageParkedAtTheLastMoment(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.comesTo(image(1), errOwn)
 		w.add(image(1))
-		w.until(func() bool { return len(w.runs) == 2 })
+		w.until(func() bool { return w.ran() == 2 })
 		release := w.hold()
-		w.until(func() bool { return len(w.runs) == 3 }) // the image's last try
+		w.until(func() bool { return w.ran() == 3 }) // the image's last try
 		w.add(index(image(1)))
 		w.want(image(1), ledger.Running, 4)
 		release()
@@ -304,10 +304,9 @@ func TestWatchedImageRunsOnce(t *testing.T) {
 		if err := h.Wait(w.Context(), false); err != nil {
 			w.Fatal(err)
 		}
-		w.alone = true
+		w.alone, w.gateAlone = true, make(chan struct{})
 		w.addJob(image(2), ledger.Job{OnDemand: true})
 		w.ledger.Asked(repo, digest.FromString("config2"), func() bool { return false })
-		w.gateAlone = make(chan struct{})
 		w.pass(time.Minute)
 		release := w.hold()
 		w.ledger.Asked(repo, layer(2), func() bool { return false })

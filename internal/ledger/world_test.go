@@ -217,6 +217,9 @@ func (w *world) comesTo(m *oci.Content, err error) {
 
 func (w *world) pass(d time.Duration) { time.Sleep(d); synctest.Wait() }
 
+// ran is how many runs there were.
+func (w *world) ran() int { w.mu.Lock(); defer w.mu.Unlock(); return len(w.runs) }
+
 // until lets time pass until something is so.
 func (w *world) until(so func() bool) {
 	w.Helper()
@@ -258,9 +261,7 @@ func (w *world) state(m *oci.Content) ledger.State {
 // is a record for each job that is known.
 func (w *world) want(m *oci.Content, state ledger.State, runs int) {
 	w.Helper()
-	w.mu.Lock()
-	n := len(w.runs)
-	w.mu.Unlock()
+	n := w.ran()
 	if got := w.state(m); got != state || n != runs {
 		w.Fatalf("state %q after %d runs, want %q after %d", got, n, state, runs)
 	}
