@@ -13,10 +13,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Blob implements [Repository]. From offset 0 to the end no Range is sent. A
-// part that is not what was asked for, and one in several pieces, is refused;
-// the whole in place of a part is reported as such. More than was asked for is
-// never delivered.
+// Blob implements [Repository]. For the whole blob it sends no Range. It refuses a part
+// that was not asked for and one in several pieces; if the whole comes in place of a
+// part, the [Body] says so. It never delivers more of a part than was asked for.
 func (r *repository) Blob(ctx context.Context, d digest.Digest, offset, length int64) (Body, error) {
 	if err := checkDigest(d); err != nil {
 		return Body{}, fmt.Errorf("upstream: blob %q: %w", d, err)
@@ -33,20 +32,21 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest, offset, length i
 		}
 		c.header.Set("Range", value)
 	}
-	a, err := r.do(ctx, c)
+	resp, err := r.requests.do(ctx, c)
 	if err != nil {
 		return Body{}, err
 	}
-	b, err := extent(a.Response, ranged, offset, length)
+	b, err := extent(resp.Response, ranged, offset, length)
 	if err != nil {
-		defer a.close()
-		return Body{}, r.protocol(c.op, a.Response, err)
+		defer resp.close()
+		return Body{}, r.failures.unusable(c.op, resp.Response, err)
 	}
-	b.ReadCloser = &blobReader{repository: r, op: c.op, answer: a, left: b.Length}
+	b.ReadCloser = &blobReader{failures: r.failures, op: c.op, response: resp, remaining: b.Length}
 	return b, nil
 }
 
-// extent says what an answer brings: the whole, or the part that was asked for.
+// extent returns which part of the blob a response holds, or the error that makes it
+// unusable. ranged says that a Range was sent.
 func extent(resp *http.Response, ranged bool, offset, length int64) (Body, error) {
 	if resp.StatusCode == http.StatusOK {
 		return Body{Offset: 0, Length: resp.ContentLength, Size: resp.ContentLength}, nil
@@ -74,10 +74,10 @@ func extent(resp *http.Response, ranged bool, offset, length int64) (Body, error
 	return Body{Offset: offset, Length: n, Size: cr.size}, nil
 }
 
-// contentRange is what Content-Range says of a part; size -1: unknown.
+// contentRange is a parsed Content-Range. size is -1 if it is unknown.
 type contentRange struct{ first, last, size int64 }
 
-// parseContentRange reads Content-Range of a 206 (RFC 9110 section 14.4).
+// parseContentRange parses the Content-Range of a 206 (RFC 9110 section 14.4).
 func parseContentRange(s string) (contentRange, error) {
 	bad := errors.New("a part without a Content-Range that can be read")
 	unit, rest, ok := strings.Cut(strings.TrimSpace(s), " ")
@@ -105,7 +105,7 @@ func parseContentRange(s string) (contentRange, error) {
 	return cr, nil
 }
 
-// position reads digits and nothing but digits.
+// position parses a number that consists of digits alone.
 func position(s string) (int64, bool) {
 	if s == "" || strings.Trim(s, "0123456789") != "" {
 		return 0, false
@@ -114,74 +114,74 @@ func position(s string) (int64, bool) {
 	return n, err == nil && n < 1<<62
 }
 
-// blobReader reads the content of a blob and ends where was announced: not
-// after, and not before without an error.
+// blobReader reads the content of a blob. It ends after the announced length; an end
+// before that is an error.
 type blobReader struct {
-	repository *repository
-	op         string
-	answer     *answer
-	left       int64 // -1: unknown
+	failures  *failures
+	op        string
+	response  *response
+	remaining int64 // -1 if the length was not announced
 }
 
-// Read reads. An end that comes early is [io.ErrUnexpectedEOF], everything else
-// that goes wrong an [*Error].
+// Read implements [io.Reader]. A body that ends early is [io.ErrUnexpectedEOF]; every
+// other error is an [*Error].
 func (b *blobReader) Read(p []byte) (int, error) {
-	if b.left == 0 {
+	if b.remaining == 0 {
 		return 0, io.EOF
 	}
-	if b.left > 0 && int64(len(p)) > b.left {
-		p = p[:b.left]
+	if b.remaining > 0 && int64(len(p)) > b.remaining {
+		p = p[:b.remaining]
 	}
-	n, err := b.answer.Body.Read(p)
-	if b.left > 0 {
-		b.left -= int64(n)
+	n, err := b.response.Body.Read(p)
+	if b.remaining > 0 {
+		b.remaining -= int64(n)
 	}
 	switch {
 	case err == nil:
 		return n, nil
-	case b.left == 0:
+	case b.remaining == 0:
 		return n, io.EOF
-	case err == io.EOF && b.left < 0:
+	case err == io.EOF && b.remaining < 0:
 		return n, io.EOF
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		return n, io.ErrUnexpectedEOF
 	}
-	return n, b.repository.fail(b.answer.Request.Context(), b.op, &bodyError{err})
+	return n, b.failures.failed(b.response.Request.Context(), b.op, &bodyError{err})
 }
 
-// Close ends the request.
+// Close closes the body and ends the call.
 func (b *blobReader) Close() error {
-	err := b.answer.Body.Close()
-	b.answer.release()
+	err := b.response.Body.Close()
+	b.response.endCall()
 	return err
 }
 
-// StatBlob implements [Repository]. A page for people, such as that of a proxy
-// which wants somebody to sign on, is [ErrIncomplete].
+// StatBlob implements [Repository]. A response that is a page for people, such as the
+// sign-on page of a proxy, is [ErrIncomplete].
 func (r *repository) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
 	if err := checkDigest(d); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("upstream: blob %q: %w", d, err)
 	}
 	op := "HEAD blob " + d.String()
-	a, err := r.do(ctx, call{op: op, method: http.MethodHead, path: "blobs/" + d.String()})
-	if e, ok := errors.AsType[*Error](err); ok && staysHome(ctx) && redirects(e.Status) {
+	resp, err := r.requests.do(ctx, call{op: op, method: http.MethodHead, path: "blobs/" + d.String()})
+	if e, ok := errors.AsType[*Error](err); ok && staysHome(ctx) && isRedirect(e.Status) {
 		return ocispec.Descriptor{}, ErrIncomplete
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer a.close()
-	if a.StatusCode != http.StatusOK {
-		return ocispec.Descriptor{}, r.protocol(op, a.Response, errPart)
+	defer resp.close()
+	if resp.StatusCode != http.StatusOK {
+		return ocispec.Descriptor{}, r.failures.unusable(op, resp.Response, errPart)
 	}
-	if _, err := digestHeader(a.Header, d); err != nil {
-		return ocispec.Descriptor{}, r.protocol(op, a.Response, err)
+	if _, err := digestHeader(resp.Header, d); err != nil {
+		return ocispec.Descriptor{}, r.failures.unusable(op, resp.Response, err)
 	}
-	if isPage(mediaType(a.Header)) {
+	if isPage(mediaType(resp.Header)) {
 		return ocispec.Descriptor{}, ErrIncomplete
 	}
-	size := a.ContentLength
-	if size == 0 && d != d.Algorithm().FromBytes(nil) || identity(a.Header) != nil {
+	size := resp.ContentLength
+	if size == 0 && d != d.Algorithm().FromBytes(nil) || checkEncoding(resp.Header) != nil {
 		size = -1
 	}
 	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}, nil

@@ -1,14 +1,8 @@
 package upstream
 
-import (
-	"fmt"
-	"net/http"
-	"strings"
+import "strings"
 
-	"github.com/pullthrough/pullthrough/internal/ociname"
-)
-
-// maxParam is the longest service or scope that is passed on.
+// maxParam is the length in bytes of the longest service or scope that is passed on.
 const maxParam = 2 << 10
 
 // challenge is one of the ways to authenticate that a 401 offers.
@@ -17,48 +11,7 @@ type challenge struct {
 	params map[string]string
 }
 
-// challenged checks the realm of a 401 and puts a challenge of our own
-// spelling in place of the upstream's, so that oras-go cannot read another
-// realm out of it than the one that was checked.
-func (t *trip) challenged(resp *http.Response) (*http.Response, error) {
-	offers := parseChallenges(resp.Header.Values("Www-Authenticate"))
-	resp.Header.Del("Www-Authenticate")
-	if t.left && !strings.HasPrefix(t.hop.URL.Path, "/v2/") {
-		return resp, nil // no registry but a storage, which is shown its link and nothing else
-	}
-	for _, c := range offers {
-		if c.scheme != "bearer" || c.params["realm"] == "" {
-			continue
-		}
-		realm, err := t.realm(c.params["realm"])
-		if service := c.params["service"]; err == nil && t.own() && ociname.FoldHost(service) != t.host {
-			err = &guardError{fmt.Sprintf("the challenge names another service than %q", t.host), "its challenge names another service"}
-		}
-		if err != nil && t.left { // the refusal of somebody who is owed nothing
-			return resp, nil
-		}
-		if err != nil {
-			_ = resp.Body.Close()
-			return nil, err
-		}
-		text := `Bearer realm="` + strings.ReplaceAll(realm.String(), `"`, "%22") + `"`
-		for _, key := range []string{"service", "scope"} {
-			if value := c.params[key]; value != "" && quotable(value) {
-				text += "," + key + `="` + value + `"`
-			}
-		}
-		resp.Header.Set("Www-Authenticate", text)
-		return resp, nil
-	}
-	for _, c := range offers {
-		if c.scheme == "basic" && t.basic() {
-			resp.Header.Set("Www-Authenticate", "Basic")
-		}
-	}
-	return resp, nil
-}
-
-// quotable reports whether a value can stand between quotes as it is.
+// quotable reports whether a value can be written between quotes without escapes.
 func quotable(value string) bool {
 	if len(value) > maxParam {
 		return false
@@ -71,10 +24,10 @@ func quotable(value string) bool {
 	return true
 }
 
-// parseChallenges reads Www-Authenticate (RFC 9110 section 11.6.1): several
-// challenges, in one header or in several. It reads an unquoted value up to a
-// comma or space, since some registries do not quote URLs. What follows
-// something unreadable is not read.
+// parseChallenges parses the values of Www-Authenticate (RFC 9110 section 11.6.1), each
+// of which may hold several challenges. An unquoted value ends at a comma or a space,
+// since some registries do not quote URLs. The rest of a header that cannot be parsed is
+// ignored.
 func parseChallenges(headers []string) []challenge {
 	var list []challenge
 	for _, h := range headers {
@@ -83,6 +36,7 @@ func parseChallenges(headers []string) []challenge {
 	return list
 }
 
+// parseHeader parses one value of Www-Authenticate.
 func parseHeader(s string) (list []challenge) {
 	for {
 		s = strings.TrimLeft(s, " \t,")
@@ -108,7 +62,9 @@ func parseHeader(s string) (list []challenge) {
 	}
 }
 
-// skipToken68 skips what some schemes have in place of parameters.
+// skipToken68 skips the token68 that some schemes, such as Negotiate, have in place of
+// parameters (RFC 9110 section 11.2). If s does not begin with one, it is returned as
+// it is.
 func skipToken68(s string) string {
 	trimmed := strings.TrimLeft(s, " \t")
 	if trimmed == s {
@@ -130,7 +86,8 @@ func skipToken68(s string) string {
 	return s
 }
 
-// cutValue reads a quoted string or an unquoted value.
+// cutValue cuts a quoted string or an unquoted value off the beginning of s. If a quoted
+// string is not closed, ok is false.
 func cutValue(s string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
 		end := strings.IndexAny(s, ", \t")
@@ -154,7 +111,8 @@ func cutValue(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// cutToken reads a token (RFC 9110 section 5.6.2).
+// cutToken cuts a token (RFC 9110 section 5.6.2) off the beginning of s. The token may
+// be empty.
 func cutToken(s string) (token, rest string) {
 	end := strings.IndexFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))

@@ -7,12 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
-	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
@@ -108,61 +106,8 @@ type Host struct {
 	AnyUpstream bool
 }
 
-// engine is a Client with its defaults resolved.
-type engine struct {
-	hosts     map[string]Host
-	userAgent string
-	total     time.Duration
-	pools     *pools
-	http      *http.Client // never follows a redirect
-	sessions  *sessions
-	etags     *lru.Cache[etagKey, string]
-	listless  *lru.Cache[Source, time.Time] // without the referrers API, until then
-}
-
-func (c *Client) resolve() *engine {
-	c.once.Do(func() {
-		e := &engine{
-			hosts:     c.Hosts,
-			userAgent: c.UserAgent,
-			total:     orDefault(c.Total, DefaultTotal),
-		}
-		if e.userAgent == "" {
-			e.userAgent = DefaultUserAgent
-		}
-		e.pools = &pools{
-			base:          c.Transport,
-			proxy:         c.Proxy,
-			dial:          c.Dial,
-			dialTimeout:   orDefault(c.DialTimeout, DefaultDialTimeout),
-			headerTimeout: orDefault(c.Answer, DefaultAnswer),
-			hosts:         c.Hosts,
-			open:          map[poolKey]*http.Transport{},
-		}
-		if e.pools.proxy == nil {
-			e.pools.proxy = http.ProxyFromEnvironment
-		}
-		e.http = &http.Client{
-			Transport:     &wire{engine: e},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-		e.sessions = newSessions(e.http)
-		e.etags = lru.New[etagKey, string](maxETags)
-		e.listless = lru.New[Source, time.Time](maxListless)
-		c.engine = e
-	})
-	return c.engine
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d <= 0 {
-		return otherwise
-	}
-	return d
-}
-
 // CloseIdleConnections closes the connections that no request uses.
-func (c *Client) CloseIdleConnections() { c.resolve().pools.closeIdle() }
+func (c *Client) CloseIdleConnections() { c.resolve().pool.closeIdle() }
 
 // Open returns the repository of s as a proves itself there; a nil a is
 // anonymous. The Host must be canonical and the Repository a legal name. It
@@ -175,54 +120,8 @@ func (c *Client) Open(s Source, a auth.Authenticator) (Repository, error) {
 	if !ociname.ValidRepository(s.Repository, ociname.MaxRepository) {
 		return nil, fmt.Errorf("upstream: rule %q: %q is not a repository name", s.Rule, s.Repository)
 	}
-	e := c.resolve()
 	if a == nil {
 		a = auth.Anonymous{}
 	}
-	host := e.hosts[s.Host]
-	scheme := "https"
-	if host.PlainHTTP {
-		scheme = "http"
-	}
-	return &repository{
-		engine: e,
-		source: s,
-		auth:   a,
-		origin: origin{scheme, ociname.RegistryHost(s.Host)},
-	}, nil
-}
-
-// origin is a scheme and a host as they stand in a URL. Comparable.
-type origin struct{ scheme, host string }
-
-func (o origin) String() string { return o.scheme + "://" + o.host }
-
-// originOf is the origin of u, with the default port left out.
-func originOf(u *url.URL) origin {
-	host := strings.ToLower(u.Host)
-	if name, port, err := net.SplitHostPort(host); err == nil {
-		if u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
-			host = name
-			if strings.Contains(name, ":") {
-				host = "[" + name + "]"
-			}
-		}
-	}
-	return origin{u.Scheme, host}
-}
-
-type loopKey struct{}
-
-// WithLoop returns a context whose requests carry value in the header CDN-Loop
-// (RFC 8586), which names the caches that a request has passed.
-func WithLoop(ctx context.Context, value string) context.Context {
-	if value == "" {
-		return ctx
-	}
-	return context.WithValue(ctx, loopKey{}, value)
-}
-
-func loopOf(ctx context.Context) string {
-	value, _ := ctx.Value(loopKey{}).(string)
-	return value
+	return c.resolve().repository(s, a), nil
 }

@@ -1,219 +1,166 @@
 package upstream
 
 import (
-	"fmt"
-	"net"
-	"net/netip"
+	"context"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
+	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// guardError says that an upstream led somewhere where requests must not go.
-// Its text holds no URL; says is for clients.
-type guardError struct{ text, says string }
+// callGuard guards one call, which is every request that is sent for it: its hops (the
+// first request, and one more for each redirect), and the requests to token servers in
+// between. It decides to which addresses they may go and what they may show there.
+//
+// Each server that responded has had a part in where the next request goes. The guard
+// tracks the least deep of them (public < private < loopback): neither a redirect nor a
+// challenge may lead deeper than that.
+//
+// Only the depths may be used concurrently: all else changes between two requests.
+type callGuard struct {
+	policy *hostPolicy
+	echoes echoFilter
 
-func (e *guardError) Error() string  { return e.text }
-func (e *guardError) reason() string { return e.says }
+	hop        *http.Request   // under way, as it was before a credential was added
+	credential auth.Credential // that the hop may show: the rule's at home, elsewhere none
+	token      string          // that the hop carried when it was last sent, or empty
+	leftHome   bool            // a redirect led away from home; there is no way back
 
-// depth is how far inside an address lies. What is deeper is worth more to
-// somebody who can make us ask it.
-type depth int32
-
-const (
-	unknown  depth = iota - 1
-	public         // reachable for everybody
-	private        // RFC 1918, RFC 4193, RFC 6598 and the like
-	loopback       // this machine
-	never          // link-local, metadata, and what is no address of one host
-)
-
-func (d depth) String() string {
-	switch d {
-	case unknown:
-		return "unknown"
-	case public:
-		return "public"
-	case private:
-		return "private"
-	case loopback:
-		return "loopback"
-	}
-	return "link-local, metadata or special"
+	responded depthRecord // of the servers that responded, by the remote address of their connections
+	vouched   depthRecord // the same servers, as far as they may vouch for an address in a URL; see noteServer
 }
 
-// region is a range of addresses of one depth; the deepest that matches counts.
-type region struct {
-	prefix netip.Prefix
-	depth  depth
+// newCallGuard returns the guard of a call with the credential c of the rule.
+func newCallGuard(p *hostPolicy, c auth.Credential) *callGuard {
+	return &callGuard{policy: p, echoes: echoFilter{home: p.home, credential: c}}
 }
 
-// cloud is where a cloud serves metadata, and credentials with it, to its machines.
-type cloud struct {
-	name      string
-	addresses []string // prefixes
-	names     []string // host names, lower case
+type guardKey struct{}
+
+// withGuard returns a context whose requests belong to the call that g guards.
+func withGuard(ctx context.Context, g *callGuard) context.Context {
+	return context.WithValue(ctx, guardKey{}, g)
 }
 
-var (
-	// regions follows the special-purpose address registries (RFC 6890).
-	regions = append(metadataRegions(),
-		newRegion("0.0.0.0/8", never), // 0.0.0.0 reaches loopback on Linux
-		newRegion("10.0.0.0/8", private),
-		newRegion("100.64.0.0/10", private),
-		newRegion("127.0.0.0/8", loopback),
-		newRegion("169.254.0.0/16", never),
-		newRegion("172.16.0.0/12", private),
-		newRegion("192.0.0.0/24", private),
-		newRegion("192.168.0.0/16", private),
-		newRegion("198.18.0.0/15", private),
-		newRegion("224.0.0.0/3", never), // multicast, reserved, broadcast
-		newRegion("::/128", never),
-		newRegion("::1/128", loopback),
-		newRegion("fc00::/7", private),
-		newRegion("fec0::/10", private),
-		newRegion("fe80::/10", never),
-		newRegion("ff00::/8", never),
-	)
-	// clouds are the metadata services that are known. The link-local addresses
-	// stand here too, so that the table is whole for each cloud.
-	clouds = []cloud{
-		{"Akamai (Linode)", []string{"169.254.169.254/32", "fd00:a9fe:a9fe::1/128"}, nil},
-		{"Alibaba", []string{"100.100.100.200/32", "fd00:100::100:200/128"}, nil},
-		{"AWS", []string{"169.254.169.254/32", "169.254.170.0/24", "fd00:ec2::/32"}, []string{"instance-data", "instance-data.ec2.internal"}},
-		{"Azure", []string{"169.254.169.254/32", "168.63.129.16/32"}, nil},
-		{"DigitalOcean", []string{"169.254.169.254/32"}, nil},
-		{"Equinix Metal", nil, []string{"metadata.packet.net", "metadata.platformequinix.com"}},
-		{"Google", []string{"169.254.169.254/32", "fd20:ce::254/128"}, []string{"metadata", "metadata.goog", "metadata.google.internal"}},
-		{"Hetzner", []string{"169.254.169.254/32"}, nil},
-		{"IBM", []string{"169.254.169.254/32"}, []string{"api.metadata.cloud.ibm.com"}},
-		{"OpenStack", []string{"169.254.169.254/32", "fe80::a9fe:a9fe/128"}, nil},
-		{"Oracle", []string{"169.254.169.254/32", "192.0.0.192/32", "fd00:c1::a9fe:a9fe/128"}, nil},
-		{"Rancher", []string{"169.254.169.250/32"}, []string{"rancher-metadata"}},
-		{"Scaleway", []string{"169.254.42.42/32", "fd00:42::42/128"}, nil},
-		{"Tencent", []string{"169.254.0.23/32"}, []string{"metadata.tencentyun.com"}},
-	}
-	// carriers are IPv6 prefixes whose addresses hold an IPv4 one, at that byte.
-	carriers = []struct {
-		prefix netip.Prefix
-		at     int
-		invert bool
-	}{
-		{netip.MustParsePrefix("::/96"), 12, false},                 // IPv4-compatible, RFC 4291
-		{netip.MustParsePrefix("::ffff:0:0:0/96"), 12, false},       // IPv4-translated, RFC 7915
-		{netip.MustParsePrefix("64:ff9b::/96"), 12, false},          // NAT64, RFC 6052
-		{netip.MustParsePrefix("64:ff9b:1::/48"), 12, false},        // NAT64, RFC 8215
-		{netip.MustParsePrefix("2002::/16"), 2, false},              // 6to4, RFC 3056
-		{netip.MustParsePrefix("2001::/32"), 12, true},              // Teredo's client, RFC 4380
-		{netip.MustParsePrefix("2001::/32"), 4, false},              // Teredo's server
-		{netip.MustParsePrefix("::5efe:0:0/96"), 12, false},         // ISATAP without a prefix
-		{netip.MustParsePrefix("fe80::5efe:0:0/96"), 12, false},     // ISATAP, RFC 5214
-		{netip.MustParsePrefix("fe80::200:5efe:0:0/96"), 12, false}, // ISATAP, universal bit
-	}
-)
-
-func newRegion(prefix string, d depth) region {
-	return region{netip.MustParsePrefix(prefix), d}
+// guardOf returns the guard of the call that ctx belongs to, or nil.
+func guardOf(ctx context.Context) *callGuard {
+	g, _ := ctx.Value(guardKey{}).(*callGuard)
+	return g
 }
 
-// metadataRegions are the addresses of all clouds.
-func metadataRegions() []region {
-	var list []region
-	for _, c := range clouds {
-		for _, prefix := range c.addresses {
-			list = append(list, newRegion(prefix, never))
-		}
-	}
-	return list
+// startHop notes the hop that is sent next and the credential that it may show.
+func (g *callGuard) startHop(req *http.Request, c auth.Credential) {
+	g.hop, g.credential = req, c
 }
 
-// servesMetadata reports whether a name, in lower case, is that of a metadata
-// service.
-func servesMetadata(name string) bool {
-	return slices.ContainsFunc(clouds, func(c cloud) bool { return slices.Contains(c.names, name) })
+// isForToken reports whether req goes to a token server, which every request does that
+// is not the hop under way.
+func (g *callGuard) isForToken(req *http.Request) bool {
+	return req.Method != g.hop.Method || req.URL.String() != g.hop.URL.String()
 }
 
-// depthOf tells how deep an address lies, in whatever notation it comes: an
-// IPv6 address that carries an IPv4 one is as deep as the deeper of both.
-func depthOf(a netip.Addr) depth {
-	a = a.Unmap().WithZone("")
-	d := deepest(a)
-	if a.Is4() {
-		return d
+// noteToken notes the token that the hop is about to carry, if it has one.
+func (g *callGuard) noteToken(h http.Header) {
+	g.token, _ = strings.CutPrefix(h.Get("Authorization"), "Bearer ")
+	if g.token != "" && !slices.Contains(g.echoes.tokens, g.token) {
+		g.echoes.tokens = append(g.echoes.tokens, g.token)
 	}
-	if d == loopback || a.IsUnspecified() {
-		return d
-	}
-	b := a.As16()
-	for _, c := range carriers {
-		if !c.prefix.Contains(a) {
-			continue
-		}
-		v4 := [4]byte(b[c.at : c.at+4])
-		if c.invert {
-			for i := range v4 {
-				v4[i] ^= 0xff
-			}
-		}
-		d = max(d, deepest(netip.AddrFrom4(v4)))
-	}
-	return d
 }
 
-func deepest(a netip.Addr) depth {
-	d := public
-	for _, r := range regions {
-		if r.prefix.Contains(a) {
-			d = max(d, r.depth)
-		}
+// depthRecord holds the least of the depths that it was given. Its zero value was given
+// none.
+type depthRecord struct{ next atomic.Int32 } // the depth + 1, or 0 if there is none
+
+// note takes d into account. An unknown depth counts as public.
+func (r *depthRecord) note(d depth) {
+	next := int32(max(d, public)) + 1
+	if have := r.next.Load(); have == 0 || next < have {
+		r.next.Store(next)
 	}
-	return d
 }
 
-// depthOfHost tells what a host in a URL says of itself: an address is taken
-// as it is, a few names are known, other names are unknown until they are
-// dialled. A name whose last label is a number is an address in an odd
-// notation (0x7f.1, 2852039166), which some resolvers read: never.
-func depthOfHost(host string) depth {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if a, err := netip.ParseAddr(host); err == nil {
-		return depthOf(a)
+// least returns the least depth, or unknown if there is none.
+func (r *depthRecord) least() depth { return depth(r.next.Load() - 1) }
+
+// noteServer notes the depth of a server that is about to respond: by the remote
+// address of its connection, and by the host in the URL. direct says that the
+// connection is known to end at that server. If it is not, it may end at a tunnel,
+// often on loopback: its remote address then limits later connections, but never
+// permits an address that is written in a URL.
+func (g *callGuard) noteServer(remote, inURL depth, direct bool) {
+	g.responded.note(remote)
+	if direct {
+		inURL = remote
 	}
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	switch {
-	case last == "localhost":
-		return loopback
-	case servesMetadata(host):
-		return never
-	case ociname.Numeric(last):
-		return never
-	}
-	return unknown
+	g.vouched.note(inURL)
 }
 
-// depthOfConn tells how deep the far end of a connection lies.
-func depthOfConn(a net.Addr) depth {
-	if t, ok := a.(*net.TCPAddr); ok {
-		if addr, ok := netip.AddrFromSlice(t.IP); ok {
-			return depthOf(addr)
-		}
-	}
-	return unknown
+// dialLimit returns the greatest depth that may be dialled for u.
+func (g *callGuard) dialLimit(u *url.URL) depth {
+	return g.policy.limit(u, g.responded.least())
 }
 
-// checkDialled refuses an address that lies deeper than limit.
-func checkDialled(address string, limit depth) error {
-	addr, err := netip.ParseAddrPort(address)
-	if err != nil {
+// check refuses a URL to which no request may be sent. A name in it is checked again
+// when it is dialled.
+func (g *callGuard) check(u *url.URL) error {
+	if err := checkReadable(u); err != nil {
+		return err
+	}
+	return checkDepth(depthOfHost(u.Hostname()), g.policy.limit(u, g.vouched.least()), "the host "+g.echoes.quote(u.Hostname()))
+}
+
+// checkReadable refuses a URL that net/http, a proxy or a resolver may read in another
+// way than the guard does.
+func checkReadable(u *url.URL) error {
+	if u.User != nil {
+		return &guardError{"the upstream leads to an address with a password in it", "it leads to an address that cannot be used"}
+	}
+	if !ociname.ValidURLHost(u.Host) {
 		return errAddress
 	}
-	return within(depthOf(addr.Addr()), limit, "the address that was dialled")
+	return nil
 }
 
-func within(d, limit depth, what string) error {
-	if d == never || d > limit {
-		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what, d), "it leads to an address where it may not lead"}
+// redirect returns the URL to which a redirect leads, where location is its Location
+// and from the URL that was requested. It notes whether the call leaves home.
+func (g *callGuard) redirect(from *url.URL, location string) (*url.URL, error) {
+	to, err := url.Parse(location)
+	if err != nil {
+		return nil, errAddress
 	}
-	return nil
+	if !to.IsAbs() {
+		to = from.ResolveReference(to)
+	}
+	to.Fragment, to.RawFragment = "", ""
+	keepHTTPS(to, from)
+	switch {
+	case to.Scheme == "https":
+	case to.Scheme == "http" && from.Scheme == "http":
+	case to.Scheme == "http":
+		return nil, &guardError{"a redirect leads from https to http at the host " + g.echoes.quote(to.Hostname()),
+			"it redirects from https to http: the registry, or the proxy in front of it, must be told its public https address"}
+	default:
+		return nil, &guardError{"a redirect leads to something that is not http", "it leads to an address that cannot be used"}
+	}
+	if err := g.check(to); err != nil {
+		return nil, err
+	}
+	if !g.policy.isHome(to) {
+		g.leftHome = true
+	}
+	return to, nil
+}
+
+// keepHTTPS makes to https if it is the server of from, which was asked over https. A
+// server behind a TLS proxy writes its own address as http, since it does not know how
+// clients reach it.
+func keepHTTPS(to, from *url.URL) {
+	same := strings.EqualFold(to.Hostname(), from.Hostname()) && (to.Port() == "" || to.Port() == "80" || to.Port() == from.Port())
+	if to.Scheme == "http" && from.Scheme == "https" && same {
+		to.Scheme, to.Host = from.Scheme, from.Host
+	}
 }

@@ -14,34 +14,42 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// maxQuery is the longest query of a next page that is taken over.
-const maxQuery = 4 << 10
+const (
+	// maxTagList is the size in bytes of the largest tag list: 100,000 long tags. It is
+	// read as a stream.
+	maxTagList = 16 << 20
+	// maxQuery is the length in bytes of the longest query of a next page.
+	maxQuery = 4 << 10
+)
 
-// smaller are the page sizes that are tried when an upstream refuses a larger one.
-// They are those that registries are known to allow.
-var smaller = [...]int{1000, 100, 50}
+// smallerPages are the page sizes that are tried when an upstream refuses a larger one.
+// Registries are known to allow one of them.
+var smallerPages = [...]int{1000, 100, 50}
 
-// Tags implements [TagLister]. What is no legal tag is left out. The list is read
-// as a stream, so that it costs little more than its tags.
+// Tags implements [TagLister]. Names that are no legal tags are left out. The list is
+// read as a stream, so that it costs little more memory than its tags.
 func (r *repository) Tags(ctx context.Context, query url.Values) (TagPage, error) {
 	page, err := r.tags(ctx, query)
+	if e, ok := errors.AsType[*Error](err); !ok || !mayMeanTooMany(e.Status) {
+		return page, err
+	}
 	n, _ := strconv.Atoi(query.Get("n"))
-	for _, less := range smaller {
-		if e, ok := errors.AsType[*Error](err); !ok || !tooMany(e.Status) || less >= n {
+	for _, size := range smallerPages {
+		if size >= n {
 			continue
 		}
-		again := maps.Clone(query)
-		again.Set("n", strconv.Itoa(less))
-		if fewer, failed := r.tags(ctx, again); failed == nil {
-			return fewer, nil
+		smaller := maps.Clone(query)
+		smaller.Set("n", strconv.Itoa(size))
+		if page, failed := r.tags(ctx, smaller); failed == nil {
+			return page, nil
 		}
 	}
 	return page, err
 }
 
-// tooMany reports whether a status may mean that too many tags were asked for: ECR
-// says 405, Quay 413, others 400 or 422.
-func tooMany(status int) bool {
+// mayMeanTooMany reports whether a status may mean that too many tags were asked for.
+// ECR responds with 405, Quay with 413, others with 400 or 422.
+func mayMeanTooMany(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		return true
@@ -49,64 +57,58 @@ func tooMany(status int) bool {
 	return false
 }
 
+// tags fetches one page.
 func (r *repository) tags(ctx context.Context, query url.Values) (TagPage, error) {
 	op := "GET tags"
-	a, err := r.do(ctx, call{op: op, method: http.MethodGet, path: "tags/list", query: query, header: http.Header{"Accept": {"application/json"}}})
+	resp, err := r.requests.do(ctx, call{op: op, method: http.MethodGet, path: "tags/list", query: query, header: http.Header{"Accept": {"application/json"}}})
 	if err != nil {
 		return TagPage{}, err
 	}
-	defer a.close()
-	if err := whole(a); err != nil {
-		return TagPage{}, r.protocol(op, a.Response, err)
+	defer resp.close()
+	if err := resp.checkWhole(); err != nil {
+		return TagPage{}, r.failures.unusable(op, resp.Response, err)
 	}
-	body := &bounded{r: a.Body, left: maxTagList}
+	body := &limitedReader{r: resp.Body, remaining: maxTagList}
 	tags, err := readTags(body)
 	switch {
-	case body.full || a.ContentLength > maxTagList:
-		return TagPage{}, r.protocol(op, a.Response, errTooLarge)
+	case body.exceeded || resp.ContentLength > maxTagList:
+		return TagPage{}, r.failures.unusable(op, resp.Response, errTooLarge)
 	case body.err != nil:
-		return TagPage{}, r.fail(a.Request.Context(), op, &bodyError{body.err})
+		return TagPage{}, r.failures.failed(resp.Request.Context(), op, &bodyError{body.err})
 	case err != nil:
 		const text = "the tag list is not JSON"
-		return TagPage{}, r.protocol(op, a.Response, unusable{text, text})
+		return TagPage{}, r.failures.unusable(op, resp.Response, unusable{text, text})
 	}
-	next, err := nextPage(a.url, a.Header)
+	next, err := nextPage(resp.url, resp.Header)
 	if err != nil {
-		return TagPage{}, r.protocol(op, a.Response, err)
+		return TagPage{}, r.failures.unusable(op, resp.Response, err)
 	}
 	return TagPage{Tags: tags, Next: next}, nil
 }
 
-// whole refuses what is no whole list as it is.
-func whole(a *answer) error {
-	if a.StatusCode != http.StatusOK {
-		return errPart
-	}
-	return identity(a.Header)
+// limitedReader reads at most a number of bytes of a body, and keeps apart what a JSON
+// decoder mixes: that the body is too large, that it broke off, and that it is no JSON.
+type limitedReader struct {
+	r         io.Reader
+	remaining int64
+	exceeded  bool  // there was more than that
+	err       error // of r, other than io.EOF
 }
 
-// bounded reads at most left bytes, and keeps what went wrong below.
-type bounded struct {
-	r    io.Reader
-	left int64
-	full bool
-	err  error
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		b.full = true
+func (l *limitedReader) Read(p []byte) (int, error) {
+	if l.remaining <= 0 {
+		l.exceeded = true
 		return 0, io.ErrUnexpectedEOF
 	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := l.r.Read(p[:min(int64(len(p)), l.remaining)])
+	l.remaining -= int64(n)
 	if err != nil && err != io.EOF {
-		b.err = err
+		l.err = err
 	}
 	return n, err
 }
 
-// readTags reads {"name": ..., "tags": [...]} token by token.
+// readTags parses {"name": ..., "tags": [...]} token by token.
 func readTags(r io.Reader) ([]string, error) {
 	d := json.NewDecoder(r)
 	if err := expect(d, json.Delim('{')); err != nil {
@@ -134,6 +136,7 @@ func readTags(r io.Reader) ([]string, error) {
 
 var errNotAList = errors.New("upstream: not a list")
 
+// expect reads a token and returns an error if it is not want.
 func expect(d *json.Decoder, want json.Token) error {
 	got, err := d.Token()
 	if err == nil && got != want {
@@ -142,7 +145,7 @@ func expect(d *json.Decoder, want json.Token) error {
 	return err
 }
 
-// readNames reads an array of tags, or null.
+// readNames parses an array of tags, or null.
 func readNames(d *json.Decoder) (tags []string, err error) {
 	if first, err := d.Token(); err != nil || first == nil {
 		return nil, err
@@ -165,14 +168,14 @@ func readNames(d *json.Decoder) (tags []string, err error) {
 	return tags, expect(d, json.Delim(']'))
 }
 
-// errNextPage reports a next page that cannot be asked for: without it a part of a
-// list would pass for the whole.
+// errNextPage reports a next page that cannot be fetched. Without that error a part of a
+// list would be taken for the whole.
 var errNextPage = unusable{"the list has a next page whose link cannot be followed", "the list has a next page whose link cannot be followed"}
 
-// nextPage returns the query of the next page that a Link (RFC 8288) names, nil
-// if there is none. Nothing but the query is taken over: the path need not be the
-// one that was asked, since registries behind a gateway (Artifactory, Nexus) and
-// after a redirect name their own. A link to what was asked has no end.
+// nextPage returns the query of the next page that a Link (RFC 8288) names, or nil if
+// there is none. Only the query is used: registries behind a gateway (Artifactory,
+// Nexus) and those that a redirect led to write a path of their own. A link to the page
+// that was requested itself is an error, since the list would have no end.
 func nextPage(asked *url.URL, h http.Header) (next url.Values, err error) {
 	for _, header := range h.Values("Link") {
 		for target, params := range links(header) {
@@ -190,7 +193,7 @@ func nextPage(asked *url.URL, h http.Header) (next url.Values, err error) {
 	return nil, err
 }
 
-// links yields the targets of a Link header and what follows each.
+// links yields the target of each link in a Link header and the text of its parameters.
 func links(header string) func(yield func(target, params string) bool) {
 	return func(yield func(target, params string) bool) {
 		for {
@@ -211,6 +214,7 @@ func links(header string) func(yield func(target, params string) bool) {
 	}
 }
 
+// isNext reports whether the parameters of a link hold the relation "next".
 func isNext(params string) bool {
 	for p := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.Trim(p, " \t,"), "=")

@@ -36,45 +36,46 @@ func checkDigest(d digest.Digest) error {
 	return digest.ErrDigestUnsupported
 }
 
-// Resolve implements [Repository]. An upstream that has no HEAD (405, 501), an
-// answer that is labelled as encoded, and one that is a page for people, are
-// [ErrIncomplete] too. The error of a schema 1 manifest wraps [ErrSchema1].
+// Resolve implements [Repository]. It also returns [ErrIncomplete] if the upstream has no
+// HEAD (405, 501), and for a response that is labelled as encoded or is a page for
+// people. The error of a schema 1 manifest wraps [ErrSchema1].
 func (r *repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	want, err := digestOf(reference)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	op := "HEAD manifest " + reference
-	a, err := r.do(ctx, call{op: op, method: http.MethodHead, path: "manifests/" + reference, header: acceptManifests})
+	resp, err := r.requests.do(ctx, call{op: op, method: http.MethodHead, path: "manifests/" + reference, header: acceptManifests})
 	if e, ok := errors.AsType[*Error](err); ok && (e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusNotImplemented) {
 		return ocispec.Descriptor{}, ErrIncomplete
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer a.close()
-	t := mediaType(a.Header)
+	defer resp.close()
+	t := mediaType(resp.Header)
 	if oci.IsSchema1(t) {
-		return ocispec.Descriptor{}, r.protocol(op, a.Response, ErrSchema1)
+		return ocispec.Descriptor{}, r.failures.unusable(op, resp.Response, ErrSchema1)
 	}
-	got, err := digestHeader(a.Header, want)
+	got, err := digestHeader(resp.Header, want)
 	if err != nil {
-		return ocispec.Descriptor{}, r.protocol(op, a.Response, a.worded(err))
+		return ocispec.Descriptor{}, r.failures.unusable(op, resp.Response, resp.quoted(err))
 	}
-	if a.ContentLength > MaxManifestSize {
-		return ocispec.Descriptor{}, r.protocol(op, a.Response, errTooLarge)
+	if resp.ContentLength > MaxManifestSize {
+		return ocispec.Descriptor{}, r.failures.unusable(op, resp.Response, errTooLarge)
 	}
 	if got == "" && canBeManifest(t) {
 		got = want
 	}
-	if got == "" || a.ContentLength <= 0 || !canBeManifest(t) || a.StatusCode != http.StatusOK || identity(a.Header) != nil {
+	if got == "" || resp.ContentLength <= 0 || !canBeManifest(t) || resp.StatusCode != http.StatusOK || checkEncoding(resp.Header) != nil {
 		return ocispec.Descriptor{}, ErrIncomplete
 	}
-	return ocispec.Descriptor{MediaType: t, Digest: got, Size: a.ContentLength}, nil
+	return ocispec.Descriptor{MediaType: t, Digest: got, Size: resp.ContentLength}, nil
 }
 
-// digestHeader returns the digest that the answer claims, if it does. One that
-// differs from want is refused, unless it is of another algorithm.
+// digestHeader returns the digest that a response claims to have, or nothing. If want is
+// not empty, a digest that differs from it is refused, unless its algorithm is another
+// one: then want is returned.
 func digestHeader(h http.Header, want digest.Digest) (digest.Digest, error) {
 	text := h.Get("Docker-Content-Digest")
 	if text == "" {
@@ -99,21 +100,22 @@ func (r *repository) Manifest(ctx context.Context, reference string) (ocispec.De
 	return r.manifest(ctx, reference, nil)
 }
 
-// ManifestUnless implements [Conditional] by If-None-Match: with the digest, which
-// is the ETag of most registries, and with the ETag that came with the manifest
-// if it was another.
+// ManifestUnless implements [Conditional] by If-None-Match. It sends the digest, which
+// most registries use as ETag, and the ETag that the manifest came with if that is
+// another.
 func (r *repository) ManifestUnless(ctx context.Context, reference string, known digest.Digest) (ocispec.Descriptor, []byte, error) {
 	if err := checkDigest(known); err != nil {
 		return ocispec.Descriptor{}, nil, fmt.Errorf("upstream: known manifest %s: %w", shorten(known.String()), err)
 	}
 	tags := `"` + known.String() + `"`
-	if etag, ok := r.engine.etags.Get(etagKey{r.source, known}); ok {
+	if etag, ok := r.etags.Get(etagKey{r.source, known}); ok {
 		tags += ", " + etag
 	}
 	return r.manifest(ctx, reference, http.Header{"If-None-Match": {tags}})
 }
 
-// manifest fetches a manifest, on a condition that may be nil.
+// manifest fetches a manifest. If condition is not nil, its headers are sent too, and a
+// 304 is [ErrUnchanged].
 func (r *repository) manifest(ctx context.Context, reference string, condition http.Header) (ocispec.Descriptor, []byte, error) {
 	none := ocispec.Descriptor{}
 	want, err := digestOf(reference)
@@ -126,36 +128,36 @@ func (r *repository) manifest(ctx context.Context, reference string, condition h
 			c.header[k] = v
 		}
 	}
-	a, err := r.do(ctx, c)
+	resp, err := r.requests.do(ctx, c)
 	if err != nil {
 		return none, nil, err
 	}
-	defer a.close()
+	defer resp.close()
 	switch {
-	case a.StatusCode == http.StatusNotModified:
+	case resp.StatusCode == http.StatusNotModified:
 		return none, nil, ErrUnchanged
-	case a.StatusCode != http.StatusOK:
-		return none, nil, r.protocol(c.op, a.Response, errPart)
-	case oci.IsSchema1(mediaType(a.Header)):
-		return none, nil, r.protocol(c.op, a.Response, ErrSchema1)
+	case resp.StatusCode != http.StatusOK:
+		return none, nil, r.failures.unusable(c.op, resp.Response, errPart)
+	case oci.IsSchema1(mediaType(resp.Header)):
+		return none, nil, r.failures.unusable(c.op, resp.Response, ErrSchema1)
 	}
-	claimed, err := digestHeader(a.Header, want)
+	claimed, err := digestHeader(resp.Header, want)
 	if err != nil {
-		return none, nil, r.protocol(c.op, a.Response, a.worded(err))
+		return none, nil, r.failures.unusable(c.op, resp.Response, resp.quoted(err))
 	}
-	body, err := r.body(c.op, a, MaxManifestSize)
+	body, err := r.requests.readBody(c.op, resp, MaxManifestSize)
 	if err != nil {
 		return none, nil, err
 	}
-	desc, err := describe(body, a.Header, want, claimed)
+	desc, err := describe(body, resp.Header, want, claimed)
 	if err != nil {
-		return none, nil, r.protocol(c.op, a.Response, a.worded(err))
+		return none, nil, r.failures.unusable(c.op, resp.Response, resp.quoted(err))
 	}
-	r.rememberETag(desc.Digest, a.Header)
+	r.rememberETag(desc.Digest, resp.Header)
 	return desc, body, nil
 }
 
-// etagKey is a manifest whose ETag is not its digest.
+// etagKey identifies a manifest whose ETag is not its digest.
 type etagKey struct {
 	source Source
 	digest digest.Digest
@@ -164,20 +166,20 @@ type etagKey struct {
 const (
 	// maxETags is how many ETags are remembered.
 	maxETags = 4096
-	// maxETag is the length of the longest of them.
+	// maxETag is the length in bytes of the longest of them.
 	maxETag = 256
 )
 
-// rememberETag keeps the ETag of a manifest if it is another than its digest.
+// rememberETag remembers the ETag of a manifest unless it is its digest.
 func (r *repository) rememberETag(d digest.Digest, h http.Header) {
 	etag := h.Get("ETag")
 	if isETag(etag) && etag != `"`+d.String()+`"` {
-		r.engine.etags.Put(etagKey{r.source, d}, etag, 1)
+		r.etags.Put(etagKey{r.source, d}, etag, 1)
 	}
 }
 
-// isETag reports whether text is an entity tag (RFC 9110 section 8.8.3) that can
-// stand in a list.
+// isETag reports whether text is an entity tag (RFC 9110 section 8.8.3) that can be sent
+// in a list of them.
 func isETag(text string) bool {
 	opaque := text
 	if len(text) > 2 && text[:2] == "W/" {
@@ -193,5 +195,3 @@ func isETag(text string) bool {
 	}
 	return true
 }
-
-var errPart = errors.New("a part, though the whole was asked for")

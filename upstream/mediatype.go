@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"mime"
 	"net/http"
 	"strings"
@@ -38,6 +37,17 @@ func mediaType(h http.Header) string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
+// checkEncoding refuses a response whose label says that its body is not the content
+// itself. The label on content with a digest does not matter if the bytes match.
+func checkEncoding(h http.Header) error {
+	for _, v := range h.Values("Content-Encoding") {
+		if v = strings.TrimSpace(v); v != "" && !strings.EqualFold(v, "identity") {
+			return unusable{"the answer is encoded, though identity was asked for", "the answer is encoded, though identity was asked for"}
+		}
+	}
+	return nil
+}
+
 // vague reports whether a type says nothing about what it labels: servers give
 // it to everything.
 func vague(t string) bool {
@@ -63,31 +73,6 @@ func canBeManifest(t string) bool {
 	return err == nil && parsed == t && len(t) <= maxMediaType && !vague(t) && kind == "application" && !isPage(t) && !oci.IsSchema1(t)
 }
 
-// quoting is an answer that cannot be used because of what the upstream wrote in it.
-// Its own text quotes nothing: only worded knows what may be shown.
-type quoting struct {
-	format string   // for the log, with a %s for each of texts
-	texts  []string // the upstream's
-	says   string   // for clients
-}
-
-func (q *quoting) Error() string  { return q.says }
-func (q *quoting) reason() string { return q.says }
-
-// worded puts into err what the upstream wrote, as far as that may be shown.
-func (a *answer) worded(err error) error {
-	q, ok := errors.AsType[*quoting](err)
-	t := tripOf(a.Request.Context())
-	if !ok || t == nil {
-		return err
-	}
-	shown := make([]any, len(q.texts))
-	for i, text := range q.texts {
-		shown[i] = t.quote(text)
-	}
-	return unusable{fmt.Sprintf(q.format, shown...), q.says}
-}
-
 // describe verifies a manifest: its digest is want, or else what the upstream
 // claimed, or else sha256 of what came.
 func describe(body []byte, h http.Header, want, claimed digest.Digest) (ocispec.Descriptor, error) {
@@ -99,7 +84,7 @@ func describe(body []byte, h http.Header, want, claimed digest.Digest) (ocispec.
 		want = digest.FromBytes(body)
 	}
 	if got := want.Algorithm().FromBytes(body); got != want {
-		if err := identity(h); err != nil {
+		if err := checkEncoding(h); err != nil {
 			return ocispec.Descriptor{}, err
 		}
 		return ocispec.Descriptor{}, &quoting{"the manifest's digest is " + got.String() + ", not %s", []string{want.String()}, "the manifest does not match its digest"}

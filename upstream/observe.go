@@ -7,53 +7,57 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 )
 
-// observe tells an authenticator that wants to know how its credential was
-// taken. What it says about a refusal becomes the cause of the error.
-func (r *repository) observe(c call, s *session, resp *http.Response, err error) (*http.Response, error) {
+// observe tells an [auth.Observer] how its credential was taken. What that says about a
+// refusal becomes the cause of the error.
+func (r *requester) observe(c call, s *session, resp *http.Response, err error) (*http.Response, error) {
 	o, ok := as[auth.Observer](r.auth)
 	if !ok || s.credential.Anonymous() {
 		return resp, err
 	}
 	if err == nil && resp.StatusCode < http.StatusBadRequest {
 		if !s.accepted.Swap(true) {
-			o.Accepted(r.request(), s.credential)
+			o.Accepted(r.authRequest(), s.credential)
 		}
 		return resp, nil
 	}
-	f, refused := r.refusalOf(s, resp, err)
-	if !refused {
+	refusal, ok := r.refusalOf(s, resp, err)
+	if !ok {
 		return resp, err
 	}
-	if resp != nil {
-		_ = resp.Body.Close()
-	}
+	discard(resp)
 	s.accepted.Store(false)
-	if said := o.Refused(r.request(), s.credential, f); said != nil {
-		return nil, &Error{Source: r.source, Op: c.op, Class: Denied, Status: f.Status, Code: f.Code, Err: said}
+	denied := &Error{Source: r.source, Op: c.op, Class: Denied, Status: refusal.Status, Code: refusal.Code}
+	if explained := o.Refused(r.authRequest(), s.credential, refusal); explained != nil {
+		denied.Err = explained
+		return nil, denied
 	}
 	if err != nil {
 		return nil, err
 	}
-	return nil, &Error{Source: r.source, Op: c.op, Class: Denied, Status: f.Status, Code: f.Code}
+	return nil, denied
 }
 
-// refusalOf tells what was refused, if it was the rule's host or its token
-// server who did. What a redirect's target says is not about the credential.
-func (r *repository) refusalOf(s *session, resp *http.Response, err error) (auth.Refusal, bool) {
-	var token *tokenError
+// refusalOf returns the refusal of the credential by the rule's host or its token
+// server, and whether there was one. What the target of a redirect says is not about
+// the credential.
+func (r *requester) refusalOf(s *session, resp *http.Response, err error) (auth.Refusal, bool) {
+	token, ok := errors.AsType[*tokenError](err)
 	switch {
-	case errors.As(err, &token) && token.elsewhere:
+	case ok && token.elsewhere:
 		return auth.Refusal{}, false
-	case errors.As(err, &token):
-		f := auth.Refusal{Status: token.status, Code: token.said.code, Message: token.said.message.Reveal(), Unauthenticated: token.status != http.StatusForbidden}
-		return f, token.status == http.StatusBadRequest || token.status == http.StatusUnauthorized || token.status == http.StatusForbidden
-	case err != nil, originOf(resp.Request.URL) != r.origin:
+	case ok:
+		refusal := auth.Refusal{Status: token.status, Code: token.body.code, Message: token.body.message.Reveal(), Unauthenticated: token.status != http.StatusForbidden}
+		return refusal, token.status == http.StatusBadRequest || token.status == http.StatusUnauthorized || token.status == http.StatusForbidden
+	case err != nil, !r.policy.isHome(resp.Request.URL):
 		return auth.Refusal{}, false
 	case resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden:
 		return auth.Refusal{}, false
 	}
-	said := saidIn(resp)
-	f := auth.Refusal{Status: resp.StatusCode, Code: said.code, Message: said.message.Reveal()}
-	f.Unauthenticated = f.Status == http.StatusUnauthorized && !s.tokens.earned()
-	return f, true
+	body := readOCIError(resp)
+	return auth.Refusal{
+		Status:          resp.StatusCode,
+		Code:            body.code,
+		Message:         body.message.Reveal(),
+		Unauthenticated: resp.StatusCode == http.StatusUnauthorized && !s.tokens.earned(),
+	}, true
 }

@@ -75,12 +75,12 @@ func TestParseChallenges(t *testing.T) {
 	}
 }
 
-// testTrip is a trip to host with a password to lose; it has not dialled anything.
-func testTrip(host string, hosts map[string]Host) *trip {
-	r := &repository{engine: &engine{hosts: hosts}, source: Source{Host: host}, origin: origin{"https", ociname.RegistryHost(host)}}
-	t := r.newTrip(&session{credential: auth.Credential{Username: "user", Password: auth.NewSensitive("password")}})
-	t.to(httptest.NewRequest(http.MethodGet, "https://"+ociname.RegistryHost(host)+"/v2/", nil))
-	return t
+// testGuard is the guard of a call to host with a password to lose; nothing was dialled.
+func testGuard(host string, hosts map[string]Host) *callGuard {
+	c := auth.Credential{Username: "user", Password: auth.NewSensitive("password")}
+	g := newCallGuard(newHostPolicy(host, hosts), c)
+	g.startHop(httptest.NewRequest(http.MethodGet, "https://"+ociname.RegistryHost(host)+"/v2/", nil), c)
+	return g
 }
 
 // FuzzChallenge: whatever an upstream says, the realm that goes on is one that
@@ -94,8 +94,8 @@ func FuzzChallenge(f *testing.F) {
 		f.Add(s, s)
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
-		trip := testTrip("hub.example", nil)
-		resp, err := trip.challenged(&http.Response{StatusCode: 401, Body: http.NoBody, Header: http.Header{"Www-Authenticate": {one, two}}})
+		guard := testGuard("hub.example", nil)
+		resp, err := guard.checkChallenge(&http.Response{StatusCode: 401, Body: http.NoBody, Header: http.Header{"Www-Authenticate": {one, two}}})
 		if err != nil {
 			return
 		}
@@ -179,18 +179,18 @@ func TestDepth(t *testing.T) {
 		"100.64.0.1": private, "100.128.0.1": public, "fd12::1": private, "127.0.0.1": loopback, "127.9.9.9": loopback, "::1": loopback,
 		"::ffff:127.0.0.1": loopback, "::127.0.0.1": loopback, "64:ff9b::7f00:1": loopback, "2002:7f00:1::": loopback, "::ffff:0:127.0.0.1": loopback,
 		"64:ff9b::a00:1": private, "64:ff9b:1::a00:1": private, "2002:a00:1::5": private, "64:ff9b::808:808": public,
-		"169.254.169.254": never, "::ffff:169.254.169.254": never, "64:ff9b::a9fe:a9fe": never, "2002:a9fe:a9fe::": never, "::a9fe:a9fe": never,
-		"168.63.129.16": never, "::ffff:168.63.129.16": never, "fe80::1": never, "fe80::1%eth0": never, "fd00:ec2::254": never, "fd20:ce::254": never,
-		"100.100.100.200": never, "192.0.0.192": never, "0.0.0.0": never, "::": never, "224.0.0.1": never, "255.255.255.255": never, "ff02::1": never,
-		"2001:0:a00:1:0:0:f7f7:f7f7": private, "2001:0:808:808:0:0:5601:5601": never, // Teredo: server, then the client's address inverted
+		"169.254.169.254": forbidden, "::ffff:169.254.169.254": forbidden, "64:ff9b::a9fe:a9fe": forbidden, "2002:a9fe:a9fe::": forbidden, "::a9fe:a9fe": forbidden,
+		"168.63.129.16": forbidden, "::ffff:168.63.129.16": forbidden, "fe80::1": forbidden, "fe80::1%eth0": forbidden, "fd00:ec2::254": forbidden, "fd20:ce::254": forbidden,
+		"100.100.100.200": forbidden, "192.0.0.192": forbidden, "0.0.0.0": forbidden, "::": forbidden, "224.0.0.1": forbidden, "255.255.255.255": forbidden, "ff02::1": forbidden,
+		"2001:0:a00:1:0:0:f7f7:f7f7": private, "2001:0:808:808:0:0:5601:5601": forbidden, // Teredo: server, then the client's address inverted
 	} {
 		if got := depthOf(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
 	}
 	for host, want := range map[string]depth{
-		"hub.example": unknown, "localhost": loopback, "x.LocalHost.": loopback, "metadata.google.internal": never, "127.1": never, "0x7f.1": never,
-		"2852039166": never, "0xa9fea9fe": never, "10.0.0.1": private, "a.b.c1": unknown, "0xen.example": unknown, "": never,
+		"hub.example": unknown, "localhost": loopback, "x.LocalHost.": loopback, "metadata.google.internal": forbidden, "127.1": forbidden, "0x7f.1": forbidden,
+		"2852039166": forbidden, "0xa9fea9fe": forbidden, "10.0.0.1": private, "a.b.c1": unknown, "0xen.example": unknown, "": forbidden,
 	} {
 		if got := depthOfHost(host); got != want {
 			t.Errorf("%q: %v, want %v", host, got, want)
@@ -238,8 +238,8 @@ func TestRealmTable(t *testing.T) {
 		{"ghcr.io", "https://auth.docker.io/token", false}, {"a.example:5000", "https://a.example:5000/t", true}, {"a.example:5000", "https://a.example/t", false},
 		{"a.example", "/token", false}, {"a.example", "token", false}, {"a.example", "", false}, {"a.example", "https://listed.example/t", true},
 	} {
-		trip := testTrip(c.host, map[string]Host{c.host: {Realms: []string{"listed.example"}}})
-		if _, err := trip.realm(c.realm); (err == nil) != c.ok {
+		guard := testGuard(c.host, map[string]Host{c.host: {Realms: []string{"listed.example"}}})
+		if _, err := guard.realm(c.realm); (err == nil) != c.ok {
 			t.Errorf("%s at %s: %v", c.realm, c.host, err)
 		}
 	}

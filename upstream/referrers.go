@@ -14,65 +14,68 @@ import (
 )
 
 const (
-	// maxListless is how many repositories without the referrers API are known.
-	maxListless = 4096
-	// listlessTime is how long that is remembered.
-	listlessTime = 10 * time.Minute
+	// maxReferrers is the size in bytes of the largest referrer list.
+	maxReferrers = 4 << 20
+	// maxLackReferrers is how many repositories are remembered as ones without the
+	// referrers API.
+	maxLackReferrers = 4096
+	// lackReferrersTime is how long each of them is remembered.
+	lackReferrersTime = 10 * time.Minute
 )
 
-// Referrers implements [ReferrerLister]. A filter that the upstream does not apply
-// is applied here. That an upstream lacks the referrers API is remembered for ten
-// minutes.
+// Referrers implements [ReferrerLister]. It applies a filter that the upstream does not
+// apply. For ten minutes it remembers that an upstream lacks the referrers API.
 func (r *repository) Referrers(ctx context.Context, d digest.Digest, query url.Values) (ReferrerPage, error) {
 	page, err := r.referrers(ctx, d, query)
 	return page.Filter(query.Get("artifactType")), err
 }
 
+// referrers fetches one page, which the upstream may have filtered.
 func (r *repository) referrers(ctx context.Context, d digest.Digest, query url.Values) (ReferrerPage, error) {
 	if err := checkDigest(d); err != nil {
 		return ReferrerPage{}, err
 	}
-	if until, ok := r.engine.listless.Get(r.source); ok && time.Now().Before(until) {
+	if until, ok := r.lackReferrers.Get(r.source); ok && time.Now().Before(until) {
 		return r.fallback(ctx, d)
 	}
 	op := "GET referrers " + d.String()
-	a, err := r.do(ctx, call{op: op, method: http.MethodGet, path: "referrers/" + d.String(), query: query, header: http.Header{"Accept": {ocispec.MediaTypeImageIndex}}})
+	resp, err := r.requests.do(ctx, call{op: op, method: http.MethodGet, path: "referrers/" + d.String(), query: query, header: http.Header{"Accept": {ocispec.MediaTypeImageIndex}}})
 	if e, ok := errors.AsType[*Error](err); ok && lacksReferrers(e) {
 		return r.withoutReferrers(ctx, d)
 	}
 	if err != nil {
 		return ReferrerPage{}, err
 	}
-	defer a.close()
-	if mediaType(a.Header) != ocispec.MediaTypeImageIndex {
+	defer resp.close()
+	if mediaType(resp.Header) != ocispec.MediaTypeImageIndex {
 		return r.withoutReferrers(ctx, d)
 	}
-	if err := whole(a); err != nil {
-		return ReferrerPage{}, r.protocol(op, a.Response, err)
+	if err := resp.checkWhole(); err != nil {
+		return ReferrerPage{}, r.failures.unusable(op, resp.Response, err)
 	}
-	body, err := r.body(op, a, maxList)
+	body, err := r.requests.readBody(op, resp, maxReferrers)
 	if err != nil {
 		return ReferrerPage{}, err
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(body, &index); err != nil {
 		const text = "the referrers are not JSON"
-		return ReferrerPage{}, r.protocol(op, a.Response, unusable{text, text})
+		return ReferrerPage{}, r.failures.unusable(op, resp.Response, unusable{text, text})
 	}
-	next, err := nextPage(a.url, a.Header)
+	next, err := nextPage(resp.url, resp.Header)
 	if err != nil {
-		return ReferrerPage{}, r.protocol(op, a.Response, err)
+		return ReferrerPage{}, r.failures.unusable(op, resp.Response, err)
 	}
 	return ReferrerPage{
 		Manifests:      descriptors(index.Manifests),
-		FiltersApplied: a.Header.Get("OCI-Filters-Applied"),
+		FiltersApplied: resp.Header.Get("OCI-Filters-Applied"),
 		Next:           next,
 	}, nil
 }
 
-// lacksReferrers reports whether a refusal means that there is no referrers API.
-// The spec says 404; what a registry says to a path or a media type that it does
-// not know may be any of the others. A token server's word is about tokens.
+// lacksReferrers reports whether a refusal means that there is no referrers API. The
+// spec demands 404; registries respond with any of the others to a path or a media type
+// that they do not know. A refusal of the token server means nothing of the kind.
 func lacksReferrers(e *Error) bool {
 	if _, ok := errors.AsType[*tokenError](e); ok {
 		return false
@@ -85,17 +88,18 @@ func lacksReferrers(e *Error) bool {
 	return false
 }
 
-// withoutReferrers is fallback for an upstream that was just found to need it.
+// withoutReferrers fetches the fallback, and if that works remembers that the upstream
+// lacks the referrers API.
 func (r *repository) withoutReferrers(ctx context.Context, d digest.Digest) (ReferrerPage, error) {
 	page, err := r.fallback(ctx, d)
 	if err == nil {
-		r.engine.listless.Put(r.source, time.Now().Add(listlessTime), 1)
+		r.lackReferrers.Put(r.source, time.Now().Add(lackReferrersTime), 1)
 	}
 	return page, err
 }
 
-// fallback reads the tag that stands for the referrers API where there is none
-// (distribution spec, "Referrers Tag Schema").
+// fallback fetches the tag that takes the place of the referrers API (distribution spec,
+// "Referrers Tag Schema"). If it does not exist, or is no index, there are no referrers.
 func (r *repository) fallback(ctx context.Context, d digest.Digest) (ReferrerPage, error) {
 	desc, body, err := r.Manifest(ctx, fallbackTag(d))
 	if class, ok := ClassOf(err); ok && class == NotFound {
@@ -111,13 +115,14 @@ func (r *repository) fallback(ctx context.Context, d digest.Digest) (ReferrerPag
 	return ReferrerPage{Manifests: descriptors(index.Manifests)}, nil
 }
 
-// fallbackTag cuts both parts as the spec demands.
+// fallbackTag returns the name of that tag, each part of it cut as the spec demands.
 func fallbackTag(d digest.Digest) string {
 	algorithm, encoded := d.Algorithm().String(), d.Encoded()
 	return algorithm[:min(32, len(algorithm))] + "-" + encoded[:min(64, len(encoded))]
 }
 
-// descriptors leaves out what names no digest that is supported.
+// descriptors returns the descriptors that have a supported digest and a size. It reuses
+// the memory of list.
 func descriptors(list []ocispec.Descriptor) []ocispec.Descriptor {
 	return slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return checkDigest(d.Digest) != nil || d.Size < 0 })
 }

@@ -1,0 +1,76 @@
+package upstream
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/lru"
+)
+
+// engine is a [Client] with its defaults resolved, and what its repositories share.
+type engine struct {
+	hosts         map[string]Host // Client.Hosts
+	total         time.Duration   // Client.Total
+	pool          *transportPool
+	sessions      *sessions
+	etags         *lru.Cache[etagKey, string]
+	lackReferrers *lru.Cache[Source, time.Time]
+}
+
+// resolve returns the engine of c, which is made at first use.
+func (c *Client) resolve() *engine {
+	c.once.Do(func() { c.engine = newEngine(c) })
+	return c.engine
+}
+
+func newEngine(c *Client) *engine {
+	pool := &transportPool{
+		replaced:      c.Transport,
+		proxy:         c.Proxy,
+		dial:          c.Dial,
+		dialTimeout:   orDefault(c.DialTimeout, DefaultDialTimeout),
+		headerTimeout: orDefault(c.Answer, DefaultAnswer),
+		open:          map[poolKey]*http.Transport{},
+	}
+	if pool.proxy == nil {
+		pool.proxy = http.ProxyFromEnvironment
+	}
+	transport := &guardedTransport{userAgent: c.UserAgent, pool: pool}
+	if transport.userAgent == "" {
+		transport.userAgent = DefaultUserAgent
+	}
+	return &engine{
+		hosts: c.Hosts,
+		total: orDefault(c.Total, DefaultTotal),
+		pool:  pool,
+		sessions: newSessions(&http.Client{
+			Transport: transport,
+			// Redirects are followed by requester.follow, hop by hop.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}),
+		etags:         lru.New[etagKey, string](maxETags),
+		lackReferrers: lru.New[Source, time.Time](maxLackReferrers),
+	}
+}
+
+// orDefault returns d, or otherwise if d is not positive.
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return d
+}
+
+// repository returns the repository of s with an authenticator that is not nil.
+func (e *engine) repository(s Source, a auth.Authenticator) *repository {
+	policy := newHostPolicy(s.Host, e.hosts)
+	f := &failures{source: s, policy: policy}
+	return &repository{
+		source:        s,
+		failures:      f,
+		requests:      &requester{source: s, auth: a, policy: policy, failures: f, sessions: e.sessions, total: e.total},
+		etags:         e.etags,
+		lackReferrers: e.lackReferrers,
+	}
+}
