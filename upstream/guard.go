@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/netdepth"
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
@@ -76,22 +78,22 @@ func (g *callGuard) noteToken(h http.Header) {
 type depthRecord struct{ next atomic.Int32 } // the depth + 1, or 0 if there is none
 
 // note takes d into account. An unknown depth counts as public.
-func (r *depthRecord) note(d depth) {
-	next := int32(max(d, public)) + 1
+func (r *depthRecord) note(d netdepth.Depth) {
+	next := int32(max(d, netdepth.Public)) + 1
 	if have := r.next.Load(); have == 0 || next < have {
 		r.next.Store(next)
 	}
 }
 
 // least returns the least depth, or unknown if there is none.
-func (r *depthRecord) least() depth { return depth(r.next.Load() - 1) }
+func (r *depthRecord) least() netdepth.Depth { return netdepth.Depth(r.next.Load() - 1) }
 
 // noteServer notes the depth of a server that is about to respond: by the remote
 // address of its connection, and by the host in the URL. direct says that the
 // connection is known to end at that server. If it is not, it may end at a tunnel,
 // often on loopback: its remote address then limits later connections, but never
 // permits an address that is written in a URL.
-func (g *callGuard) noteServer(remote, inURL depth, direct bool) {
+func (g *callGuard) noteServer(remote, inURL netdepth.Depth, direct bool) {
 	g.responded.note(remote)
 	if direct {
 		inURL = remote
@@ -100,7 +102,7 @@ func (g *callGuard) noteServer(remote, inURL depth, direct bool) {
 }
 
 // dialLimit returns the greatest depth that may be dialled for u.
-func (g *callGuard) dialLimit(u *url.URL) depth {
+func (g *callGuard) dialLimit(u *url.URL) netdepth.Depth {
 	return g.policy.limit(u, g.responded.least())
 }
 
@@ -110,7 +112,15 @@ func (g *callGuard) check(u *url.URL) error {
 	if err := checkReadable(u); err != nil {
 		return err
 	}
-	return checkDepth(depthOfHost(u.Hostname()), g.policy.limit(u, g.vouched.least()), "the host "+g.echoes.quote(u.Hostname()))
+	return checkDepth(netdepth.OfHost(u.Hostname()), g.policy.limit(u, g.vouched.least()), "the host "+g.echoes.quote(u.Hostname()))
+}
+
+// checkDepth refuses a depth beyond limit. what names, in the error, that which has it.
+func checkDepth(d, limit netdepth.Depth, what string) error {
+	if d == netdepth.Forbidden || d > limit {
+		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what, d), "it leads to an address where it may not lead"}
+	}
+	return nil
 }
 
 // checkReadable refuses a URL that net/http, a proxy or a resolver may read in another

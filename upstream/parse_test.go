@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/auth"
+	"github.com/pullthrough/pullthrough/internal/netdepth"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
@@ -173,30 +173,8 @@ func FuzzLink(f *testing.F) {
 	})
 }
 
-func TestDepth(t *testing.T) {
-	for text, want := range map[string]depth{
-		"8.8.8.8": public, "2606:4700::1": public, "10.1.2.3": private, "172.31.0.1": private, "172.32.0.1": public, "192.168.0.1": private,
-		"100.64.0.1": private, "100.128.0.1": public, "fd12::1": private, "127.0.0.1": loopback, "127.9.9.9": loopback, "::1": loopback,
-		"::ffff:127.0.0.1": loopback, "::127.0.0.1": loopback, "64:ff9b::7f00:1": loopback, "2002:7f00:1::": loopback, "::ffff:0:127.0.0.1": loopback,
-		"64:ff9b::a00:1": private, "64:ff9b:1::a00:1": private, "2002:a00:1::5": private, "64:ff9b::808:808": public,
-		"169.254.169.254": forbidden, "::ffff:169.254.169.254": forbidden, "64:ff9b::a9fe:a9fe": forbidden, "2002:a9fe:a9fe::": forbidden, "::a9fe:a9fe": forbidden,
-		"168.63.129.16": forbidden, "::ffff:168.63.129.16": forbidden, "fe80::1": forbidden, "fe80::1%eth0": forbidden, "fd00:ec2::254": forbidden, "fd20:ce::254": forbidden,
-		"100.100.100.200": forbidden, "192.0.0.192": forbidden, "0.0.0.0": forbidden, "::": forbidden, "224.0.0.1": forbidden, "255.255.255.255": forbidden, "ff02::1": forbidden,
-		"2001:0:a00:1:0:0:f7f7:f7f7": private, "2001:0:808:808:0:0:5601:5601": forbidden, // Teredo: server, then the client's address inverted
-	} {
-		if got := depthOf(netip.MustParseAddr(text)); got != want {
-			t.Errorf("%s: %v, want %v", text, got, want)
-		}
-	}
-	for host, want := range map[string]depth{
-		"hub.example": unknown, "localhost": loopback, "x.LocalHost.": loopback, "metadata.google.internal": forbidden, "127.1": forbidden, "0x7f.1": forbidden,
-		"2852039166": forbidden, "0xa9fea9fe": forbidden, "10.0.0.1": private, "a.b.c1": unknown, "0xen.example": unknown, "": forbidden,
-	} {
-		if got := depthOfHost(host); got != want {
-			t.Errorf("%q: %v, want %v", host, got, want)
-		}
-	}
-	for limit, ok := range map[depth]bool{public: false, private: false, loopback: true} {
+func TestDialledDepth(t *testing.T) {
+	for limit, ok := range map[netdepth.Depth]bool{netdepth.Public: false, netdepth.Private: false, netdepth.Loopback: true} {
 		if err := checkDialled("127.0.0.1:443", limit); (err == nil) != ok {
 			t.Errorf("loopback within %v: %v", limit, err)
 		}
@@ -204,27 +182,6 @@ func TestDepth(t *testing.T) {
 			t.Errorf("within %v", limit)
 		}
 	}
-}
-
-func FuzzDepth(f *testing.F) {
-	f.Add([]byte{169, 254, 169, 254})
-	f.Add(make([]byte, 16))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		a, ok := netip.AddrFromSlice(raw)
-		if !ok || !a.Is4() {
-			return
-		}
-		b, want := a.As4(), depthOf(a)
-		for _, notation := range []netip.Addr{
-			netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}),
-			netip.AddrFrom16([16]byte{0: 0, 1: 0x64, 2: 0xff, 3: 0x9b, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}),
-			netip.AddrFrom16([16]byte{0: 0x20, 1: 0x02, 2: b[0], 3: b[1], 4: b[2], 5: b[3]}),
-		} {
-			if got := depthOf(notation); got != want {
-				t.Errorf("%s is %v, %s is %v", a, want, notation, got)
-			}
-		}
-	})
 }
 
 func TestRealmTable(t *testing.T) {

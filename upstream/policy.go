@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pullthrough/pullthrough/internal/acr"
+	"github.com/pullthrough/pullthrough/internal/netdepth"
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
@@ -40,13 +41,13 @@ func (p *hostPolicy) lists(u *url.URL) bool {
 
 // limit returns the greatest depth that the host of u may have if the least deep of
 // the servers that led to it has the depth leader. An unknown leader counts as public.
-func (p *hostPolicy) limit(u *url.URL, leader depth) depth {
+func (p *hostPolicy) limit(u *url.URL, leader netdepth.Depth) netdepth.Depth {
 	if p.isHome(u) || p.lists(u) {
-		return loopback
+		return netdepth.Loopback
 	}
-	leader = max(leader, public)
+	leader = max(leader, netdepth.Public)
 	if acr.Companion(p.host, u.Hostname()) {
-		return max(leader, private)
+		return max(leader, netdepth.Private)
 	}
 	return leader
 }

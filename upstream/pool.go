@@ -7,10 +7,13 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/netdepth"
 )
 
 // transportPool holds the transports of a [Client], at most one for each [poolKey]. It
@@ -29,7 +32,7 @@ type transportPool struct {
 // poolKey separates connections that were opened under different conditions: one to a
 // private address must not be reused by a request that may go to public ones only.
 type poolKey struct {
-	limit   depth
+	limit   netdepth.Depth
 	roots   *x509.CertPool
 	proxied bool
 }
@@ -45,7 +48,7 @@ func (p *transportPool) get(req *http.Request, g *callGuard) (rt http.RoundTripp
 	}
 	key := poolKey{limit: g.dialLimit(req.URL), roots: g.policy.roots(hostOf(req.URL)), proxied: proxy != nil}
 	if key.proxied {
-		key.limit = loopback // it is the proxy that is dialled, and the embedder named it
+		key.limit = netdepth.Loopback // it is the proxy that is dialled, and the embedder named it
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -98,7 +101,7 @@ func (p *transportPool) newTransport(key poolKey) *http.Transport {
 
 // dialer returns a function that connects to no address deeper than limit. It checks
 // the address itself, after the name has been looked up, and not the name.
-func (p *transportPool) dialer(limit depth) func(context.Context, string, string) (net.Conn, error) {
+func (p *transportPool) dialer(limit netdepth.Depth) func(context.Context, string, string) (net.Conn, error) {
 	if p.dial == nil {
 		d := &net.Dialer{
 			Timeout:   p.dialTimeout,
@@ -116,12 +119,24 @@ func (p *transportPool) dialer(limit depth) func(context.Context, string, string
 		if err != nil {
 			return nil, err
 		}
-		if err := checkDepth(depthOfRemote(c.RemoteAddr()), limit, dialledAddress); err != nil {
+		if err := checkDepth(netdepth.OfRemote(c.RemoteAddr()), limit, dialledAddress); err != nil {
 			_ = c.Close()
 			return nil, err
 		}
 		return c, nil
 	}
+}
+
+// dialledAddress names, in errors, an address that must not be shown itself.
+const dialledAddress = "the address that was dialled"
+
+// checkDialled refuses an address that lies deeper than limit.
+func checkDialled(address string, limit netdepth.Depth) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return errAddress
+	}
+	return checkDepth(netdepth.Of(addr.Addr()), limit, dialledAddress)
 }
 
 // closeIdle closes the connections that no request uses.

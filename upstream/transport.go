@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+
+	"github.com/pullthrough/pullthrough/internal/netdepth"
 )
 
 // guardedTransport sends single requests. Every request of a [Client] passes it, those
@@ -80,14 +82,14 @@ func (t *guardedTransport) withHeaders(req *http.Request, forToken bool) *http.R
 // connection to it. Behind a proxy, or a Transport of the embedder, only the URL tells
 // something about that depth.
 func (t *guardedTransport) noteServer(req *http.Request, g *callGuard, proxied bool) *http.Request {
-	inURL := depthOfHost(req.URL.Hostname())
+	inURL := netdepth.OfHost(req.URL.Hostname())
 	if proxied || t.pool.replaced != nil {
 		g.noteServer(inURL, inURL, false)
 		return req
 	}
 	direct := t.pool.dial == nil
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(c httptrace.GotConnInfo) { g.noteServer(depthOfRemote(c.Conn.RemoteAddr()), inURL, direct) },
+		GotConn: func(c httptrace.GotConnInfo) { g.noteServer(netdepth.OfRemote(c.Conn.RemoteAddr()), inURL, direct) },
 	}))
 }
 

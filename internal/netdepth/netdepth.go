@@ -1,7 +1,9 @@
-package upstream
+// Package netdepth knows how far inside a network an address lies: whether it is
+// reachable from everywhere, from a private network or from this machine alone, or
+// should not be connected to at all. It looks up no names.
+package netdepth
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -10,27 +12,29 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// depth says how far inside the network an address lies. A deeper address is worth
-// more to an attacker who can make a [Client] send requests to it.
-type depth int32
+// Depth says how far inside a network an address lies. Depths are ordered: a greater one
+// is worth more to an attacker who can make a program on this machine send requests to
+// it.
+type Depth int32
 
 const (
-	unknown   depth = iota - 1 // a name that has not been looked up
-	public                     // reachable from everywhere
-	private                    // RFC 1918, RFC 4193, RFC 6598 and the like
-	loopback                   // this machine
-	forbidden                  // link-local, metadata services, and addresses that are not those of one host
+	Unknown   Depth = iota - 1 // of a name that has not been looked up
+	Public                     // reachable from everywhere
+	Private                    // RFC 1918, RFC 4193, RFC 6598 and the like
+	Loopback                   // this machine
+	Forbidden                  // link-local, metadata services, and addresses that are not those of one host
 )
 
-func (d depth) String() string {
+// String names the depth, for errors.
+func (d Depth) String() string {
 	switch d {
-	case unknown:
+	case Unknown:
 		return "unknown"
-	case public:
+	case Public:
 		return "public"
-	case private:
+	case Private:
 		return "private"
-	case loopback:
+	case Loopback:
 		return "loopback"
 	}
 	return "link-local, metadata or special"
@@ -40,7 +44,7 @@ func (d depth) String() string {
 // address the deepest counts.
 type region struct {
 	prefix netip.Prefix
-	depth  depth
+	depth  Depth
 }
 
 // cloud lists where one cloud serves metadata to its machines, with credentials among
@@ -52,24 +56,24 @@ type cloud struct {
 }
 
 var (
-	// regions follows the special-purpose address registries (RFC 6890).
+	// regions follow the special-purpose address registries (RFC 6890).
 	regions = append(metadataRegions(),
-		newRegion("0.0.0.0/8", forbidden), // 0.0.0.0 reaches loopback on Linux
-		newRegion("10.0.0.0/8", private),
-		newRegion("100.64.0.0/10", private),
-		newRegion("127.0.0.0/8", loopback),
-		newRegion("169.254.0.0/16", forbidden),
-		newRegion("172.16.0.0/12", private),
-		newRegion("192.0.0.0/24", private),
-		newRegion("192.168.0.0/16", private),
-		newRegion("198.18.0.0/15", private),
-		newRegion("224.0.0.0/3", forbidden), // multicast, reserved, broadcast
-		newRegion("::/128", forbidden),
-		newRegion("::1/128", loopback),
-		newRegion("fc00::/7", private),
-		newRegion("fec0::/10", private),
-		newRegion("fe80::/10", forbidden),
-		newRegion("ff00::/8", forbidden),
+		newRegion("0.0.0.0/8", Forbidden), // 0.0.0.0 reaches loopback on Linux
+		newRegion("10.0.0.0/8", Private),
+		newRegion("100.64.0.0/10", Private),
+		newRegion("127.0.0.0/8", Loopback),
+		newRegion("169.254.0.0/16", Forbidden),
+		newRegion("172.16.0.0/12", Private),
+		newRegion("192.0.0.0/24", Private),
+		newRegion("192.168.0.0/16", Private),
+		newRegion("198.18.0.0/15", Private),
+		newRegion("224.0.0.0/3", Forbidden), // multicast, reserved, broadcast
+		newRegion("::/128", Forbidden),
+		newRegion("::1/128", Loopback),
+		newRegion("fc00::/7", Private),
+		newRegion("fec0::/10", Private),
+		newRegion("fe80::/10", Forbidden),
+		newRegion("ff00::/8", Forbidden),
 	)
 	// clouds are the known metadata services. Link-local addresses are listed too,
 	// though regions covers them, so that the table is complete for each cloud.
@@ -108,7 +112,7 @@ var (
 	}
 )
 
-func newRegion(prefix string, d depth) region {
+func newRegion(prefix string, d Depth) region {
 	return region{netip.MustParsePrefix(prefix), d}
 }
 
@@ -117,7 +121,7 @@ func metadataRegions() []region {
 	var list []region
 	for _, c := range clouds {
 		for _, prefix := range c.addresses {
-			list = append(list, newRegion(prefix, forbidden))
+			list = append(list, newRegion(prefix, Forbidden))
 		}
 	}
 	return list
@@ -129,15 +133,15 @@ func servesMetadata(name string) bool {
 	return slices.ContainsFunc(clouds, func(c cloud) bool { return slices.Contains(c.names, name) })
 }
 
-// depthOf returns the depth of an address. An IPv6 address that contains an IPv4
-// address has the greater depth of the two.
-func depthOf(a netip.Addr) depth {
+// Of returns the depth of an address, which is never Unknown. An IPv6 address that
+// contains an IPv4 address has the greater depth of the two.
+func Of(a netip.Addr) Depth {
 	a = a.Unmap().WithZone("")
-	d := depthInRegions(a)
+	d := inRegions(a)
 	if a.Is4() {
 		return d
 	}
-	if d == loopback || a.IsUnspecified() {
+	if d == Loopback || a.IsUnspecified() {
 		return d
 	}
 	b := a.As16()
@@ -151,14 +155,14 @@ func depthOf(a netip.Addr) depth {
 				v4[i] ^= 0xff
 			}
 		}
-		d = max(d, depthInRegions(netip.AddrFrom4(v4)))
+		d = max(d, inRegions(netip.AddrFrom4(v4)))
 	}
 	return d
 }
 
-// depthInRegions returns the depth of the deepest region that contains a.
-func depthInRegions(a netip.Addr) depth {
-	d := public
+// inRegions returns the depth of the deepest region that contains a.
+func inRegions(a netip.Addr) Depth {
+	d := Public
 	for _, r := range regions {
 		if r.prefix.Contains(a) {
 			d = max(d, r.depth)
@@ -167,53 +171,34 @@ func depthInRegions(a netip.Addr) depth {
 	return d
 }
 
-// depthOfHost returns what the host of a URL, without its port, tells about its depth.
-// An address has its own depth, and a few names are known. Every other name is unknown
-// until it is dialled. A name whose last label is a number is forbidden, since some
+// OfHost returns the depth of a host as it is written in a URL, without its port. An
+// address has its own depth, and a few names are known. Every other name is Unknown:
+// its depth is that of the address that is dialled for it. A name whose last label is a number is Forbidden, since some
 // resolvers read it as an address in an odd notation (0x7f.1, 2852039166).
-func depthOfHost(host string) depth {
+func OfHost(host string) Depth {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if a, err := netip.ParseAddr(host); err == nil {
-		return depthOf(a)
+		return Of(a)
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	switch {
 	case last == "localhost":
-		return loopback
+		return Loopback
 	case servesMetadata(host):
-		return forbidden
+		return Forbidden
 	case ociname.Numeric(last):
-		return forbidden
+		return Forbidden
 	}
-	return unknown
+	return Unknown
 }
 
-// depthOfRemote returns the depth of the remote address of a connection.
-func depthOfRemote(a net.Addr) depth {
+// OfRemote returns the depth of the remote address of a connection. If it is no TCP
+// address, it is Unknown.
+func OfRemote(a net.Addr) Depth {
 	if t, ok := a.(*net.TCPAddr); ok {
 		if addr, ok := netip.AddrFromSlice(t.IP); ok {
-			return depthOf(addr)
+			return Of(addr)
 		}
 	}
-	return unknown
-}
-
-// checkDialled refuses an address that lies deeper than limit.
-func checkDialled(address string, limit depth) error {
-	addr, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return errAddress
-	}
-	return checkDepth(depthOf(addr.Addr()), limit, dialledAddress)
-}
-
-// dialledAddress names, in errors, an address that cannot be named itself.
-const dialledAddress = "the address that was dialled"
-
-// checkDepth refuses a depth beyond limit; what names, in the error, that which has it.
-func checkDepth(d, limit depth, what string) error {
-	if d == forbidden || d > limit {
-		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what, d), "it leads to an address where it may not lead"}
-	}
-	return nil
+	return Unknown
 }
