@@ -27,55 +27,56 @@ const (
 // must not change after first use and are never written. A Client must not be
 // copied.
 //
-// What one rule earns is kept from all others: tokens belong to a rule, a host
-// and one version of a credential. A credential goes to the host of its rule
-// and to the token server that is allowed for that host, to no other place:
-// not where a challenge or a redirect points. A rule without a credential has
-// nothing to lose, so it takes an anonymous token from any token server that the
-// rules for addresses allow; and so does every request that a redirect leads to
-// another registry, which is shown that token and nothing of the rule's.
+// Credentials. A token belongs to one rule, one host and one version of a
+// credential, and is used for no other. A credential is sent to the host of its
+// rule and to the token servers that are known or listed for that host, and to
+// no other host, even if a challenge or a redirect points there. A rule without
+// a credential has no secret to lose: it takes an anonymous token from any token
+// server that the rules for addresses allow. So does a request that a redirect
+// leads to another registry, which is sent that token and no secret of the rule.
 //
-// Addresses. The host of a rule may lie anywhere but on a link-local or
-// metadata address. A host that an upstream names (a token server, a redirect)
-// may not lie deeper inside than the upstream that named it: what is public
-// leads only to what is public, what is private not to loopback, unless the entry
-// of that upstream in Hosts lists it (Redirects, Realms). It must be written in
-// ASCII, and as hosts are usually written: what net/http, a proxy or a resolver
-// might read as another host is refused. The address is checked as it is dialled,
-// so a name that changes its mind gains nothing. Behind an HTTP proxy, which dials
-// for itself, only addresses written in URLs can be checked; the proxy must hold
-// back the rest.
+// Addresses. The host of a rule may have any address but a link-local one or that
+// of a metadata service. A host that an upstream names, in a redirect or as a
+// token server, must not lie deeper inside the network than that upstream: a
+// public host may lead to public addresses only, and one in a private network
+// not to loopback, unless its entry in Hosts lists the other host (Redirects,
+// Realms). A host must be written in ASCII and in its usual form: it is refused if
+// net/http, a proxy or a resolver might read it as another one. Addresses are
+// checked when they are dialled, so a name that is resolved anew gains nothing.
+// An HTTP proxy dials by itself: behind one, only addresses that are written in
+// URLs can be checked, and the proxy must refuse all others.
 type Client struct {
-	// Hosts says what is special about single hosts, by canonical host: lower
-	// case, no trailing dot, with a port if it is not 443, "docker.io" for
-	// Docker Hub. If nil, nothing is: https, the system's roots, no foreign
-	// token server. An entry is about the host as that of a rule: other upstreams
-	// may lead to it only as far as the rules for addresses allow, or as their own
-	// entry lists it.
+	// Hosts says what is special about single hosts. Its keys are canonical hosts:
+	// in lower case, without a trailing dot, with a port if it is not 443, and
+	// "docker.io" for Docker Hub. A host without an entry is asked over https, with
+	// the authorities of the system, and has no token server elsewhere but those
+	// that are known. An entry is about its host as that of a rule: whether other
+	// upstreams may lead there is decided by the rules for addresses and by the
+	// entries of those upstreams.
 	Hosts map[string]Host
-	// Proxy returns the proxy for a request, and is asked once for each. If nil,
-	// HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment hold.
+	// Proxy returns the proxy for a request, and is called once for each. If nil,
+	// the environment decides: HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 	Proxy func(*http.Request) (*url.URL, error)
-	// Dial opens connections instead of a [net.Dialer]. If nil, the Client dials
-	// itself. The address that a connection of Dial reached is checked before
-	// anything is sent; one that a tunnel hides is not, so a Dial of yours must
-	// itself refuse what lies behind the tunnel and should not be reached.
+	// Dial opens connections. If nil, the Client uses a [net.Dialer]. The remote
+	// address of a connection is checked before anything is sent. The address at
+	// the far end of a tunnel cannot be checked: a Dial that opens tunnels must
+	// itself refuse addresses that should not be reached.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Transport replaces everything below HTTP: Proxy, Dial, timeouts, RootCAs.
-	// If nil, the Client has its own. DANGER: with a Transport of yours only
-	// addresses written in URLs are checked; those that names stand for are not.
-	// It must not follow redirects or decode bodies.
+	// If nil, the Client has its own. DANGER: if it is set, only addresses that are
+	// written in URLs are checked, and not those that names resolve to. It must
+	// not follow redirects or decode bodies.
 	Transport http.RoundTripper
 	// UserAgent is sent with every request. If empty, DefaultUserAgent.
 	UserAgent string
-	// DialTimeout bounds connecting, and the TLS handshake after it. If zero,
-	// DefaultDialTimeout.
+	// DialTimeout is the time limit for connecting, and again for the TLS handshake
+	// after it. If zero, DefaultDialTimeout.
 	DialTimeout time.Duration
-	// Answer bounds the wait for the header of each answer. If zero,
+	// Answer is the time limit for the header of each response. If zero,
 	// DefaultAnswer.
 	Answer time.Duration
-	// Total bounds everything but the content of blobs: tokens, redirects and
-	// the whole of a manifest or list. If zero, DefaultTotal.
+	// Total is the time limit for a whole call: tokens, redirects and the body of a
+	// manifest or list, but not the content of a blob. If zero, DefaultTotal.
 	Total time.Duration
 
 	once   sync.Once
@@ -87,31 +88,32 @@ type Host struct {
 	// PlainHTTP asks the host over http. DANGER: credentials and content travel
 	// in the open.
 	PlainHTTP bool
-	// RootCAs are the authorities trusted for this host, and for the token
-	// servers that are known or listed as Realms for it and have no entry of
-	// their own. If nil, the system's.
+	// RootCAs are the authorities that are trusted for this host, and for those of
+	// its token servers, known or listed in Realms, that have no entry of their own.
+	// If nil, the authorities of the system are trusted.
 	RootCAs *x509.CertPool
 	// Realms are further hosts, in canonical form, that may issue tokens for
-	// this host. They are shown its credentials. A rule without a credential
-	// needs none.
+	// this host. The credentials of its rules are sent to them. Rules without a
+	// credential need no such list.
 	Realms []string
-	// Redirects are further hosts, in canonical form, that this host may lead to
-	// wherever they lie, link-local and metadata addresses excepted. They are shown
-	// no credential. If nil, the rules for addresses decide alone.
+	// Redirects are further hosts, in canonical form, to which this host may lead
+	// whatever their addresses are, except for link-local and metadata addresses.
+	// No credential is sent to them. If nil, only the rules for addresses decide.
 	Redirects []string
-	// AnyUpstream lets every upstream lead to this host, wherever it lies. DANGER: a
-	// public upstream can then make the Client ask a host inside, and its readers
-	// see what that answers to everybody. If false, only upstreams whose entry lists
-	// the host lead there.
+	// AnyUpstream lets every upstream lead to this host, whatever its address is.
+	// DANGER: a public upstream can then make the Client send requests to a host
+	// inside the network, and the readers of that upstream see what the host serves
+	// without a credential. If false, only upstreams that list the host in their
+	// entry may lead there.
 	AnyUpstream bool
 }
 
 // CloseIdleConnections closes the connections that no request uses.
 func (c *Client) CloseIdleConnections() { c.resolve().pool.closeIdle() }
 
-// Open returns the repository of s as a proves itself there; a nil a is
-// anonymous. The Host must be canonical and the Repository a legal name. It
-// does no I/O.
+// Open returns the repository of s, which is asked with the credential of a. If a is
+// nil, it is asked anonymously. The Host must be canonical and the Repository a legal
+// name. Open does no I/O.
 func (c *Client) Open(s Source, a auth.Authenticator) (Repository, error) {
 	if ociname.FoldHost(s.Host) != s.Host || !ociname.ValidURLHost(s.Host) {
 		return nil, fmt.Errorf("upstream: rule %q: %q is not a canonical host", s.Rule, s.Host)

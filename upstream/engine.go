@@ -9,6 +9,14 @@ import (
 )
 
 // engine is a [Client] with its defaults resolved, and what its repositories share.
+//
+// A request passes these parts, from the top down: repository turns manifests, blobs
+// and lists into calls; requester makes a call with the rule's credential, and once
+// more if that is refused; its follow sends one request for each redirect, in a session,
+// which holds the tokens of one rule at one host; and guardedTransport is what each of
+// those requests passes, and each request for a token. Beside them, callGuard decides
+// what a call may ask and show, by the hostPolicy of the rule's host and by what the
+// call has met so far.
 type engine struct {
 	hosts         map[string]Host // Client.Hosts
 	total         time.Duration   // Client.Total

@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// Class sorts what can go wrong upstream by what follows from it.
+// Class sorts failures of an upstream by what follows from them.
 type Class int
 
 const (
-	// Protocol: the upstream answered something that cannot be used: wrong
-	// digest, wrong range, schema 1, a refused realm or address.
+	// Protocol means that a response cannot be used: it has a wrong digest or range,
+	// is a schema 1 manifest, or leads to a host or an address that is refused.
 	Protocol Class = iota
-	// Limited: 429. RetryAfter says for how long.
+	// Limited means 429. RetryAfter says for how long.
 	Limited
-	// Denied: 401, 403, 451 and other refusals.
+	// Denied means 401, 403, 451 or another refusal.
 	Denied
-	// NotFound: 404.
+	// NotFound means 404.
 	NotFound
-	// Unreachable: refused, DNS, TLS, timeout (Status 0), or 5xx.
+	// Unreachable means that there was no response, because of DNS, TLS, a refused
+	// connection or a timeout (Status is then 0), or that its status is 5xx.
 	Unreachable
 )
 
@@ -42,21 +43,21 @@ func (c Class) String() string {
 type Owner int
 
 const (
-	// Home is the rule's own host. It is the zero value, for Repositories that know
-	// nothing else.
+	// Home is the rule's own host. It is the zero value, for Repositories that do not
+	// distinguish owners.
 	Home Owner = iota
 	// Issuer is the token server of the rule's host.
 	Issuer
-	// Elsewhere is where the rule's host led: the target of a redirect, or its token
-	// server.
+	// Elsewhere is a host to which the rule's host led: the target of a redirect, or
+	// the token server of that target.
 	Elsewhere
-	// Authenticator is the rule's [auth.Authenticator], which had no credential to
-	// give: nothing was asked upstream.
+	// Authenticator is the rule's [auth.Authenticator], which returned no credential:
+	// nothing was sent to the upstream.
 	Authenticator
-	// Ours is this side: a request that could not be made, a proxy, rules that cannot
-	// be read.
+	// Ours is this side: a request that could not be made, a proxy, or rules that
+	// cannot be read.
 	Ours
-	// Caller is the caller, who left or gave too little time.
+	// Caller is the caller, whose context was canceled or expired.
 	Caller
 )
 
@@ -77,33 +78,35 @@ func (o Owner) String() string {
 	return "home"
 }
 
-// Error is what went wrong upstream. Its text names rule, source and operation
-// and holds no secret.
+// Error is a failure of an upstream, or on the way to it. Its text names rule, source
+// and operation and holds no secret.
 type Error struct {
 	Source Source
-	// Op is what was tried: "HEAD manifest v1", "GET blob sha256:...".
+	// Op is the operation, such as "HEAD manifest v1" or "GET blob sha256:...".
 	Op string
-	// Class says what follows from it.
+	// Class says what follows from the failure.
 	Class Class
-	// Owner says whose failure it is, and so for whom anything follows from it.
+	// Owner says whose failure it is, and so whose requests it is of consequence for.
 	Owner Owner
-	// Connect says that there was no connection: DNS, dialling or TLS failed. It says
-	// something about a whole host, where anything later is about one request.
+	// Connect says that there was no connection: DNS, dialling or TLS failed. That
+	// concerns a whole host, while every later failure concerns one request.
 	Connect bool
-	// Status is the HTTP status; 0: there was no answer.
+	// Status is the HTTP status, or 0 if there was no response.
 	Status int
-	// Code is the OCI error code of the answer, if there was one.
+	// Code is the OCI error code of the response. It is empty if there was none.
 	Code string
-	// RetryAfter is what the upstream asked for; 0: nothing.
+	// RetryAfter is how long the upstream asked to be left alone, or 0 if it did not.
 	RetryAfter time.Duration
-	// Timeout says that the upstream was too slow.
+	// Timeout says that time ran out: the caller's, the Client's or, if there is a
+	// Status, the upstream's own.
 	Timeout bool
-	// Anonymous says that the rule had no credential to show.
+	// Anonymous says that the rule has no credential.
 	Anonymous bool
-	// Reason says in a few words what is the matter, for clients too: it holds no
-	// secret and nothing that the upstream wrote. Empty: Class and Status say it.
+	// Reason describes the failure in a few words that clients may see: it holds no
+	// secret and nothing that the upstream wrote. If empty, there is nothing to say
+	// besides Class and Status.
 	Reason string
-	// Err is the cause; nil: Status says it all.
+	// Err is the cause. If nil, there is nothing to say besides Status and Code.
 	Err error
 }
 
@@ -125,7 +128,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ClassOf returns the class of an error of this package and whether it is one.
+// ClassOf returns the class of err if there is an [*Error] in its chain, and whether
+// there is one.
 func ClassOf(err error) (Class, bool) {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Class, true

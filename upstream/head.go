@@ -6,18 +6,17 @@ import (
 	"net/http"
 )
 
-// Settles reports whether what a HEAD came to ([Repository.Resolve],
-// [Repository.StatBlob]) is also what a GET would come to. A HEAD is a saving,
-// never a verdict: upstreams refuse it and serve GET (401 or 403 whatever the
-// token, a link that is signed for GET alone, 405, 501, 400), so before something
-// counts as denied or missing it must have been asked for in the way that its
-// content is fetched.
+// Settles reports whether the error of a HEAD, by [Repository.Resolve] or
+// [Repository.StatBlob], is also what a GET would result in. A HEAD saves a GET but
+// decides nothing: there are upstreams that serve a GET and refuse the HEAD (with 401
+// or 403 whatever the token is, because a link is signed for GET alone, or with 405, 501
+// or 400). So content counts as denied or missing only after a GET.
 //
-// It is true for success; for what a GET would meet as well: no answer at all, a
-// limit, an upstream in trouble, a token server or an authenticator that refused;
-// and false for everything that the registry, or the target of its redirect, said
-// to the HEAD alone. nil settles; an error that is neither [ErrIncomplete] nor an
-// [*Error] does too.
+// Settles returns true for a nil error and for failures that a GET would meet too: no
+// response at all, a limit, an upstream in trouble, a refusal by the token server or by
+// the authenticator. It returns false for what the registry, or the target of its
+// redirect, said about the HEAD itself, and for [ErrIncomplete]. It returns true for
+// errors that are neither [ErrIncomplete] nor an [*Error].
 func Settles(err error) bool {
 	if errors.Is(err, ErrIncomplete) {
 		return false
@@ -32,7 +31,7 @@ func Settles(err error) bool {
 	switch e.Class {
 	case Limited:
 		return true
-	case Unreachable: // what a server says about itself, and not about HEAD
+	case Unreachable: // is about the server and not about HEAD, but for 501
 		return e.Status != http.StatusNotImplemented
 	}
 	return false
@@ -41,10 +40,11 @@ func Settles(err error) bool {
 type homeKey struct{}
 
 // WithoutRedirects returns a context in which [Repository.StatBlob] follows no
-// redirect: it returns [ErrIncomplete] instead. What the rule's own host says about a
-// blob is its word; what a host says to which it leads may be about anything.
+// redirect: it returns [ErrIncomplete] instead. A caller that wants to know whether the
+// rule's own host has a blob cannot rely on another host to which that leads.
 func WithoutRedirects(ctx context.Context) context.Context {
 	return context.WithValue(ctx, homeKey{}, true)
 }
 
+// staysHome reports whether ctx is one of [WithoutRedirects].
 func staysHome(ctx context.Context) bool { return ctx.Value(homeKey{}) != nil }

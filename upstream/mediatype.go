@@ -18,13 +18,13 @@ import (
 // its digest does not cover its bytes.
 var ErrSchema1 = errors.New("upstream: Docker schema 1 manifests are not supported")
 
-// acceptManifests is sent with every question for a manifest, whatever the
-// client accepts: what is stored must not depend on who came first. Other types
-// are welcome too, since registries hold manifests that this package does not
-// know. It is one line, since some registries read only the first.
+// acceptManifests is sent with every request for a manifest, whatever the client
+// accepts, since what is stored must not depend on which client came first. It also
+// accepts every other type, since registries hold manifests that this package does
+// not know. It is one header line, since some registries read only the first.
 var acceptManifests = http.Header{"Accept": {strings.Join(oci.ManifestTypes(), ", ") + ", */*"}}
 
-// maxMediaType is the longest media type that is passed on.
+// maxMediaType is the length in bytes of the longest media type that is passed on.
 const maxMediaType = 255
 
 // mediaType returns the media type of a Content-Type without its parameters.
@@ -48,9 +48,9 @@ func checkEncoding(h http.Header) error {
 	return nil
 }
 
-// vague reports whether a type says nothing about what it labels: servers give
-// it to everything.
-func vague(t string) bool {
+// isVague reports whether a media type tells nothing, since servers label everything
+// with it.
+func isVague(t string) bool {
 	switch t {
 	case "", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain":
 		return true
@@ -58,23 +58,24 @@ func vague(t string) bool {
 	return false
 }
 
-// isPage reports whether t is that of a page for people, such as the sign-on page
-// of a proxy that answers everything with 200.
+// isPage reports whether t is the media type of a page for people, such as the sign-on
+// page of a proxy that responds to everything with 200.
 func isPage(t string) bool { return t == "text/html" || t == "application/xhtml+xml" }
 
-// canBeManifest reports whether t may be the type of a manifest: one that is
-// known, or one that says at least that it is something of its own.
+// canBeManifest reports whether t may be the media type of a manifest: a known one, or
+// another specific type below application/.
 func canBeManifest(t string) bool {
 	if oci.IsManifest(t) {
 		return true
 	}
 	parsed, _, err := mime.ParseMediaType(t)
 	kind, _, _ := strings.Cut(parsed, "/")
-	return err == nil && parsed == t && len(t) <= maxMediaType && !vague(t) && kind == "application" && !isPage(t) && !oci.IsSchema1(t)
+	return err == nil && parsed == t && len(t) <= maxMediaType && !isVague(t) && kind == "application" && !isPage(t) && !oci.IsSchema1(t)
 }
 
-// describe verifies a manifest: its digest is want, or else what the upstream
-// claimed, or else sha256 of what came.
+// describe verifies a manifest and returns its descriptor. Its digest must be want. If
+// that is empty, it must be the digest that the upstream claimed; if that is empty too,
+// the digest is the sha256 of the body.
 func describe(body []byte, h http.Header, want, claimed digest.Digest) (ocispec.Descriptor, error) {
 	if want == "" {
 		want = claimed
@@ -96,8 +97,8 @@ func describe(body []byte, h http.Header, want, claimed digest.Digest) (ocispec.
 	return ocispec.Descriptor{MediaType: t, Digest: want, Size: int64(len(body))}, nil
 }
 
-// shape is what tells one kind of manifest from another.
-type shape struct {
+// manifestShape holds the fields by which kinds of manifests are told apart.
+type manifestShape struct {
 	SchemaVersion int             `json:"schemaVersion"`
 	MediaType     string          `json:"mediaType"`
 	Config        json.RawMessage `json:"config"`
@@ -106,14 +107,14 @@ type shape struct {
 	FSLayers      json.RawMessage `json:"fsLayers"`
 }
 
-// typeOf returns the media type of a manifest. The header and the manifest must
-// agree, and an image must not look like an index nor the other way round, or
-// two clients would see two contents under one digest (CVE-2021-41190). A header
-// that says nothing gives way to the manifest, and a manifest that says nothing
-// to its shape. An unknown type is passed on if the manifest was named by its
-// digest, which then vouches for it.
+// typeOf returns the media type of a manifest. Header and manifest must agree, and an
+// image must not look like an index nor the other way round, or two clients would see
+// different content under one digest (CVE-2021-41190). A vague type in the header is
+// replaced by the one in the manifest; if the manifest has none, its shape decides. An
+// unknown type is accepted only if the manifest is named by a digest, which vouches for
+// its bytes.
 func typeOf(body []byte, contentType string, named bool) (string, error) {
-	var m shape
+	var m manifestShape
 	if err := json.Unmarshal(body, &m); err != nil {
 		return "", unusable{"the manifest is not JSON", "the manifest is not JSON"}
 	}
@@ -121,7 +122,7 @@ func typeOf(body []byte, contentType string, named bool) (string, error) {
 		return "", ErrSchema1
 	}
 	t := contentType
-	if vague(t) {
+	if isVague(t) {
 		t = m.MediaType
 	}
 	if t == "" {
@@ -140,8 +141,9 @@ func typeOf(body []byte, contentType string, named bool) (string, error) {
 	return t, nil
 }
 
-// guess is the type of a manifest that names none, as the OCI specs allow.
-func (m *shape) guess() string {
+// guess returns the type that the shape of a manifest suggests. The OCI specs allow
+// manifests that name no type. If the shape tells nothing, guess returns nothing.
+func (m *manifestShape) guess() string {
 	index, image := present(m.Manifests), present(m.Config) && present(m.Layers)
 	switch {
 	case m.SchemaVersion != 2 || index == image:
@@ -152,13 +154,16 @@ func (m *shape) guess() string {
 	return ocispec.MediaTypeImageManifest
 }
 
-func (m *shape) ambiguous(index bool) bool {
+// ambiguous reports whether a manifest, which is an index or an image, also has fields of
+// the other kind.
+func (m *manifestShape) ambiguous(index bool) bool {
 	if index {
 		return present(m.Config) || present(m.Layers)
 	}
 	return present(m.Manifests)
 }
 
+// present reports whether a field is there and not null.
 func present(raw json.RawMessage) bool {
 	return len(raw) > 0 && !bytes.Equal(raw, []byte("null"))
 }

@@ -240,7 +240,7 @@ func FuzzManifestType(f *testing.F) {
 		if !canBeManifest(kind) || strings.ContainsAny(kind, "\r\n") || isPage(kind) {
 			t.Fatalf("%q labelled %q has the type %q", body, label, kind)
 		}
-		var m shape
+		var m manifestShape
 		if json.Unmarshal([]byte(body), &m) == nil && oci.IsIndex(kind) && present(m.Config) {
 			t.Fatalf("%q is an index with a config", body)
 		}

@@ -1,24 +1,23 @@
 // Package upstream reads from the registries that rules name.
 //
 // A [Repository] is one upstream repository as one rule sees it. [Client] makes
-// them from a [Source] and an authenticator; it speaks the OCI distribution
-// protocol over net/http, with oras-go for the token dance. Everything that a
-// Repository returns is verified as far as it can be: manifests by digest,
-// blobs by length. The digest of a blob is the caller's business, since a blob
-// streams.
+// it from a [Source] and an authenticator. The Client speaks the OCI distribution
+// protocol over net/http, and oras-go earns its tokens. Everything that a
+// Repository returns is verified as far as possible: manifests by digest, blobs
+// by length. A blob is a stream, so its digest is left to the caller.
 //
-// A HEAD is a saving, never a verdict: what an upstream refuses or does not find
-// by HEAD must be asked for by GET before it counts as denied or missing; see
-// [Settles].
+// A HEAD saves a GET but decides nothing: content that an upstream refuses or does
+// not find by HEAD must be asked for by GET before it counts as denied or missing;
+// see [Settles].
 //
-// A list is whole, or it says that it is not: a page that is not the last one has
-// a Next, wherever the upstream says that the next page lies.
+// A list is never cut short in silence: each page but the last has a Next,
+// wherever the upstream says that the next page lies.
 //
-// What the upstream holds is passed on: a manifest or a blob is right if its
-// bytes have its digest, whatever else the upstream writes on them.
+// A manifest or a blob is right if its bytes have its digest, however the
+// upstream labels them.
 //
-// A rule without a credential has nothing to lose: it takes an anonymous token
-// from any token server that the rules for addresses allow; see [Client].
+// No upstream can lead a Client deeper inside the network than it lies itself, or
+// have it send credentials elsewhere; see [Client].
 package upstream
 
 import (
@@ -38,17 +37,16 @@ import (
 // MaxManifestSize is the largest manifest that is accepted, in bytes.
 const MaxManifestSize = 4 << 20
 
-// ErrIncomplete reports that an upstream's answer to HEAD does not tell what was
-// asked for, such as the digest, the size or the type of a manifest; GET tells.
+// ErrIncomplete reports that the response to a HEAD lacks what was asked for, such as
+// the digest, the size or the type of a manifest. A GET tells it.
 var ErrIncomplete = errors.New("upstream: the answer to HEAD does not tell")
 
-// ErrUnchanged reports that a reference still stands for the manifest that the
-// caller of [Conditional] knows.
+// ErrUnchanged reports that a reference still points to the manifest that the caller of
+// [Conditional] knows.
 var ErrUnchanged = errors.New("upstream: the manifest is the one that is known")
 
-// Source names what a rule reads. It is comparable and is the key of every map
-// that holds something learned from an upstream: nothing learned for one rule
-// is used for another.
+// Source names what a rule reads. It is comparable, and is the key of every map of what
+// was learned from an upstream, so that nothing learned for one rule is used for another.
 type Source struct {
 	Rule       string // name of the rule
 	Host       string // canonical host, with a port if it is not 443
@@ -60,28 +58,29 @@ func (s Source) String() string { return s.Host + "/" + s.Repository }
 
 // Opener makes repositories. Implementations must be safe for concurrent use.
 type Opener interface {
-	// Open returns the repository. It does no I/O; errors are about s and a
-	// themselves, and clients get 500 until it succeeds; stored content is
-	// served. A nil a is anonymous.
+	// Open returns the repository of s, which is asked with the credential of a. If
+	// a is nil, it is asked anonymously. Open does no I/O: its errors are about s and
+	// a themselves. While it fails, stored content is served, and requests for other
+	// content get a 500.
 	Open(s Source, a auth.Authenticator) (Repository, error)
 }
 
 // Repository is one upstream repository. Implementations must be safe for
 // concurrent use.
 //
-// What goes wrong upstream should be an [*Error], whose Class decides what package
-// cache does: [NotFound] and [Denied] are the upstream's word about the content,
-// [Limited] holds the rule's requests back for RetryAfter, [Unreachable] has
-// stored content served and the question repeated later, [Protocol] is one bad
-// answer that says nothing about the next. Any other error is a failure of the
-// implementation: clients get 500, and stored content is served.
+// A failure of the upstream should be an [*Error], whose Class decides what package
+// cache does. [NotFound] and [Denied] are the upstream's decision about the content.
+// [Limited] holds the rule's requests back for RetryAfter. After [Unreachable], stored
+// content is served and the request is repeated later. [Protocol] is one bad response
+// that says nothing about the next. Any other error is a failure of the implementation:
+// stored content is served, and requests for other content get a 500.
 //
 // A Repository that wraps another one should have a method Unwrap() Repository,
 // so that [As] finds the optional abilities of the inner one.
 type Repository interface {
-	// Resolve asks for the descriptor of a tag or digest without its content
-	// (HEAD). [ErrIncomplete] if the answer does not tell. What the upstream
-	// refuses here it may serve to Manifest: see [Settles].
+	// Resolve returns the descriptor of a tag or digest without its content (HEAD). It
+	// returns [ErrIncomplete] if the response does not tell. What the upstream refuses
+	// to Resolve it may serve to Manifest; see [Settles].
 	Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error)
 
 	// Manifest fetches a manifest by tag or digest (GET). The bytes hash to the
@@ -89,25 +88,26 @@ type Repository interface {
 	// at most [MaxManifestSize] long.
 	Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error)
 
-	// Blob opens length bytes of a blob from offset on; length -1 means to the
-	// end. What really comes may differ: see [Body]. ctx governs the body too.
+	// Blob opens length bytes of a blob from offset on (GET). If length is -1, it opens
+	// the blob to its end. What the upstream sends may differ; see [Body]. The Body can
+	// be read only until ctx is done.
 	Blob(ctx context.Context, d digest.Digest, offset, length int64) (Body, error)
 
-	// StatBlob asks whether the blob is there for this rule (HEAD). A size of -1
-	// is unknown. [ErrIncomplete] if the answer does not tell. What the upstream
-	// refuses here it may serve to Blob: see [Settles]. It must follow no redirect
-	// where ctx is of [WithoutRedirects].
+	// StatBlob finds out whether the upstream has a blob for this rule (HEAD). The size
+	// is -1 if it is unknown. It returns [ErrIncomplete] if the response does not tell.
+	// What the upstream refuses to StatBlob it may serve to Blob; see [Settles]. It must
+	// follow no redirect if ctx is one of [WithoutRedirects].
 	StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error)
 }
 
-// Body is what an upstream really sends for a blob, which need not be what it
-// was asked for: one that ignores Range sends everything from offset 0. A read
-// that ends before Length fails with [io.ErrUnexpectedEOF].
+// Body is what an upstream sends of a blob, which need not be what was asked for: an
+// upstream that ignores Range sends everything from offset 0. A body that ends before
+// Length bytes fails with [io.ErrUnexpectedEOF].
 type Body struct {
 	io.ReadCloser
 	Offset int64 // of the first byte in the blob
-	Length int64 // bytes that follow; -1: unknown
-	Size   int64 // of the whole blob; -1: unknown
+	Length int64 // of the body in bytes, or -1 if it is unknown
+	Size   int64 // of the whole blob in bytes, or -1 if it is unknown
 }
 
 // Unwrapper is implemented by a [Repository] that adds something to another one.
@@ -129,43 +129,42 @@ func As[T any](r Repository) (T, bool) {
 	return none, false
 }
 
-// Conditional is an optional ability of a [Repository]. It saves the body of a
-// manifest where the upstream does not answer HEAD.
+// Conditional is an optional ability of a [Repository]. It saves the body of a manifest
+// if the upstream has no HEAD.
 type Conditional interface {
-	// ManifestUnless is Manifest, but [ErrUnchanged] if the upstream says that
-	// reference still stands for the manifest known.
+	// ManifestUnless is like Manifest, but returns [ErrUnchanged] if the upstream says
+	// that reference still points to the manifest known.
 	ManifestUnless(ctx context.Context, reference string, known digest.Digest) (ocispec.Descriptor, []byte, error)
 }
 
-// Originator is an optional ability of a [Repository]: where its content comes
-// from, as scheme://host. Without it https is assumed.
+// Originator is an optional ability of a [Repository]. Without it, https is assumed.
 type Originator interface {
+	// Origin returns where the content comes from, as scheme://host.
 	Origin() string
 }
 
 // TagLister is an optional ability of a [Repository].
 type TagLister interface {
-	// Tags returns one page of tags. The query is passed on as it is: n, last,
-	// and whatever a former page's Next held. An upstream that does not allow so
-	// large an n is asked again with a smaller one.
+	// Tags returns one page of tags. The query is passed on as it is: n, last, or the
+	// Next of a former page. If the upstream does not allow so large an n, Tags tries
+	// smaller ones.
 	Tags(ctx context.Context, query url.Values) (TagPage, error)
 }
 
 // TagPage is one page of a tag list.
 type TagPage struct {
 	Tags []string
-	// Next is the query of the next page; nil: this is the last.
+	// Next is the query of the next page. If nil, this page is the last.
 	Next url.Values
 }
 
 // ReferrerLister is an optional ability of a [Repository].
 type ReferrerLister interface {
-	// Referrers returns one page of what refers to the manifest d. The query is
-	// passed on as it is: artifactType, and whatever a former page's Next held.
-	// A filter that the upstream does not apply should be applied by
-	// [ReferrerPage.Filter]. An upstream without the referrers API is asked for
-	// the fallback tag of the distribution spec; nothing there is an empty page,
-	// not an error.
+	// Referrers returns one page of the manifests that refer to the manifest d. The
+	// query is passed on as it is: artifactType, or the Next of a former page. A filter
+	// that the upstream does not apply should be applied by [ReferrerPage.Filter]. If
+	// the upstream lacks the referrers API, the fallback tag of the distribution spec
+	// takes its place; if that does not exist, the page is empty, and there is no error.
 	Referrers(ctx context.Context, d digest.Digest, query url.Values) (ReferrerPage, error)
 }
 
@@ -174,12 +173,13 @@ type ReferrerPage struct {
 	Manifests []ocispec.Descriptor
 	// FiltersApplied names what the page was filtered by, separated by commas.
 	FiltersApplied string
-	// Next is the query of the next page; nil: this is the last.
+	// Next is the query of the next page. If nil, this page is the last.
 	Next url.Values
 }
 
-// Filter leaves of a page what has that artifact type, and says so, unless the
-// page says already that it is filtered so. An empty type leaves everything.
+// Filter returns the page with the manifests of one artifact type alone, and with
+// FiltersApplied saying so. If the page was filtered by artifact type already, or the
+// type is empty, Filter returns it as it is.
 func (p ReferrerPage) Filter(artifactType string) ReferrerPage {
 	const filter = "artifactType"
 	for name := range strings.SplitSeq(p.FiltersApplied, ",") {
