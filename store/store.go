@@ -157,6 +157,18 @@ type Tags interface {
 
 // Spooler is an optional ability of a [Store]: content that can be read while
 // it is written, out of order, and taken up again by a later process.
+//
+// Blobs are then downloaded with Spool instead of Create. So [As] finds Spool on
+// the outermost store only: a wrapper that overrides Create sees every write, and
+// gives up what Spool is good for. A wrapper that wants to keep that has a Spool
+// of its own, which calls the one of the store behind it:
+//
+//	func (w *wrapper) Spool(ctx context.Context, repo string, want store.Info) (store.Spool, error) {
+//		return w.inner.Spool(ctx, repo, want) // inner is a store.Spooler
+//	}
+//
+// It returns that [Spool] itself, or one that implements [Checkpointer] too if that
+// one does.
 type Spooler interface {
 	// Spool returns the unfinished content of repo, want.Digest and want's
 	// origin: new, or what a former process or [Checkpointer.Keep] left. At
@@ -247,23 +259,4 @@ type Lister interface {
 	TagNames(ctx context.Context, repo, last string) iter.Seq2[string, error]
 	// Referrers yields the manifests linked in repo whose Subject is d.
 	Referrers(ctx context.Context, repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error]
-}
-
-// Unwrapper is implemented by a store that adds something to another one.
-type Unwrapper interface{ Unwrap() Store }
-
-// As finds an optional ability of s, looking through Unwrap.
-func As[T any](s Store) (T, bool) {
-	for s != nil {
-		if t, ok := s.(T); ok {
-			return t, true
-		}
-		u, ok := s.(Unwrapper)
-		if !ok {
-			break
-		}
-		s = u.Unwrap()
-	}
-	var none T
-	return none, false
 }

@@ -1,0 +1,104 @@
+package store_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/store"
+)
+
+// counting is a store that counts the calls of Create.
+type counting struct {
+	store.Store
+	created atomic.Int64
+}
+
+func (c *counting) Create(ctx context.Context, repo string, want store.Info) (store.Writer, error) {
+	c.created.Add(1)
+	return c.Store.Create(ctx, repo, want)
+}
+
+func (c *counting) Unwrap() store.Store { return c.Store }
+
+// passing is a counting that counts the calls of Spool too and passes them on.
+type passing struct {
+	counting
+	spooled int
+}
+
+func (p *passing) Spool(ctx context.Context, repo string, want store.Info) (store.Spool, error) {
+	p.spooled++
+	return p.Store.(store.Spooler).Spool(ctx, repo, want)
+}
+
+// emptyWrapper has nothing behind it.
+type emptyWrapper struct{ store.Store }
+
+func (emptyWrapper) Unwrap() store.Store { return nil }
+
+// wantAbility fails unless As finds T in s, or does not, as wanted.
+func wantAbility[T any](t *testing.T, s store.Store, want bool) {
+	t.Helper()
+	if _, ok := store.As[T](s); ok != want {
+		t.Errorf("As[%T] of %T: %v, want %v", (*T)(nil), s, ok, want)
+	}
+}
+
+// stores are those of this package.
+func stores(t *testing.T) map[string]store.Store {
+	return map[string]store.Store{"Mem": &store.Mem{}, "Dir": openDir(t, t.TempDir())}
+}
+
+func TestAsFindsWhatAddsSomethingThroughUnwrap(t *testing.T) {
+	for name, s := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			w := &counting{Store: &counting{Store: s}}
+			for _, s := range []store.Store{s, w} {
+				wantAbility[store.Records](t, s, true)
+				wantAbility[store.RecordSyncer](t, s, name == "Dir")
+				wantAbility[store.Deleter](t, s, true)
+				wantAbility[store.Lister](t, s, true)
+			}
+		})
+	}
+}
+
+func TestAsDoesNotBypassCreate(t *testing.T) {
+	for name, s := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			wantAbility[store.Spooler](t, s, true)
+			wantAbility[store.Spooler](t, &counting{Store: s}, false)
+			wantAbility[store.Spooler](t, &counting{Store: &passing{counting: counting{Store: s}}}, false)
+
+			outer := &passing{counting: counting{Store: s}}
+			spooler, ok := store.As[store.Spooler](outer)
+			if !ok {
+				t.Fatal("a wrapper with Spool is no Spooler")
+			}
+			spool, err := spooler.Spool(t.Context(), "a", infoOf("a blob"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer spool.Close()
+			if _, ok := spool.(store.Checkpointer); !ok || outer.spooled != 1 {
+				t.Errorf("%d spools passed the wrapper; a Checkpointer: %v", outer.spooled, ok)
+			}
+		})
+	}
+}
+
+func TestAsEndsWhereNothingIsBehind(t *testing.T) {
+	wantAbility[store.Records](t, nil, false)
+	wantAbility[store.Spooler](t, nil, false)
+	wantAbility[store.Records](t, emptyWrapper{}, false)
+	wantAbility[store.Records](t, struct{ store.Store }{&store.Mem{}}, false)
+}
+
+func infoOf(text string) store.Info {
+	info := store.Info{Source: "https://registry.example/team/app"}
+	info.Digest, info.Size = digest.FromString(text), int64(len(text))
+	return info
+}
