@@ -49,3 +49,33 @@ func replaces[T any]() bool {
 	}
 	return false
 }
+
+// Lacks names the abilities that As does not find in s and what is lost by that,
+// such as "Deleter: nothing can be deleted", for a log. The result is nil if s has
+// them all. [Checkpointer] is not among them, since only a [Spool] shows whether it
+// is one.
+func Lacks(s Store) []string {
+	records := has[Records](s)
+	var lacks []string
+	for _, a := range []struct {
+		has  bool
+		loss string
+	}{
+		{has[Spooler](s), "Spooler: downloads go through temporary files and begin anew after a restart"},
+		{records, "Records: unfinished copies and their events are lost with the process"},
+		// Without Records nothing is there to be synced.
+		{!records || has[RecordSyncer](s), "RecordSyncer: a power loss may take the last records of unfinished copies and their events"},
+		{has[Deleter](s), "Deleter: nothing can be deleted"},
+		{has[Lister](s), "Lister: there is no catalog, no list of a repository without a rule, and a deleted manifest leaves its tags"},
+	} {
+		if !a.has {
+			lacks = append(lacks, a.loss)
+		}
+	}
+	return lacks
+}
+
+func has[T any](s Store) bool {
+	_, ok := As[T](s)
+	return ok
+}

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -101,4 +103,40 @@ func infoOf(text string) store.Info {
 	info := store.Info{Source: "https://registry.example/team/app"}
 	info.Digest, info.Size = digest.FromString(text), int64(len(text))
 	return info
+}
+
+// onlyRecords has no other ability.
+type onlyRecords struct {
+	store.Store
+	store.Records
+}
+
+func TestLacks(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	bare := struct{ store.Store }{d}
+	for _, c := range []struct {
+		name  string
+		store store.Store
+		want  []string
+	}{
+		{"a Dir", d, nil},
+		{"a Mem", &store.Mem{}, []string{"RecordSyncer"}},
+		{"a wrapper with Unwrap", &counting{Store: d}, []string{"Spooler"}},
+		{"a wrapper with Unwrap and Spool", &passing{counting: counting{Store: d}}, nil},
+		{"a wrapper without Unwrap", bare, []string{"Spooler", "Records", "Deleter", "Lister"}},
+		{"Records only", onlyRecords{bare, &store.Mem{}}, []string{"Spooler", "RecordSyncer", "Deleter", "Lister"}},
+		{"no store", nil, []string{"Spooler", "Records", "Deleter", "Lister"}},
+	} {
+		var got []string
+		for _, loss := range store.Lacks(c.store) {
+			ability, words, _ := strings.Cut(loss, ": ")
+			if words == "" {
+				t.Errorf("%q does not say what is lost", loss)
+			}
+			got = append(got, ability)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s lacks %q, want %q", c.name, got, c.want)
+		}
+	}
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // Mem keeps everything in memory, for tests and for caches that may forget. It
-// has every optional ability; what [Checkpointer.Keep] leaves lasts as long as
-// the Mem. The zero value works; it must not be copied. It is safe for
+// has every optional ability but [RecordSyncer]; what [Checkpointer.Keep] leaves
+// lasts as long as the Mem. The zero value works; it must not be copied. It is safe for
 // concurrent use.
 //
 // Mem never holds more than MaxBytes. Memory is counted before it is allocated,

@@ -15,6 +15,25 @@
 // its file system. What does not fit is [ErrFull], before the writing or in the
 // middle of it, after unfinished content that nobody has open has gone. Package
 // storetest checks stores of your own.
+//
+// # Abilities
+//
+// A store needs the methods of [Store] only. Everything else is an optional
+// ability, an interface that [As] finds. [Lacks] says in words what a store has not.
+//
+//	Without this ability   you lose
+//	Spooler                downloads that go on after a restart: a blob lies in a
+//	                       temporary file, where clients read it meanwhile, and is
+//	                       written to the store when it is whole
+//	Checkpointer           downloads that go on after a crash; it is an ability of
+//	                       what Spool returns, so Lacks cannot know it
+//	Records                unfinished copies, events that are not delivered, and the
+//	                       lists and manifests kept for when an upstream is away:
+//	                       all of them end with the process
+//	RecordSyncer           the last of those records when the power fails
+//	Deleter                Cache.Delete
+//	Lister                 the catalog, lists of repositories that no rule covers, and
+//	                       the deletion of a manifest's tags together with it
 package store
 
 import (
