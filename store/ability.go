@@ -19,8 +19,8 @@ type Unwrapper interface {
 // As finds an optional ability of s, such as [Records].
 //
 // An ability that only adds something ([Records], [RecordSyncer], [Deleter],
-// [Lister]) is found on s or, through [Unwrapper], on the first store
-// behind s that has it. An ability that does the work of a method of [Store] in
+// [Lister], [ManifestLister]) is found on s or, through [Unwrapper], on the first
+// store behind s that has it. An ability that does the work of a method of [Store] in
 // another way is found on s alone, so that a wrapper that overrides the method is
 // never bypassed: [Spooler], which is used instead of Create.
 //
@@ -67,6 +67,7 @@ func Lacks(s Store) []string {
 		{!records || has[RecordSyncer](s), "RecordSyncer: a power loss may take the last records of unfinished copies and their events"},
 		{has[Deleter](s), "Deleter: nothing can be deleted"},
 		{has[Lister](s), "Lister: there is no catalog, no list of a repository without a rule, and a deleted manifest leaves its tags"},
+		{has[ManifestLister](s), "ManifestLister: manifests that no tag names cannot be listed"},
 	} {
 		if !a.has {
 			lacks = append(lacks, a.loss)

@@ -63,6 +63,7 @@ func TestAsFindsWhatAddsSomethingThroughUnwrap(t *testing.T) {
 				wantAbility[store.RecordSyncer](t, s, name == "Dir")
 				wantAbility[store.Deleter](t, s, true)
 				wantAbility[store.Lister](t, s, true)
+				wantAbility[store.ManifestLister](t, s, true)
 			}
 		})
 	}
@@ -123,9 +124,9 @@ func TestLacks(t *testing.T) {
 		{"a Mem", &store.Mem{}, []string{"RecordSyncer"}},
 		{"a wrapper with Unwrap", &counting{Store: d}, []string{"Spooler"}},
 		{"a wrapper with Unwrap and Spool", &passing{counting: counting{Store: d}}, nil},
-		{"a wrapper without Unwrap", bare, []string{"Spooler", "Records", "Deleter", "Lister"}},
-		{"Records only", onlyRecords{bare, &store.Mem{}}, []string{"Spooler", "RecordSyncer", "Deleter", "Lister"}},
-		{"no store", nil, []string{"Spooler", "Records", "Deleter", "Lister"}},
+		{"a wrapper without Unwrap", bare, []string{"Spooler", "Records", "Deleter", "Lister", "ManifestLister"}},
+		{"Records only", onlyRecords{bare, &store.Mem{}}, []string{"Spooler", "RecordSyncer", "Deleter", "Lister", "ManifestLister"}},
+		{"no store", nil, []string{"Spooler", "Records", "Deleter", "Lister", "ManifestLister"}},
 	} {
 		var got []string
 		for _, loss := range store.Lacks(c.store) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // errClosed reports the use of what is closed.
@@ -173,6 +174,17 @@ func sorted(ctx context.Context, list func() ([]string, error)) iter.Seq2[string
 				return
 			}
 			if !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
+
+// descriptors yields the descriptors of manifests, as a list of referrers has them.
+func descriptors(manifests iter.Seq2[Info, error]) iter.Seq2[ocispec.Descriptor, error] {
+	return func(yield func(ocispec.Descriptor, error) bool) {
+		for info, err := range manifests {
+			if !yield(info.Descriptor, err) {
 				return
 			}
 		}

@@ -211,10 +211,11 @@ func fullError(err error) error {
 }
 
 var (
-	_ Store        = (*Dir)(nil)
-	_ Spooler      = (*Dir)(nil)
-	_ Records      = (*Dir)(nil)
-	_ RecordSyncer = (*Dir)(nil)
-	_ Deleter      = (*Dir)(nil)
-	_ Lister       = (*Dir)(nil)
+	_ Store          = (*Dir)(nil)
+	_ Spooler        = (*Dir)(nil)
+	_ Records        = (*Dir)(nil)
+	_ RecordSyncer   = (*Dir)(nil)
+	_ Deleter        = (*Dir)(nil)
+	_ Lister         = (*Dir)(nil)
+	_ ManifestLister = (*Dir)(nil)
 )

@@ -115,20 +115,39 @@ func (d *Dir) TagNames(ctx context.Context, repo, last string) iter.Seq2[string,
 
 // Referrers implements [Lister].
 func (d *Dir) Referrers(ctx context.Context, repo string, dgst digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
-	return func(yield func(ocispec.Descriptor, error) bool) {
-		names := sorted(ctx, func() ([]string, error) {
-			if err := checkContent(ctx, repo, dgst); err != nil {
-				return nil, err
-			}
-			c, err := contentOf(dgst)
+	names := func() ([]string, error) {
+		if err := checkContent(ctx, repo, dgst); err != nil {
+			return nil, err
+		}
+		c, err := contentOf(dgst)
+		if err != nil {
+			return nil, err
+		}
+		return readNames(d.referrerFolder(repo, c))
+	}
+	// A name may be from before a crash, and the manifest not be there.
+	return descriptors(d.manifests(ctx, repo, names, func(info Info) bool { return info.Subject == dgst }))
+}
+
+// Manifests implements [ManifestLister]. It holds the names of the manifests in memory
+// and reads their records one by one. It does not look at their bytes.
+func (d *Dir) Manifests(ctx context.Context, repo string) iter.Seq2[Info, error] {
+	names := func() ([]string, error) {
+		if err := checkRepository(repo); err != nil {
+			return nil, err
+		}
+		return readNames(d.path("repos", repo, manifestLinks))
+	}
+	return d.manifests(ctx, repo, names, func(Info) bool { return true })
+}
+
+// manifests yields the manifests with these names of files for which keep holds, in the
+// order of their digests. A name without a record that can be read is skipped.
+func (d *Dir) manifests(ctx context.Context, repo string, names func() ([]string, error), keep func(Info) bool) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		for name, err := range sorted(ctx, names) {
 			if err != nil {
-				return nil, err
-			}
-			return readNames(d.referrerFolder(repo, c))
-		})
-		for name, err := range names {
-			if err != nil {
-				yield(ocispec.Descriptor{}, err)
+				yield(Info{}, err)
 				return
 			}
 			c, err := contentOf(digest.Digest(strings.Replace(name, "-", ":", 1)))
@@ -136,10 +155,10 @@ func (d *Dir) Referrers(ctx context.Context, repo string, dgst digest.Digest) it
 				continue
 			}
 			info, err := d.findManifest(repo, c)
-			if errors.Is(err, ErrNotFound) || err == nil && info.Subject != dgst {
-				continue // of before a crash
+			if errors.Is(err, ErrNotFound) || err == nil && !keep(info) {
+				continue
 			}
-			if !yield(info.Descriptor, err) {
+			if !yield(info, err) {
 				return
 			}
 		}

@@ -290,9 +290,10 @@ func (m *Mem) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 }
 
 var (
-	_ Store   = (*Mem)(nil)
-	_ Spooler = (*Mem)(nil)
-	_ Records = (*Mem)(nil)
-	_ Deleter = (*Mem)(nil)
-	_ Lister  = (*Mem)(nil)
+	_ Store          = (*Mem)(nil)
+	_ Spooler        = (*Mem)(nil)
+	_ Records        = (*Mem)(nil)
+	_ Deleter        = (*Mem)(nil)
+	_ Lister         = (*Mem)(nil)
+	_ ManifestLister = (*Mem)(nil)
 )

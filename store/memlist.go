@@ -57,30 +57,44 @@ func (m *Mem) TagNames(ctx context.Context, repo, last string) iter.Seq2[string,
 
 // Referrers implements [Lister].
 func (m *Mem) Referrers(ctx context.Context, repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
-	return func(yield func(ocispec.Descriptor, error) bool) {
-		names := sorted(ctx, func() ([]string, error) {
-			if err := checkContent(ctx, repo, d); err != nil {
-				return nil, err
-			}
-			m.mu.RLock()
-			defer m.mu.RUnlock()
-			var names []string
-			if r := m.repos[repo]; r != nil {
-				for name, info := range r.content {
-					if info.Subject == d {
-						names = append(names, string(name))
-					}
+	check := func() error { return checkContent(ctx, repo, d) }
+	return descriptors(m.infos(ctx, repo, check, func(info Info) bool { return info.Subject == d }))
+}
+
+// Manifests implements [ManifestLister].
+func (m *Mem) Manifests(ctx context.Context, repo string) iter.Seq2[Info, error] {
+	check := func() error { return checkRepository(repo) }
+	return m.infos(ctx, repo, check, Info.IsManifest)
+}
+
+// infos yields the content of a repository for which keep holds, in the order of the
+// digests. It holds their digests, and looks at each again when it is due. An error of
+// check is all that it yields.
+func (m *Mem) infos(ctx context.Context, repo string, check func() error, keep func(Info) bool) iter.Seq2[Info, error] {
+	digests := sorted(ctx, func() ([]string, error) {
+		if err := check(); err != nil {
+			return nil, err
+		}
+		m.mu.RLock()
+		defer m.mu.RUnlock()
+		var digests []string
+		if r := m.repos[repo]; r != nil {
+			for d, info := range r.content {
+				if keep(info) {
+					digests = append(digests, string(d))
 				}
 			}
-			return names, nil
-		})
-		for name, err := range names {
+		}
+		return digests, nil
+	})
+	return func(yield func(Info, error) bool) {
+		for d, err := range digests {
 			if err != nil {
-				yield(ocispec.Descriptor{}, err)
+				yield(Info{}, err)
 				return
 			}
-			info, err := m.Stat(ctx, repo, digest.Digest(name))
-			if err == nil && !yield(info.Descriptor, nil) {
+			info, err := m.Stat(ctx, repo, digest.Digest(d))
+			if err == nil && keep(info) && !yield(info, nil) {
 				return
 			}
 		}

@@ -34,6 +34,7 @@
 //	Deleter                Cache.Delete
 //	Lister                 the catalog, lists of repositories that no rule covers, and
 //	                       the deletion of a manifest's tags together with it
+//	ManifestLister         a view of the manifests that no tag names
 package store
 
 import (
@@ -278,4 +279,13 @@ type Lister interface {
 	TagNames(ctx context.Context, repo, last string) iter.Seq2[string, error]
 	// Referrers yields the manifests linked in repo whose Subject is d.
 	Referrers(ctx context.Context, repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error]
+}
+
+// ManifestLister is an optional ability of a [Store]: what a program needs that
+// looks at everything a repository has, whether a tag names it or not.
+type ManifestLister interface {
+	// Manifests yields the manifests that are linked in repo, in the order of their
+	// digests. One whose entry is damaged is skipped. What is linked or deleted
+	// meanwhile may be yielded or not.
+	Manifests(ctx context.Context, repo string) iter.Seq2[Info, error]
 }

@@ -31,6 +31,7 @@ type broken struct {
 	repositories func(last string) iter.Seq2[string, error]
 	tagNames     func(repo, last string) iter.Seq2[string, error]
 	referrers    func(repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error]
+	manifests    func(repo string) iter.Seq2[store.Info, error]
 }
 
 type allowed = func(context.Context, io.ReadSeeker) error
@@ -159,6 +160,13 @@ func (b *broken) Referrers(ctx context.Context, repo string, d digest.Digest) it
 		return b.referrers(repo, d)
 	}
 	return b.Mem.Referrers(ctx, repo, d)
+}
+
+func (b *broken) Manifests(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
+	if b.manifests != nil {
+		return b.manifests(repo)
+	}
+	return b.Mem.Manifests(ctx, repo)
 }
 
 // brokenWriter is a Writer whose methods can be replaced.

@@ -16,6 +16,8 @@ func listChecks() []Check {
 		{"list/tags", "TagNames yields the tags of one repository in the order of their bytes, after last.", law(listTags)},
 		{"list/referrers", "Referrers yields the manifests of one repository that refer to a digest, with what a referrer list shows.", law(listReferrers)},
 		{"list/deleted", "What is deleted is not listed.", law(listDeleted)},
+		{"list/manifests", "Manifests yields the manifests of one repository and nothing else, in the order of their digests, with all that Stat says of them.", law(listManifests)},
+		{"list/deleted manifests", "Manifests does not yield what is deleted, and yields it again once it is linked again.", law(listDeletedManifests)},
 	}
 }
 
@@ -143,4 +145,78 @@ func listDeleted(k *kit) {
 	ok(d.DeleteTag(k.ctx, "a/b", "v1"), "DeleteTag")
 	k.tagNames("a/b")
 	k.repositories("c")
+}
+
+// wantManifests compares with what was put, in any order.
+func (k *kit) wantManifests(repo string, want ...piece) {
+	l := need[store.ManifestLister](k)
+	var got []store.Info
+	for info, err := range l.Manifests(k.ctx, repo) {
+		ok(err, "Manifests of %s", repo)
+		got = append(got, info)
+	}
+	want = slices.SortedFunc(slices.Values(want), func(a, b piece) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
+	if len(got) != len(want) {
+		failf("Manifests of %s: got %d, want %d", repo, len(got), len(want))
+	}
+	for i, p := range want {
+		same(got[i], p.Info, "Manifests of "+repo)
+		info, err := k.s.Stat(k.ctx, repo, p.Digest)
+		ok(err, "Stat in %s", repo)
+		same(got[i], info, "Manifests of "+repo+" beside Stat")
+	}
+	for range l.Manifests(k.ctx, repo) {
+		break // must be allowed
+	}
+}
+
+func listManifests(k *kit) {
+	need[store.ManifestLister](k)
+	k.wantManifests("a")
+	var all []piece
+	for seed := range uint64(8) {
+		p := manifest(seed, originA+"/x")
+		switch seed {
+		case 0:
+			p.Subject = digest.FromString("subject")
+		case 1:
+			p = p.as("application/vnd.example.unknown+json")
+			p.Manifest = true
+		case 2:
+			p.Digest = digest.SHA512.FromBytes(p.data)
+		case 3:
+			k.put("a", p.as(layerType)) // it becomes a manifest
+		}
+		k.put("a", p)
+		all = append(all, p)
+	}
+	k.put("a", blob(1, 400, originA+"/x").blob())
+	k.setTag("a", "v1", tag("one", originA+"/x", noon(0)))
+	k.put("a/b", all[0].from(originB+"/y"))
+	k.put("only-blobs", blob(1, 500, originA+"/x"))
+	k.wantManifests("a", all...)
+	k.wantManifests("a/b", all[0].from(originB+"/y"))
+	k.wantManifests("only-blobs")
+	k.wantManifests("b")
+	failed := false
+	for _, err := range need[store.ManifestLister](k).Manifests(k.ctx, "../a") {
+		failed = err != nil
+	}
+	if !failed {
+		failf("Manifests of what is no repository name yields no error")
+	}
+}
+
+func listDeletedManifests(k *kit) {
+	need[store.ManifestLister](k)
+	d := need[store.Deleter](k)
+	p, q := manifest(1, originA+"/x"), manifest(2, originA+"/x")
+	k.put("a", p)
+	k.put("a", q)
+	k.put("b", p)
+	ok(d.Delete(k.ctx, "a", p.Digest), "Delete")
+	k.wantManifests("a", q)
+	k.wantManifests("b", p)
+	k.put("a", p)
+	k.wantManifests("a", p, q)
 }

@@ -25,7 +25,7 @@ func TestMutants(t *testing.T) {
 		caught = make(map[string][]string) // by check
 	)
 	t.Run("each", func(t *testing.T) {
-		for _, m := range slices.Concat(contentMutants(), adoptMutants(), tagMutants(), spoolMutants(), sizeMutants(), recordMutants(), listMutants()) {
+		for _, m := range slices.Concat(contentMutants(), adoptMutants(), tagMutants(), spoolMutants(), sizeMutants(), recordMutants(), listMutants(), manifestMutants()) {
 			t.Run(m.name, func(t *testing.T) {
 				t.Parallel()
 				n := 0
