@@ -24,7 +24,7 @@ func AccessOf(r *http.Request) (Access, error) {
 
 func accessOf(r *http.Request, parsed route.Request) Access {
 	k := routeKind(parsed.Kind)
-	return Access{Kind: string(k), Repository: parsed.Repository, Requested: parsed.Repository, Actions: actions(k, r.Method)}
+	return Access{Kind: k, Repository: parsed.Repository, Requested: parsed.Repository, Actions: actions(k, r.Method)}
 }
 
 // Guard asks authorize before next answers, as a [Cache] does before it answers:
@@ -64,35 +64,35 @@ func denial(w http.ResponseWriter, err error) *Error {
 	return &Error{Status: http.StatusForbidden, Code: CodeDenied, Message: "requested access to the resource is denied", Err: err}
 }
 
-func routeKind(k route.Kind) kind {
+func routeKind(k route.Kind) AccessKind {
 	switch k {
 	case route.Ping:
-		return kindPing
+		return AccessPing
 	case route.Catalog:
-		return kindCatalog
+		return AccessCatalog
 	case route.Blob, route.Upload:
-		return kindBlob
+		return AccessBlob
 	case route.Tags:
-		return kindTags
+		return AccessTags
 	case route.Referrers:
-		return kindReferrers
+		return AccessReferrers
 	}
-	return kindManifest
+	return AccessManifest
 }
 
 // actions are those of the distribution spec's token scopes.
-func actions(k kind, method string) []string {
+func actions(k AccessKind, method string) []string {
 	switch {
-	case k == kindPing:
+	case k == AccessPing:
 		return nil
-	case k == kindCatalog:
-		return []string{"*"}
+	case k == AccessCatalog:
+		return []string{ActionAll}
 	case method == http.MethodDelete:
-		return []string{"delete"}
+		return []string{ActionDelete}
 	case method == http.MethodPut, method == http.MethodPost, method == http.MethodPatch:
-		return []string{"pull", "push"}
+		return []string{ActionPull, ActionPush}
 	}
-	return []string{"pull"}
+	return []string{ActionPull}
 }
 
 // routeError is the part of the error table for paths that cannot be parsed.

@@ -17,8 +17,10 @@ const someDigest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 // accesses are requests and what they want to do.
 var accesses = []struct {
-	method, path, kind, repository string
-	actions                        []string
+	method, path string
+	kind         cache.AccessKind
+	repository   string
+	actions      []string
 }{
 	{"GET", "/v2/", "ping", "", nil},
 	{"GET", "/v2/_catalog", "catalog", "", []string{"*"}},

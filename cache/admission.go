@@ -12,11 +12,12 @@ import (
 	"github.com/pullthrough/pullthrough/internal/origin"
 )
 
-// admission asks the embedder whether a tag may stand for a digest. It is safe for
-// concurrent use.
+// admission asks the embedder whether a tag may stand for a digest, and remembers what
+// it did not admit. It is safe for concurrent use.
 type admission struct {
-	ask   func(context.Context, Candidate) error // nil admits everything
-	holds *lru.Cache[holdKey, Hold]
+	ask     func(context.Context, Candidate) error // nil admits everything
+	holds   *lru.Cache[holdKey, Hold]
+	refused *lru.Cache[tagKey, refusedCandidate] // the last of each tag
 }
 
 // holdKey is a digest that a tag may not stand for yet.
@@ -25,8 +26,14 @@ type holdKey struct {
 	digest digest.Digest
 }
 
+// refusedCandidate is a digest that was not admitted, and why.
+type refusedCandidate struct {
+	digest digest.Digest
+	err    error
+}
+
 func newAdmission(ask func(context.Context, Candidate) error) *admission {
-	return &admission{ask: ask, holds: lru.New[holdKey, Hold](4096)}
+	return &admission{ask: ask, holds: lru.New[holdKey, Hold](4096), refused: lru.New[tagKey, refusedCandidate](4096)}
 }
 
 // admit returns why a tag may not stand for a manifest now, or nil. former is what the
@@ -48,5 +55,16 @@ func (a *admission) admit(ctx context.Context, r origin.Repo, tag string, man, f
 	if errors.As(err, &h) {
 		a.holds.Put(k, *h, 1)
 	}
+	if err != nil {
+		a.refused.Put(k.tagKey, refusedCandidate{man.Digest, err}, 1)
+	} else {
+		a.refused.Delete(k.tagKey)
+	}
 	return err
+}
+
+// refusedFor returns the last digest that was not admitted for a tag and has not been
+// admitted since.
+func (a *admission) refusedFor(r origin.Repo, tag string) (refusedCandidate, bool) {
+	return a.refused.Get(tagKey{r.Name, tag})
 }

@@ -37,7 +37,10 @@ func TestAuthorizeSeesTheCanonicalRepository(t *testing.T) {
 		{"app/api", "ns=", "app/api"},
 		{"own/x", "", "own/x"}, // no rule covers it
 	}
-	kinds := []struct{ path, kind string }{
+	kinds := []struct {
+		path string
+		kind cache.AccessKind
+	}{
 		{"/manifests/v1", "manifest"}, {"/manifests/" + someDigest, "manifest"}, {"/blobs/" + someDigest, "blob"},
 		{"/tags/list", "tags"}, {"/referrers/" + someDigest, "referrers"}, {"/blobs/uploads/", "blob"},
 	}

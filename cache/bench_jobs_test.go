@@ -86,7 +86,7 @@ func jobBench(b *testing.B, copier cache.Copier, events bool, workers int, drain
 	}
 	up := instant{map[string]instantManifest{}}
 	up.images(b, b.N)
-	c := &cache.Cache{Rules: rules, Store: dir, Upstream: up, Copier: copier, Limits: cache.Limits{Queue: 1 << 20, ManifestMemory: 1 << 30}}
+	c := &cache.Cache{Rules: rules, Store: dir, Upstream: up, Copier: copier, Limits: cache.Limits{MaxJobs: 1 << 20, ManifestMemory: 1 << 30}}
 	outbox := &webhook.Outbox{Records: dir, Queue: 1 << 20, Receivers: []webhook.Receiver{
 		{Name: "bench", Sink: webhook.SinkFunc(func(context.Context, webhook.Event) error { return nil })},
 	}}

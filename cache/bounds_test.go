@@ -114,7 +114,7 @@ func TestPrefetchOfADoubledIndex(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := s.cache.Prefetch(ctx, "app/api", fmt.Sprint("v", levels-1), cache.Prefetch{}); err != nil {
+	if err := s.cache.Prefetch(ctx, "app/api", fmt.Sprint("v", levels-1), cache.PrefetchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.up.Stop()
@@ -130,7 +130,7 @@ func TestPrefetchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	begun := time.Now()
-	if err := s.cache.Prefetch(ctx, "app/api", "v1", cache.Prefetch{}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := s.cache.Prefetch(ctx, "app/api", "v1", cache.PrefetchOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want the end of the context", err)
 	}
 	if took := time.Since(begun); took > 10*time.Second {
@@ -153,7 +153,7 @@ func TestTagsOfAJobAreBounded(t *testing.T) {
 	}
 	last := false
 	for _, tag := range copies[0].Tags {
-		if last = last || tag.Name == "t299"; tag.Name == "t0" {
+		if last = last || tag == "t299"; tag == "t0" {
 			t.Error("the tag that was seen first is still there")
 		}
 	}

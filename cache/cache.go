@@ -59,6 +59,10 @@ type Cache struct {
 	// keeps the former digest, or answers 403 with the error's text if there is
 	// none; a [*Hold] also says until when. If nil, everything is admitted. It may
 	// be asked again about the same candidate.
+	//
+	// Admit guards tags. It does not guard pulls by digest, nor the platforms of an
+	// index and what refers to a manifest: a client that knows a digest gets it if the
+	// upstream has it.
 	Admit func(context.Context, Candidate) error
 	// Next answers what no rule covers, /v2/ and /v2/_catalog included. It is not
 	// guarded by Authorize but for /v2/: see [Guard]. If nil, those are answered
@@ -78,10 +82,10 @@ type Cache struct {
 	// MaxHops is how many caches a request may have passed before this one. If
 	// zero, 3.
 	MaxHops int
-	// Observe is told of every HTTP request that was answered here, afterwards,
-	// on the request's goroutine. What went to Next is not told. If nil, requests
-	// that failed with 5xx are logged instead.
-	Observe func(Outcome)
+	// Observe is called for every HTTP request that was answered here, afterwards, on the
+	// request's goroutine, and not for what went to Next. The request must not be
+	// changed. If nil, requests that failed with 5xx are logged instead.
+	Observe func(*http.Request, Outcome)
 	// Logger gets what goes wrong. If nil, nothing is logged.
 	Logger *slog.Logger
 
@@ -89,20 +93,39 @@ type Cache struct {
 	e    *engine
 }
 
+// AccessKind is what a request asks for.
+type AccessKind string
+
+// The kinds of access.
+const (
+	AccessPing      AccessKind = "ping"    // /v2/ itself
+	AccessCatalog   AccessKind = "catalog" // /v2/_catalog
+	AccessManifest  AccessKind = "manifest"
+	AccessBlob      AccessKind = "blob"
+	AccessTags      AccessKind = "tags"
+	AccessReferrers AccessKind = "referrers"
+)
+
+// The actions of the distribution spec's token scopes.
+const (
+	ActionPull   = "pull"
+	ActionPush   = "push"
+	ActionDelete = "delete"
+	ActionAll    = "*"
+)
+
 // Access says what an HTTP request wants to do.
 type Access struct {
-	// Kind is what is asked for: "ping", "catalog", "manifest", "blob", "tags"
-	// or "referrers".
-	Kind string
+	Kind AccessKind
 	// Repository is the canonical local name; empty for ping and catalog. Decide by
 	// it: names that stand for the same have one.
 	Repository string
 	// Requested is the name as the client wrote it, such as hub/alpine for
 	// hub/library/alpine. Some clients (docker) ask for tokens for that name alone.
 	Requested string
-	// Actions are the actions of the distribution spec's token scopes: "pull"; "pull"
-	// and "push" for a write, and "delete" for a DELETE, which are refused afterwards
-	// here; "*" for the catalog; none for the ping.
+	// Actions are ActionPull for a read; ActionPull and ActionPush for a write, and
+	// ActionDelete for a DELETE, which are refused afterwards here; ActionAll for the
+	// catalog; none for the ping.
 	Actions []string
 }
 
@@ -140,18 +163,4 @@ type Hold struct {
 // Error tells the reason and the time.
 func (h *Hold) Error() string {
 	return "held until " + h.Until.UTC().Format(time.RFC3339) + ": " + h.Reason
-}
-
-// Outcome is how one HTTP request was answered.
-type Outcome struct {
-	Method     string
-	Access     Access
-	Reference  string // tag or digest; empty if there is none
-	Rule       string // name of the rule; empty: none
-	Status     int    // 0: the connection was ended before a header
-	Bytes      int64  // of the body
-	Duration   time.Duration
-	FirstByte  time.Duration // until the header
-	CacheState string        // the Cache-Status value, without our name
-	Err        error         // what went wrong, for the log; not for clients
 }

@@ -33,7 +33,7 @@ func TestEmbeddersCodeMayCallBack(t *testing.T) {
 		ask := func() { c.Copies(); c.Stats() }
 		c.Admit = func(context.Context, cache.Candidate) error { ask(); return nil }
 		c.Authorize = func(*http.Request, cache.Access) error { ask(); return nil }
-		c.Observe = func(cache.Outcome) { ask() }
+		c.Observe = func(*http.Request, cache.Outcome) { ask() }
 		c.Events = webhook.SinkFunc(func(ctx context.Context, ev webhook.Event) error {
 			ask()
 			_, err := c.Explain(ctx, ev.Target.Repository, "v1")
@@ -60,7 +60,7 @@ func TestMatcherMayCallBack(t *testing.T) {
 }
 
 func TestQueueOfCopiesIsBounded(t *testing.T) {
-	s := newStory(t, func(s *story) { s.cache.Limits.Queue = 3 })
+	s := newStory(t, func(s *story) { s.cache.Limits.MaxJobs = 3 })
 	for i := range 8 { // indexes wait for a platform to be pulled
 		img := s.up.AddMultiPlatform("team/api", fmt.Sprint("v", i), [][]byte{upstreamtest.Bytes(uint64(i), 100+i)}, "amd64")
 		s.wantManifest("app/api", fmt.Sprint("v", i), img)

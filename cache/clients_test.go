@@ -219,7 +219,7 @@ func TestPrefetchOfAnotherPlatform(t *testing.T) {
 		{"v1", nil, ""},
 		{"sbom", []string{"linux/arm64"}, ""},
 	} {
-		err := s.cache.Prefetch(t.Context(), "app/api", c.tag, cache.Prefetch{Platforms: c.platforms})
+		err := s.cache.Prefetch(t.Context(), "app/api", c.tag, cache.PrefetchOptions{Platforms: c.platforms})
 		if c.words == "" && err != nil || c.words != "" && (err == nil || !strings.Contains(err.Error(), c.words)) {
 			t.Errorf("%s for %v: %v, want %q", c.tag, c.platforms, err, c.words)
 		}

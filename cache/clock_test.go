@@ -125,7 +125,7 @@ func (c *clock) pass(d time.Duration) {
 }
 
 // only returns the one copy that there is.
-func (c *clock) only(state string) cache.CopyState {
+func (c *clock) only(state cache.CopyStatus) cache.CopyState {
 	c.Helper()
 	all := c.cache.Copies()
 	if len(all) != 1 || all[0].State != state {

@@ -58,7 +58,7 @@ func TestRuleWithoutCredential(t *testing.T) {
 			t.Parallel()
 			who := &issuer{}
 			s := newStory(t, func(s *story) {
-				s.cache.Limits.Stale, s.cache.Limits.Answer = 300*time.Millisecond, time.Second
+				s.cache.Limits.StaleTimeout, s.cache.Limits.AnswerTimeout = 300*time.Millisecond, time.Second
 				if err := s.rules.Update("team", who); err != nil {
 					s.Fatal(err)
 				}

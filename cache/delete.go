@@ -20,7 +20,7 @@ import (
 // is an error that wraps [errors.ErrUnsupported].
 func (c *Cache) Delete(ctx context.Context, repository, reference string) error {
 	e := c.engine()
-	r, d, err := e.name(ctx, kindManifest, repository, reference)
+	r, d, err := e.name(ctx, AccessManifest, repository, reference)
 	if err != nil {
 		return err
 	}

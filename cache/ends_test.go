@@ -124,7 +124,7 @@ func TestShutdownOfACacheThatNeverRan(t *testing.T) {
 	if _, _, err := c.Manifest(t.Context(), "app/api", "v2"); err == nil {
 		t.Error("a pull after Shutdown is no error")
 	}
-	if err := c.Prefetch(t.Context(), "app/api", img.Digest.String(), cache.Prefetch{}); err == nil {
+	if err := c.Prefetch(t.Context(), "app/api", img.Digest.String(), cache.PrefetchOptions{}); err == nil {
 		t.Error("Prefetch after Shutdown is no error")
 	}
 	if _, err := c.Retry(t.Context(), "", ""); err == nil {
@@ -147,7 +147,7 @@ func TestShutdownEndsPrefetch(t *testing.T) {
 		started := make(chan struct{})
 		var once sync.Once
 		go func() {
-			done <- s.cache.Prefetch(context.Background(), "app/api", "v1", cache.Prefetch{Progress: func(int64, int64) { once.Do(func() { close(started) }) }})
+			done <- s.cache.Prefetch(context.Background(), "app/api", "v1", cache.PrefetchOptions{Progress: func(int64, int64) { once.Do(func() { close(started) }) }})
 		}()
 		select {
 		case <-started:
@@ -253,7 +253,7 @@ func TestFullQueueParksNothing(t *testing.T) {
 		if copies := c.cache.Copies(); len(copies) > 1 {
 			c.Errorf("%v", copies)
 		}
-	}, func(c *clock) { c.cache.Limits.Queue = 2 })
+	}, func(c *clock) { c.cache.Limits.MaxJobs = 2 })
 }
 
 // A manifest that is shared by those who ask for it is read by all of them at once;
@@ -272,7 +272,7 @@ func TestManifestIsSharedByAskers(t *testing.T) {
 				}
 				return
 			}
-			if err := s.cache.Prefetch(t.Context(), "app/api", img.Digest.String(), cache.Prefetch{Progress: func(int64, int64) {}}); err != nil {
+			if err := s.cache.Prefetch(t.Context(), "app/api", img.Digest.String(), cache.PrefetchOptions{Progress: func(int64, int64) {}}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ask"
@@ -63,6 +64,9 @@ var errShutdown = errors.New("cache: shut down")
 func (c *Cache) engine() *engine {
 	c.once.Do(func() {
 		c.e = newEngine(c)
+		if lacks := store.Lacks(c.e.local.store); len(lacks) > 0 {
+			c.e.log.Warn("the store lacks abilities", "without", strings.Join(lacks, "; "))
+		}
 		c.e.ledger.Start()
 		c.e.work.Go(c.e.recover)
 	})
@@ -85,7 +89,7 @@ func newEngine(c *Cache) *engine {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
-	e.origins = newOrigins(c, e.limits, e.ctx)
+	e.origins = newOrigins(c, e.limits, e.log, e.ctx)
 	s := c.Store
 	if s == nil {
 		s = &store.Mem{}
@@ -94,7 +98,7 @@ func newEngine(c *Cache) *engine {
 	e.local = newLocal(s, records, e.limits, e.log, &e.stats)
 	e.fetcher = newFetcher(c, e.local, e.limits, e.log, &e.stats, e.ctx)
 	e.admission = newAdmission(c.Admit)
-	e.lists = &lists{shelf: newShelf("lists", records, e.limits.Kept), stats: &e.stats, ended: e.ctx}
+	e.lists = &lists{shelf: newShelf("lists", records, e.limits.KeptBytes), stats: &e.stats, ended: e.ctx}
 	e.worker = &worker{
 		copier: c.Copier, events: c.Events, limits: e.limits, log: e.log, origins: e.origins, local: e.local,
 		fetcher: e.fetcher, admission: e.admission, lists: e.lists,
@@ -113,10 +117,10 @@ func newEngine(c *Cache) *engine {
 // many is how many small things are remembered.
 const many = 64 << 10
 
-func newOrigins(c *Cache, l Limits, ended context.Context) *origin.Origins {
+func newOrigins(c *Cache, l Limits, log *slog.Logger, ended context.Context) *origin.Origins {
 	cfg := origin.Config{
 		Rules: c.Rules, Upstream: c.Upstream, ID: c.ID, MaxHops: c.MaxHops, Requests: l.Requests, RequestsPerHost: l.RequestsPerHost,
-		AnswerTimeout: l.Answer, SlotTimeout: l.Busy, Ended: ended,
+		AnswerTimeout: l.AnswerTimeout, SlotTimeout: l.SlotTimeout, Log: log, Ended: ended,
 	}
 	if cfg.Upstream == nil {
 		cfg.Upstream = &upstream.Client{}
@@ -132,8 +136,8 @@ func newOrigins(c *Cache, l Limits, ended context.Context) *origin.Origins {
 
 func newLedger(e *engine, records store.Records) *ledger.Ledger {
 	cfg := ledger.Config{
-		Worker: e.worker, NotFound: store.ErrNotFound, AtOnce: e.limits.Jobs, Most: e.limits.Queue, Memory: e.limits.ManifestMemory,
-		Wait: e.limits.Wait, Alone: e.alone, Closed: errShutdown, Log: e.log,
+		Worker: e.worker, NotFound: store.ErrNotFound, AtOnce: e.limits.Jobs, Most: e.limits.MaxJobs, Memory: e.limits.ManifestMemory,
+		Wait: e.limits.IndexWait, Alone: e.alone, Closed: errShutdown, Log: e.log,
 	}
 	if records != nil {
 		cfg.Records = records

@@ -29,6 +29,9 @@ const (
 	CodeUnknown         Code = "UNKNOWN" // for statuses that OCI has no code for
 )
 
+// Error returns the code, so that errors.Is(err, CodeDenied) tells what an [*Error] is.
+func (c Code) Error() string { return string(c) }
+
 // Error is what a pull failed with, as clients see it.
 type Error struct {
 	// Status is the HTTP status.
@@ -37,7 +40,8 @@ type Error struct {
 	Code Code
 	// Message names rule and source and is shown to clients.
 	Message string
-	// RetryAfter is when to try again; 0: not told.
+	// RetryAfter is how long to wait before the next try. If zero, nothing is known
+	// about that.
 	RetryAfter time.Duration
 	// Err is the cause. It is not shown to clients.
 	Err error
@@ -59,24 +63,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// kind is what was asked for.
-type kind string
-
-const (
-	kindPing      kind = "ping"
-	kindCatalog   kind = "catalog"
-	kindManifest  kind = "manifest"
-	kindBlob      kind = "blob"
-	kindTags      kind = "tags"
-	kindReferrers kind = "referrers"
-)
+// Is reports whether target is the code of e.
+func (e *Error) Is(target error) bool { return target == error(e.Code) }
 
 // unknown is the code for something that is not there.
-func (k kind) unknown() Code {
+func (k AccessKind) unknown() Code {
 	switch k {
-	case kindBlob:
+	case AccessBlob:
 		return CodeBlobUnknown
-	case kindTags, kindReferrers, kindCatalog:
+	case AccessTags, AccessReferrers, AccessCatalog:
 		return CodeNameUnknown
 	}
 	return CodeManifestUnknown

@@ -6,7 +6,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -15,19 +14,19 @@ type Explanation struct {
 	Repository string          // canonical local name
 	Rule       string          // name of the rule; empty: none covers it
 	Source     upstream.Source // zero without a rule
-	Stored     bool            // a complete copy is here
-	Digest     digest.Digest   // of the complete copy, or what was asked for
-	// Fresh says that the tag is served without a question.
+	Stored     bool            // the image is stored here, with all that it names
+	Digest     digest.Digest   // of the stored image, or what was asked for
+	// Fresh says that the tag is served without a request to the upstream.
 	Fresh bool
-	// Copy is the state of the copy that is under way, as in [CopyState]; empty:
-	// none.
-	Copy string
-	// CopyError is why that copy failed last, and CopyNext when it is tried again;
-	// empty and zero: it did not fail.
-	CopyError string
-	CopyNext  time.Time
-	// Trouble is why the upstream is not asked just now; nil: it is.
+	// Copy is the copy job of what is pulled, or of what the tag is about to stand for.
+	// If nil, there is none.
+	Copy *CopyState
+	// Trouble is why the upstream is not asked for the moment. If nil, it is asked.
 	Trouble error
+	// Held is a digest that the tag has upstream and that Admit did not admit when it was
+	// asked last, and HeldErr is why. They are empty if there is none.
+	Held    digest.Digest
+	HeldErr error
 	// Text is all that in a sentence.
 	Text string
 }
@@ -36,7 +35,7 @@ type Explanation struct {
 // upstream. Errors are [*Error].
 func (c *Cache) Explain(ctx context.Context, repository, reference string) (Explanation, error) {
 	e := c.engine()
-	r, d, err := e.name(ctx, kindManifest, repository, reference)
+	r, d, err := e.name(ctx, AccessManifest, repository, reference)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -58,8 +57,12 @@ func (c *Cache) Explain(ctx context.Context, repository, reference string) (Expl
 	}
 	for _, c := range e.ledger.Copies(r.Name) {
 		if c.Job.About(reference) || c.Job.Digest == x.Digest && !x.Stored {
-			x.Copy, x.CopyError, x.CopyNext = string(c.State), c.Job.Error, c.Job.Next
+			s := e.copyState(c)
+			x.Copy = &s
 		}
+	}
+	if held, ok := e.admission.refusedFor(r.Repo, reference); ok && d == "" {
+		x.Held, x.HeldErr = held.digest, held.err
 	}
 	x.Text = x.sentence()
 	return x, nil
@@ -84,26 +87,29 @@ func (x Explanation) sentence() string {
 	default:
 		text += "; nothing complete is stored, so a pull streams from the source"
 	}
-	if x.Copy == "" {
+	if x.Held != "" {
+		text += "; the tag was seen at " + x.Held.String() + ", which is not admitted: " + x.HeldErr.Error()
+	}
+	if x.Copy == nil {
 		return text
 	}
-	text += "; a copy " + copyWords[ledger.State(x.Copy)]
-	if x.CopyError != "" {
-		text += "; it failed last with: " + x.CopyError
+	text += "; a copy " + copyWords[x.Copy.State]
+	if x.Copy.Err != nil {
+		text += "; it failed last with: " + x.Copy.Err.Error()
 	}
-	if !x.CopyNext.IsZero() && ledger.State(x.Copy) == ledger.Paused {
-		text += "; it is tried again at " + x.CopyNext.UTC().Format(time.RFC3339)
+	if !x.Copy.Next.IsZero() && x.Copy.State == CopyPaused {
+		text += "; it is tried again at " + x.Copy.Next.UTC().Format(time.RFC3339)
 	}
 	return text
 }
 
 // copyWords say what a state means. They never change.
-var copyWords = map[ledger.State]string{
-	ledger.Queued:    "is queued",
-	ledger.Running:   "is running",
-	ledger.Submitted: "was given to the Copier",
-	ledger.Waiting:   "of the index waits for a platform to be pulled or copied",
-	ledger.Watching:  "begins when a client asks for one of its layers",
-	ledger.Paused:    "failed and is tried again",
-	ledger.Parked:    "failed too often and is parked until somebody pulls it, or Retry",
+var copyWords = map[CopyStatus]string{
+	CopyQueued:    "is queued",
+	CopyRunning:   "is running",
+	CopySubmitted: "was given to the Copier",
+	CopyWaiting:   "of the index waits for a platform to be pulled or copied",
+	CopyWatching:  "begins when a client asks for one of its layers",
+	CopyPaused:    "failed and is tried again",
+	CopyParked:    "failed too often and is parked until somebody pulls it, or Retry",
 }

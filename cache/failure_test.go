@@ -19,12 +19,12 @@ func TestPoisonIsParked(t *testing.T) {
 		c.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: layer.String(), Flip: true, FlipAt: 5})
 		c.manifest("v1")
 		c.pass(0)
-		if s := c.only("paused"); s.Attempts != 1 || s.Err == nil || s.Error == "" || !s.Next.After(time.Now()) {
+		if s := c.only("paused"); s.Attempts != 1 || s.Err == nil || !s.Next.After(time.Now()) {
 			c.Errorf("after the first failure: %+v", s)
 		}
 		c.pass(time.Hour)
 		s := c.only("parked")
-		if s.Attempts != 4 || !s.Parked || len(c.parked) != 1 || c.parked[0].State != "parked" || c.parked[0].Digest != img.Digest {
+		if s.Attempts != 4 || s.State != cache.CopyParked || len(c.parked) != 1 || c.parked[0].State != "parked" || c.parked[0].Digest != img.Digest {
 			c.Errorf("parked: %+v, told %+v", s, c.parked)
 		}
 		before := c.blobs(layer)
@@ -70,7 +70,7 @@ func TestAnOutageParksNothing(t *testing.T) {
 			c.up.Fail(fault)
 			c.manifest("v1")
 			c.pass(6 * time.Hour)
-			if s := c.only("paused"); s.Attempts != 0 || s.Error == "" {
+			if s := c.only("paused"); s.Attempts != 0 || s.Err == nil {
 				c.Errorf("%s: %+v", name, s)
 			}
 			before := c.up.Count("", "blob", "")
@@ -125,7 +125,7 @@ func TestFailuresOutliveTheProcess(t *testing.T) {
 		c.start()
 		c.pass(0)
 		s := c.only("paused")
-		if s.Attempts != was.Attempts || !s.Next.Equal(was.Next) || s.Error != was.Error || s.ID != was.ID || c.up.Count("GET", "blob", "") != before {
+		if s.Attempts != was.Attempts || !s.Next.Equal(was.Next) || s.Err.Error() != was.Err.Error() || s.ID != was.ID || c.up.Count("GET", "blob", "") != before {
 			c.Errorf("taken up as %+v\nwas %+v", s, was)
 		}
 		c.pass(3 * time.Hour)
@@ -142,7 +142,7 @@ func TestFailuresOutliveTheProcess(t *testing.T) {
 		}
 		c.pass(0)
 		x, err := c.cache.Explain(c.Context(), "app/api", img.Digest.String())
-		if err != nil || !x.Stored || x.Copy != "" {
+		if err != nil || !x.Stored || x.Copy != nil {
 			c.Errorf("%+v, %v", x, err)
 		}
 	})
@@ -159,7 +159,7 @@ func TestMissingBlobParksSoon(t *testing.T) {
 			c.Errorf("%+v", s)
 		}
 		x, err := c.cache.Explain(c.Context(), "app/api", "v1")
-		if err != nil || x.Copy != "parked" || x.CopyError == "" {
+		if err != nil || x.Copy == nil || x.Copy.State != cache.CopyParked || x.Copy.Err == nil {
 			c.Errorf("%+v, %v", x, err)
 		}
 	})
@@ -175,10 +175,10 @@ func TestParkedMakeRoom(t *testing.T) {
 			c.pass(time.Hour)
 		}
 		all := c.cache.Copies()
-		if len(all) != 2 || all[0].Tags[0].Name != "v2" || c.cache.Stats().JobsDropped != 0 {
+		if len(all) != 2 || all[0].Tags[0] != "v2" || c.cache.Stats().JobsDropped != 0 {
 			c.Errorf("%+v", all)
 		}
-	}, func(c *clock) { c.cache.Limits.Queue = 2 })
+	}, func(c *clock) { c.cache.Limits.MaxJobs = 2 })
 }
 
 // A handler of logs, and who is told of parked copies, may ask the cache.
@@ -188,7 +188,7 @@ func TestLogsAndParkedMayCallBack(t *testing.T) {
 		c.stop()
 		c.start(func(c *clock) {
 			ask := func() { c.cache.Copies(); c.cache.Stats() }
-			c.cache.Limits.Queue = 1
+			c.cache.Limits.MaxJobs = 1
 			c.cache.Logger = slog.New(callbackHandler{slog.DiscardHandler, func() { c.noting(func() { lines++ }); ask() }})
 			c.cache.Parked = func(cache.CopyState) { ask() }
 		})

@@ -27,7 +27,7 @@ func copied(t *testing.T, c *cache.Cache, repo, tag string) (bool, string) {
 // TestHonestCopiesBesideAFullQueue: copies of a stranger that cannot be made take no room
 // from another rule, and none of that rule's copies is given up for them.
 func TestHonestCopiesBesideAFullQueue(t *testing.T) {
-	m := newTenants(t, func(s *story) { s.cache.Limits.Queue = 20 })
+	m := newTenants(t, func(s *story) { s.cache.Limits.MaxJobs = 20 })
 	m.up.Fail(upstreamtest.Fault{Repository: "open/evil", Kind: "blob", Status: http.StatusServiceUnavailable})
 	flood := func(from, to int) {
 		for i := from; i < to; i++ {

@@ -31,9 +31,9 @@ type fetcher struct {
 func newFetcher(c *Cache, local *local, l Limits, log *slog.Logger, stats *counters, ended context.Context) *fetcher {
 	f := &fetcher{local: local, spoolDir: c.SpoolDir, log: log, stats: stats, ended: ended}
 	f.flights = flight.Group{
-		Downloads: l.Downloads, PerHost: l.DownloadsPerHost, Orphan: l.Orphan,
-		Idle: l.Idle, Answer: l.Answer, Busy: l.Busy, StoreFailed: f.storeFailed,
-		Least: max(0, l.LeastRate), Largest: max(0, l.Blob),
+		Downloads: l.Downloads, PerHost: l.DownloadsPerHost, Orphan: l.OrphanBytes,
+		Idle: l.IdleTimeout, Answer: l.AnswerTimeout, Busy: l.SlotTimeout, StoreFailed: f.storeFailed,
+		Least: max(0, l.LeastRate), Largest: max(0, l.BlobBytes),
 	}
 	return f
 }

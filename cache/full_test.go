@@ -135,8 +135,8 @@ func TestFullStore(t *testing.T) {
 		}
 		c.pass(time.Minute)
 		for _, s := range c.cache.Copies() {
-			if s.State != "paused" || s.Attempts != 0 || !strings.Contains(s.Error, "full") {
-				c.Errorf("%s: %d attempts, %s", s.State, s.Attempts, s.Error)
+			if s.State != "paused" || s.Attempts != 0 || !strings.Contains(s.Err.Error(), "full") {
+				c.Errorf("%s: %d attempts, %s", s.State, s.Attempts, s.Err)
 			}
 		}
 		sent := c.up.BlobBytes("")

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -28,7 +29,7 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := c.engine()
 	q := &request{e: e, rec: recorder{ResponseWriter: w, begun: time.Now()}, r: r}
 	q.w = &q.rec
-	q.rec.patience = e.limits.Send
+	q.rec.patience = e.limits.SendTimeout
 	q.out.Method = methodOf(r)
 	defer q.observe()
 	if err := q.serve(); err != nil {
@@ -52,12 +53,21 @@ func (q *request) observe() {
 	}
 	q.e.stats.requests.Add(1)
 	q.e.stats.bytes.Add(q.w.bytes)
-	if q.e.cfg.Observe == nil {
+	debug := q.e.log.Enabled(q.r.Context(), slog.LevelDebug)
+	if q.e.cfg.Observe == nil && !debug {
 		return
 	}
 	q.out.Status, q.out.Bytes, q.out.FirstByte = q.w.status, q.w.bytes, q.w.first
 	q.out.Duration = time.Since(q.w.begun)
-	q.e.cfg.Observe(q.out)
+	q.out.Result, q.out.UpstreamStatus, q.out.Detail = result(q.out.CacheState)
+	if debug {
+		q.e.log.LogAttrs(q.r.Context(), slog.LevelDebug, "answered", slog.String("method", q.out.Method), slog.String("kind", string(q.out.Access.Kind)),
+			slog.String("repository", q.out.Access.Repository), slog.String("reference", q.out.Reference), slog.Int("status", q.out.Status),
+			slog.String("cache", q.out.CacheState), slog.Int64("bytes", q.out.Bytes), slog.Duration("took", q.out.Duration))
+	}
+	if q.e.cfg.Observe != nil {
+		q.e.cfg.Observe(q.r, q.out)
+	}
 }
 
 // serve answers. An error means that the header is out and the rest is not.
@@ -68,7 +78,7 @@ func (q *request) serve() error {
 	q.out.Access = accessOf(q.r, parsed)
 	q.out.Reference = parsed.Reference
 	if q.e.cfg.Next != nil && parsed.Repository == "" {
-		if err == nil && k == kindPing && q.refused(k) {
+		if err == nil && k == AccessPing && q.refused(k) {
 			return nil
 		}
 		return q.next()
@@ -102,12 +112,12 @@ func (q *request) serve() error {
 	if err != nil {
 		return q.fail(k, err)
 	}
-	q.repo = repository{q.repo.Via(loop), causeOf(q.r)}
+	q.repo = repository{q.repo.Via(loop).Under(q.r.Context()), causeOf(q.r)}
 	return q.dispatch(k)
 }
 
 // refused asks Authorize and answers if it refuses.
-func (q *request) refused(k kind) bool {
+func (q *request) refused(k AccessKind) bool {
 	if q.e.cfg.Authorize == nil {
 		return false
 	}
@@ -138,7 +148,7 @@ func methodError(method string) *Error {
 }
 
 // dispatch answers what was asked for.
-func (q *request) dispatch(k kind) error {
+func (q *request) dispatch(k AccessKind) error {
 	ctx, head := q.r.Context(), q.r.Method == http.MethodHead
 	switch q.route.Kind {
 	case route.Ping:
@@ -201,12 +211,12 @@ func (q *request) state(state string, err error) {
 }
 
 // warnStale says in a header why what is served was not checked.
-func (q *request) warnStale(k kind, err error) {
+func (q *request) warnStale(k AccessKind, err error) {
 	warn(q.w.Header(), "served as it was known before: "+failure(q.repo.Repo, k, q.route.Reference, err).Message)
 }
 
 // fail answers with an error. It returns nil: the answer is whole.
-func (q *request) fail(k kind, err error) error {
+func (q *request) fail(k AccessKind, err error) error {
 	told := failure(q.repo.Repo, k, q.route.Reference, err)
 	q.out.Err = err
 	if told.Status >= 500 && q.e.cfg.Observe == nil {

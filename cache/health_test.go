@@ -110,7 +110,7 @@ func TestTroubleOfAStranger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newTenants(t, func(s *story) {
-				s.cache.Limits.Answer, s.cache.Limits.Stale = 300*time.Millisecond, 200*time.Millisecond
+				s.cache.Limits.AnswerTimeout, s.cache.Limits.StaleTimeout = 300*time.Millisecond, 200*time.Millisecond
 			})
 			m.up.AddImage("open/a", "v1", upstreamtest.Layers(1, 500))
 			if c.setup != nil {
@@ -231,7 +231,7 @@ func TestRequireAccessOutlivesAnOutage(t *testing.T) {
 		"nonsense": func(s *story) { s.up.Fail(upstreamtest.Fault{Redirect: "ftp://x/"}) },
 	} {
 		s := newStory(t, func(s *story) {
-			s.cache.Limits.Answer, s.cache.Limits.Stale = 300*time.Millisecond, 200*time.Millisecond
+			s.cache.Limits.AnswerTimeout, s.cache.Limits.StaleTimeout = 300*time.Millisecond, 200*time.Millisecond
 		})
 		s.replace(rule.Rule{RequireAccess: true})
 		img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))

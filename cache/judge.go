@@ -35,7 +35,7 @@ var (
 	errYield = errors.New("cache: the copy is slow and gave its place to others")
 )
 
-// ErrTooManyCopies reports that [Limits.Queue] copies are known already, so that
+// ErrTooManyCopies reports that [Limits.MaxJobs] copies are known already, so that
 // another one could not be noted, or had to make room. It says nothing about the
 // copy itself.
 var ErrTooManyCopies = ledger.ErrTooMany

@@ -81,7 +81,7 @@ func (s *impatient) verbs() map[string]func(ctx context.Context) {
 		"Blob":               func(ctx context.Context) { read(ctx, s.absent.Digest) },
 		"Blob of another":    func(ctx context.Context) { read(ctx, s.shared) },
 		"Exists":             func(ctx context.Context) { _, _ = s.cache.Repository("app/api").Exists(ctx, s.absent) },
-		"Prefetch":           func(ctx context.Context) { _ = s.cache.Prefetch(ctx, "app/api", "v2", cache.Prefetch{}) },
+		"Prefetch":           func(ctx context.Context) { _ = s.cache.Prefetch(ctx, "app/api", "v2", cache.PrefetchOptions{}) },
 	}
 }
 

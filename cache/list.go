@@ -16,7 +16,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/store"
-	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // pageSize is how many names an answer has at most when the client does not
@@ -65,12 +64,12 @@ func (q *request) nextKey(query url.Values) nextKey {
 func (q *request) tags() error {
 	query, bad := q.listQuery()
 	if bad != nil {
-		return q.fail(kindTags, bad)
+		return q.fail(AccessTags, bad)
 	}
 	if !q.repo.Covered() {
 		return q.storedTags(query)
 	}
-	a, done, ok := q.upstreamList(listQuestion{repository: q.repo.Name, source: q.repo.Match.Source, kind: kindTags, query: query.Encode(), loop: q.repo.Loop()})
+	a, done, ok := q.upstreamList(listQuestion{repository: q.repo.Name, source: q.repo.Match.Source, kind: AccessTags, query: query.Encode(), loop: q.repo.Loop()})
 	defer done()
 	if !ok {
 		return nil
@@ -107,15 +106,15 @@ func (q *request) upstreamList(question listQuestion) (answer listAnswer, done f
 func (q *request) storedTags(query url.Values) error {
 	s, ok := store.As[store.Lister](q.e.local.store)
 	if !ok {
-		return q.fail(kindTags, errStoreLists)
+		return q.fail(AccessTags, errStoreLists)
 	}
 	n, last, _ := paging(query) // looked at before
 	tags, next, err := page(s.TagNames(q.r.Context(), q.repo.Name, last), n)
 	if err != nil {
-		return q.fail(kindTags, err)
+		return q.fail(AccessTags, err)
 	}
 	if len(tags) == 0 && last == "" && n != 0 {
-		return q.fail(kindTags, errNoRule)
+		return q.fail(AccessTags, errNoRule)
 	}
 	q.state("hit", nil)
 	return q.sendNames("tags", tags, next)
@@ -130,25 +129,18 @@ var errStoreLists = &Error{Status: http.StatusMethodNotAllowed, Code: CodeUnsupp
 func (q *request) referrers(d digest.Digest) error {
 	query, bad := q.listQuery()
 	if bad != nil {
-		return q.fail(kindReferrers, bad)
+		return q.fail(AccessReferrers, bad)
 	}
 	a := listAnswer{Manifests: []ocispec.Descriptor{}}
 	if !q.repo.Covered() {
-		s, ok := store.As[store.Lister](q.e.local.store)
-		if !ok {
-			return q.fail(kindReferrers, errStoreLists)
+		page, err := q.e.storedReferrers(q.r.Context(), q.repo, d, query.Get(artifactType))
+		if err != nil {
+			return q.fail(AccessReferrers, err)
 		}
-		for desc, err := range s.Referrers(q.r.Context(), q.repo.Name, d) {
-			if err != nil {
-				return q.fail(kindReferrers, err)
-			}
-			a.Manifests = append(a.Manifests, desc)
-		}
-		page := upstream.ReferrerPage{Manifests: a.Manifests}.Filter(query.Get(artifactType))
 		a.Manifests, a.Filters = page.Manifests, page.FiltersApplied
 		q.state("hit", nil)
 	} else {
-		question := listQuestion{repository: q.repo.Name, source: q.repo.Match.Source, kind: kindReferrers, digest: d, query: query.Encode(), loop: q.repo.Loop()}
+		question := listQuestion{repository: q.repo.Name, source: q.repo.Match.Source, kind: AccessReferrers, digest: d, query: query.Encode(), loop: q.repo.Loop()}
 		found, done, ok := q.upstreamList(question)
 		defer done()
 		if !ok {
@@ -162,7 +154,7 @@ func (q *request) referrers(d digest.Digest) error {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: nonNil(a.Manifests)}
 	data, err := json.Marshal(index)
 	if err != nil {
-		return q.fail(kindReferrers, err)
+		return q.fail(AccessReferrers, err)
 	}
 	q.listHeader(ocispec.MediaTypeImageIndex, len(data), a.next())
 	if q.r.Method != http.MethodHead {
@@ -175,15 +167,15 @@ func (q *request) referrers(d digest.Digest) error {
 func (q *request) catalog() error {
 	s, ok := store.As[store.Lister](q.e.local.store)
 	if !ok {
-		return q.fail(kindCatalog, errStoreLists)
+		return q.fail(AccessCatalog, errStoreLists)
 	}
 	n, last, bad := paging(q.r.URL.Query())
 	if bad != nil {
-		return q.fail(kindCatalog, bad)
+		return q.fail(AccessCatalog, bad)
 	}
 	names, next, err := page(s.Repositories(q.r.Context(), last), n)
 	if err != nil {
-		return q.fail(kindCatalog, err)
+		return q.fail(AccessCatalog, err)
 	}
 	q.state("hit", nil)
 	return q.sendNames("repositories", names, next)

@@ -25,7 +25,7 @@ import (
 type listQuestion struct {
 	repository string
 	source     upstream.Source
-	kind       kind          // tags or referrers
+	kind       AccessKind    // tags or referrers
 	digest     digest.Digest // whose referrers
 	query      string        // canonical
 	loop       string        // see origin.Repo.Via
@@ -73,10 +73,10 @@ func (e *engine) list(ctx context.Context, r origin.Repo, q listQuestion) (a lis
 	if err, probe := r.Down(); err != nil && !probe {
 		return e.lists.former(ctx, r, q, err)
 	}
-	patience := e.limits.Answer
+	patience := e.limits.AnswerTimeout
 	_, known := e.lists.recall(ctx, r, q)
 	if known {
-		patience = e.limits.Stale
+		patience = e.limits.StaleTimeout
 	}
 	asking, cancel := within(ctx, patience)
 	defer cancel()
@@ -111,7 +111,7 @@ func (e *engine) askList(slot origin.Slot, r origin.Repo, q listQuestion) listAn
 	}
 	a := listAnswer{Asked: time.Now()}
 	var next url.Values
-	if q.kind == kindTags {
+	if q.kind == AccessTags {
 		var page upstream.TagPage
 		page, err = slot.Tags(e.ctx, query)
 		a.Tags, next = page.Tags, page.Next
@@ -181,7 +181,7 @@ func (a listAnswer) answer(q listQuestion) (listAnswer, bool) {
 	if err != nil {
 		return a, false
 	}
-	if q.kind == kindReferrers {
+	if q.kind == AccessReferrers {
 		page := upstream.ReferrerPage{Manifests: a.Manifests, FiltersApplied: a.Filters}.Filter(query.Get(artifactType))
 		a.Manifests, a.Filters = page.Manifests, page.FiltersApplied
 		return a, len(query) == 1 && query.Has(artifactType)

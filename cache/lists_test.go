@@ -105,7 +105,7 @@ func TestListsInTrouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStory(t, func(s *story) {
-				s.cache.Limits.Stale, s.cache.Limits.Answer = 200*time.Millisecond, time.Second
+				s.cache.Limits.StaleTimeout, s.cache.Limits.AnswerTimeout = 200*time.Millisecond, time.Second
 			})
 			img := s.twelve()
 			sig := s.up.AddArtifact("team/api", "", "application/signature", img, []byte("signed"))
@@ -181,7 +181,7 @@ func TestListsThatAreRefused(t *testing.T) {
 
 // What is kept outlives the process, is kept for its own source only, and makes room.
 func TestKeptLists(t *testing.T) {
-	s := newStory(t, func(s *story) { onDir(s); s.cache.Limits.Kept = 4096 })
+	s := newStory(t, func(s *story) { onDir(s); s.cache.Limits.KeptBytes = 4096 })
 	s.twelve()
 	s.allTags(tagsOfAPI)
 	s.up.Fail(upstreamtest.Fault{Status: 503})

@@ -40,7 +40,7 @@ func newLocal(s store.Store, records store.Records, l Limits, log *slog.Logger, 
 		tags:      lru.New[tagKey, *storedTag](l.ManifestMemory),
 		blobSizes: lru.New[sourced, blobSize](many),
 		indexes:   lru.New[ledger.Key, digest.Digest](many),
-		read:      newShelf("manifests", records, l.Kept),
+		read:      newShelf("manifests", records, l.KeptBytes),
 		deleted:   newDeletions(),
 	}
 }

@@ -67,7 +67,7 @@ func TestSinkThatTakesNothing(t *testing.T) {
 		c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 		c.manifest("v1")
 		c.pass(24 * time.Hour)
-		if s := c.only("paused"); s.Attempts != 0 || !strings.Contains(s.Error, "takes nothing") {
+		if s := c.only("paused"); s.Attempts != 0 || !strings.Contains(s.Err.Error(), "takes nothing") {
 			c.Errorf("%+v", s)
 		}
 		c.noting(func() { refuses = false })

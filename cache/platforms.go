@@ -147,7 +147,7 @@ func (w *worker) listReferrers(ctx context.Context, r origin.Repo, d digest.Dige
 		found, query = append(found, page.Manifests...), page.Next
 	}
 	if query == nil {
-		q := listQuestion{repository: r.Name, source: r.Match.Source, kind: kindReferrers, digest: d}
+		q := listQuestion{repository: r.Name, source: r.Match.Source, kind: AccessReferrers, digest: d}
 		w.lists.keep(r, q, listAnswer{Asked: asked, Manifests: found})
 	}
 	return found[:min(len(found), referrersMost)], nil

@@ -87,7 +87,7 @@ func TestTagWaitsForSelectedPlatforms(t *testing.T) {
 		c.wantStored(img, "amd64")
 		c.wantTags()
 		x, err := c.cache.Explain(c.Context(), "app/api", "v1")
-		if err != nil || x.Copy != "waiting" {
+		if err != nil || x.Copy == nil || x.Copy.State != cache.CopyWaiting {
 			c.Errorf("%+v, %v", x, err)
 		}
 		c.up.Heal()
@@ -157,7 +157,7 @@ func TestReferrersAreNotCopiedUnasked(t *testing.T) {
 	})
 }
 
-func (c *clock) prefetch(o cache.Prefetch) error {
+func (c *clock) prefetch(o cache.PrefetchOptions) error {
 	return c.cache.Prefetch(c.Context(), "app/api", "v1", o)
 }
 
@@ -165,18 +165,18 @@ func TestPrefetchPlatforms(t *testing.T) {
 	inBubble(t, func(c *clock) {
 		layers := upstreamtest.Layers(2, 1000)
 		img := c.up.AddMultiPlatform("team/api", "v1", layers, "amd64", "arm64", "s390x")
-		if err := c.prefetch(cache.Prefetch{Platforms: []string{"pulled"}}); err == nil {
+		if err := c.prefetch(cache.PrefetchOptions{Platforms: []string{"pulled"}}); err == nil {
 			c.Error("nothing was pulled")
 		}
-		if err := c.prefetch(cache.Prefetch{Platforms: []string{"linux/mips"}}); err == nil || !strings.Contains(err.Error(), "linux/mips") {
+		if err := c.prefetch(cache.PrefetchOptions{Platforms: []string{"linux/mips"}}); err == nil || !strings.Contains(err.Error(), "linux/mips") {
 			c.Errorf("a platform that is not there: %v", err)
 		}
-		if err := c.prefetch(cache.Prefetch{Platforms: []string{"Linux"}}); err == nil {
+		if err := c.prefetch(cache.PrefetchOptions{Platforms: []string{"Linux"}}); err == nil {
 			c.Error("no platform")
 		}
 		c.wantStored(img)
 		var steps [][2]int64
-		o := cache.Prefetch{Platforms: []string{"linux/arm64"}, Progress: func(done, total int64) { steps = append(steps, [2]int64{done, total}) }}
+		o := cache.PrefetchOptions{Platforms: []string{"linux/arm64"}, Progress: func(done, total int64) { steps = append(steps, [2]int64{done, total}) }}
 		if err := c.prefetch(o); err != nil {
 			c.Fatal(err)
 		}
@@ -186,16 +186,16 @@ func TestPrefetchPlatforms(t *testing.T) {
 		}
 		c.wantStored(img, "arm64")
 		c.wantTags("v1")
-		if err := c.prefetch(cache.Prefetch{Platforms: []string{"linux/arm64", "linux/s390"}}); err == nil || !strings.Contains(err.Error(), "linux/s390") {
+		if err := c.prefetch(cache.PrefetchOptions{Platforms: []string{"linux/arm64", "linux/s390"}}); err == nil || !strings.Contains(err.Error(), "linux/s390") {
 			c.Errorf("a platform that is not there, of an index that is complete: %v", err)
 		}
 
 		next := c.up.AddMultiPlatform("team/api", "v1", [][]byte{layers[0], upstreamtest.Bytes(7, 900)}, "amd64", "arm64", "s390x")
-		if err := c.prefetch(cache.Prefetch{Platforms: []string{"pulled"}}); err != nil {
+		if err := c.prefetch(cache.PrefetchOptions{Platforms: []string{"pulled"}}); err != nil {
 			c.Fatal(err)
 		}
 		c.wantStored(next, "arm64")
-		if err := c.prefetch(cache.Prefetch{}); err != nil {
+		if err := c.prefetch(cache.PrefetchOptions{}); err != nil {
 			c.Fatal(err)
 		}
 		c.wantStored(next, "amd64", "arm64", "s390x")
@@ -209,7 +209,7 @@ func TestPrefetchProgress(t *testing.T) {
 	s.up.Pace(4 * mib)
 	var done []int64
 	size := img.Config.Size + 4*mib
-	err := s.cache.Prefetch(t.Context(), "app/api", "v1", cache.Prefetch{Progress: func(d, total int64) {
+	err := s.cache.Prefetch(t.Context(), "app/api", "v1", cache.PrefetchOptions{Progress: func(d, total int64) {
 		done = append(done, d)
 		if total != size {
 			t.Errorf("%d in all, want %d", total, size)
@@ -239,7 +239,7 @@ func TestCopiesTellBytes(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 	}
 	x, err := s.cache.Explain(t.Context(), "app/api", "v1")
-	if err != nil || x.Copy != "running" || !strings.Contains(x.Text, "a copy is running") {
+	if err != nil || x.Copy == nil || x.Copy.State != cache.CopyRunning || !strings.Contains(x.Text, "a copy is running") {
 		t.Errorf("%+v, %v", x, err)
 	}
 }

@@ -18,17 +18,17 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// Prefetch says what is copied before anybody pulls it. The zero value copies
+// PrefetchOptions says what [Cache.Prefetch] copies. The zero value copies
 // every platform of an index.
-type Prefetch struct {
-	// Platforms are those of an index that are copied: names such as
-	// "linux/arm64"; "pulled": those that are here of what the tag stood for
-	// until now; "all", as for rules. A name for which the index has no image is an
+type PrefetchOptions struct {
+	// Platforms are those of an index that are copied: names such as "linux/arm64", or
+	// [rule.AllPlatforms], or [rule.PulledPlatforms]: the platforms that are stored for
+	// the image that the tag points to now. A name for which the index has no image is an
 	// error, and so is one that an image without an index is not for. If nil, all.
 	Platforms []string
-	// Progress is told of the bytes of blobs that are here and that there are,
-	// about four times a second and once at the end, on the caller's goroutine.
-	// The total grows while manifests are read. If nil, nobody is.
+	// Progress receives the number of bytes of blobs that are here, and of all that are
+	// known so far, about four times a second and once at the end, on the caller's
+	// goroutine. The total grows while manifests are read. If nil, nothing is called.
 	Progress func(done, total int64)
 }
 
@@ -42,12 +42,12 @@ const progressEvery = 250 * time.Millisecond
 // its tag has moved and its events are taken over. A failure that is tried again
 // behind it is an error all the same. A manifest of a tag or digest that is
 // complete already costs a question at most. Errors of the upstream are [*Error].
-func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Prefetch) error {
+func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o PrefetchOptions) error {
 	e := c.engine()
 	if err := oci.CheckPlatforms(o.Platforms); err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
-	r, d, err := e.name(ctx, kindManifest, repository, reference)
+	r, d, err := e.name(ctx, AccessManifest, repository, reference)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (f *prefetch) fits(ctx context.Context, man *oci.Content) error {
 	var platform ocispec.Platform
 	body, err := io.ReadAll(io.LimitReader(r, upstream.MaxManifestSize))
 	if err != nil {
-		return failure(f.r, kindBlob, config.Digest.String(), err)
+		return failure(f.r, AccessBlob, config.Digest.String(), err)
 	}
 	if json.Unmarshal(body, &platform) != nil || platform.OS == "" {
 		return nil // it does not say
@@ -136,7 +136,7 @@ func (f *prefetch) fits(ctx context.Context, man *oci.Content) error {
 type prefetch struct {
 	e         *engine
 	r         origin.Repo
-	o         Prefetch
+	o         PrefetchOptions
 	platforms []string
 	blobs     map[digest.Digest]int64 // sizes
 	seen      map[digest.Digest]bool
@@ -159,7 +159,7 @@ func (f *prefetch) copy(ctx context.Context, man *oci.Content) error {
 	for _, d := range parsed.Select(f.platforms) {
 		child, err := e.worker.part(ctx, r, d)
 		if err != nil {
-			return failure(r, kindManifest, man.Digest.String(), err)
+			return failure(r, AccessManifest, man.Digest.String(), err)
 		}
 		if err := f.copy(ctx, child); err != nil {
 			return err
@@ -181,7 +181,7 @@ func (f *prefetch) copy(ctx context.Context, man *oci.Content) error {
 			err = f.wait(ctx, h)
 		}
 		if err != nil {
-			return failure(r, kindManifest, man.Digest.String(), err)
+			return failure(r, AccessManifest, man.Digest.String(), err)
 		}
 	}
 	// Its tags and events, if they are still to come.

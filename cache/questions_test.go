@@ -90,7 +90,7 @@ var asks = map[string]struct{ method, path string }{
 
 // patient is so patient that nobody is turned away.
 func patient(l cache.Limits) cache.Limits {
-	l.Busy, l.Answer = time.Hour, time.Hour
+	l.SlotTimeout, l.AnswerTimeout = time.Hour, time.Hour
 	return l
 }
 
@@ -130,7 +130,7 @@ func TestQuestionsToOneHostAreBounded(t *testing.T) {
 // nobody who is served from here.
 func TestQuestionThatIsNotSentInTime(t *testing.T) {
 	for name, ask := range asks {
-		inCrowd(t, cache.Limits{RequestsPerHost: 1, Busy: latency / 2, Answer: time.Hour}, func(m *crowded) {
+		inCrowd(t, cache.Limits{RequestsPerHost: 1, SlotTimeout: latency / 2, AnswerTimeout: time.Hour}, func(m *crowded) {
 			m.all.Go(func() { m.send(m.Context(), "GET", "/v2/app/a/manifests/first") })
 			m.pass(time.Second)
 			begun := time.Now()

@@ -113,11 +113,17 @@ func TestClockWentBack(t *testing.T) {
 		r, _ := store.As[store.Records](c.store)
 		for key := range r.RecordKeys(c.Context(), "jobs") {
 			data, _ := r.Record(c.Context(), "jobs", key)
-			var job cache.Job
+			var job map[string]any
 			if err := json.Unmarshal(data, &job); err != nil {
 				c.Fatal(err)
 			}
-			job.Next, job.Created = job.Next.AddDate(10, 0, 0), job.Created.AddDate(10, 0, 0)
+			for _, field := range []string{"next", "created"} {
+				at, err := time.Parse(time.RFC3339, job[field].(string))
+				if err != nil {
+					c.Fatal(err)
+				}
+				job[field] = at.AddDate(10, 0, 0)
+			}
 			data, _ = json.Marshal(job)
 			_ = r.PutRecord(c.Context(), "jobs", key, data)
 		}

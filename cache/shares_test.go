@@ -25,7 +25,7 @@ func stranger(s *story) {
 
 // A rule whose copies never end fills the queue, and those of another rule find room.
 func TestOneRuleDoesNotFillTheQueue(t *testing.T) {
-	s := newStory(t, stranger, func(s *story) { s.cache.Limits.Queue = 10 })
+	s := newStory(t, stranger, func(s *story) { s.cache.Limits.MaxJobs = 10 })
 	s.up.Fail(upstreamtest.Fault{Repository: "open/a", Kind: "blob", Status: 503})
 	for i := range 15 {
 		tag := fmt.Sprint("v", i)
@@ -51,7 +51,7 @@ func TestOneRuleDoesNotFillTheQueue(t *testing.T) {
 // of another rule, which was there in the last minutes, finds one.
 func TestQuestionsToAHostAreBounded(t *testing.T) {
 	s := newStory(t, stranger, func(s *story) {
-		s.cache.Limits.RequestsPerHost, s.cache.Limits.Busy = 8, 300*time.Millisecond
+		s.cache.Limits.RequestsPerHost, s.cache.Limits.SlotTimeout = 8, 300*time.Millisecond
 	})
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 500))
 	s.manifest("app/api", "before")

@@ -96,7 +96,7 @@ func TestLogLinesAreShort(t *testing.T) {
 			s := newStory(t, func(s *story) {
 				s.cache.Observe = nil // so that failures are logged
 				s.cache.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-				s.cache.Limits.Answer, s.cache.Limits.Stale = 2*time.Second, time.Second
+				s.cache.Limits.AnswerTimeout, s.cache.Limits.StaleTimeout = 2*time.Second, time.Second
 			})
 			img := s.up.AddImage("team/evil", "v1", upstreamtest.Layers(1, 1000))
 			s.pull("app/evil", "v1", img)
@@ -109,8 +109,8 @@ func TestLogLinesAreShort(t *testing.T) {
 			}
 			s.settle()
 			for _, c := range s.cache.Copies() {
-				if len(c.Error) > longest {
-					t.Errorf("the error of a copy has %d bytes: %.100q", len(c.Error), c.Error)
+				if len(c.Err.Error()) > longest {
+					t.Errorf("the error of a copy has %d bytes: %.100q", len(c.Err.Error()), c.Err)
 				}
 			}
 			if _, why := copied(t, s.cache, "app/evil", "v2"); len(why) > longest {

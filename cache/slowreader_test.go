@@ -72,7 +72,7 @@ func TestClientsThatStopReadingAreLetGo(t *testing.T) {
 			if dir {
 				onDir(s)
 			}
-			s.cache.Limits.Send = 3 * time.Second // the test's own pull must be quicker
+			s.cache.Limits.SendTimeout = 3 * time.Second // the test's own pull must be quicker
 		})
 		img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 64*mib))
 		s.pull("app/api", "v1", img)
@@ -99,7 +99,7 @@ func TestClientsThatStopReadingAreLetGo(t *testing.T) {
 func TestSlowReaderGetsEverything(t *testing.T) {
 	s := newStory(t, func(s *story) {
 		onDir(s)
-		s.cache.Limits.Send = time.Second
+		s.cache.Limits.SendTimeout = time.Second
 	})
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 24*mib))
 	s.pull("app/api", "v1", img)
@@ -132,7 +132,7 @@ func TestSlowReaderGetsEverything(t *testing.T) {
 
 // The deadline of one response is not that of the next on the same connection.
 func TestDeadlineEndsWithItsResponse(t *testing.T) {
-	s := newStory(t, func(s *story) { s.cache.Limits.Send = 200 * time.Millisecond })
+	s := newStory(t, func(s *story) { s.cache.Limits.SendTimeout = 200 * time.Millisecond })
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 	s.pull("app/api", "v1", img)
 	s.settle()
@@ -158,7 +158,7 @@ func TestDeadlineEndsWithItsResponse(t *testing.T) {
 // Lists lie in memory until they are read: clients that do not read theirs hold as
 // many as there are places, and no more.
 func TestSlowReadersOfListsHoldLittle(t *testing.T) {
-	s := newStory(t, func(s *story) { s.cache.Limits.Lists, s.cache.Limits.Busy = 2, 300*time.Millisecond })
+	s := newStory(t, func(s *story) { s.cache.Limits.Lists, s.cache.Limits.SlotTimeout = 2, 300*time.Millisecond })
 	s.up.Fail(upstreamtest.Fault{Kind: "tags", Do: func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprint(w, `{"tags":["v"`)
 		for i := range 60_000 {

@@ -10,6 +10,7 @@ type Stats struct {
 	Checks           int64 // questions whether a tag has moved (HEAD)
 	Stale            int64 // tags served without a fresh check
 	ManifestsFetched int64 // manifests fetched from upstreams
+	BytesFetched     int64 // of manifests and blobs that upstreams sent
 	BlobConnections  int64 // connections to upstreams for blobs
 	Adopted          int64 // blobs linked after a HEAD, without a download
 	Copied           int64 // manifests that became complete
@@ -32,7 +33,7 @@ func (c *Cache) Stats() Stats {
 	failed, dropped := e.ledger.Counts()
 	return Stats{
 		Requests: s.requests.Load(), Hits: s.hits.Load(), Bytes: s.bytes.Load(), Checks: asked.Checks,
-		Stale: s.stale.Load(), ManifestsFetched: asked.Manifests, BlobConnections: asked.Connections,
+		Stale: s.stale.Load(), ManifestsFetched: asked.Manifests, BytesFetched: asked.Bytes, BlobConnections: asked.Connections,
 		Adopted: s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: failed, JobsDropped: dropped,
 		StoreErrors: s.storeErrors.Load(), Downloads: e.fetcher.flights.Len(), Jobs: e.ledger.Len(),
 	}

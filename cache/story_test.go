@@ -72,7 +72,7 @@ func (s *story) event(_ context.Context, ev webhook.Event) error {
 	return nil
 }
 
-func (s *story) outcome(o cache.Outcome) {
+func (s *story) outcome(_ *http.Request, o cache.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(s.seen, o)

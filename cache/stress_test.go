@@ -23,7 +23,7 @@ func TestStress(t *testing.T) {
 }
 
 func stress(c *clock, seed uint64) {
-	limits := cache.Limits{Jobs: 1 + int(seed%3), Queue: 40, Attempts: 3}
+	limits := cache.Limits{Jobs: 1 + int(seed%3), MaxJobs: 40, Attempts: 3}
 	c.limited(limits)
 	set := func(r *rule.Rule) {
 		switch seed % 3 {
@@ -75,7 +75,7 @@ func stress(c *clock, seed uint64) {
 					}
 				case 11:
 					ctx, cancel := context.WithTimeout(ctx, time.Minute)
-					_ = c.cache.Prefetch(ctx, "app/api", tag, cache.Prefetch{})
+					_ = c.cache.Prefetch(ctx, "app/api", tag, cache.PrefetchOptions{})
 					cancel()
 				}
 				time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
@@ -90,7 +90,7 @@ func stress(c *clock, seed uint64) {
 	for i, img := range imgs {
 		tag := fmt.Sprint("v", i)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-		if err := c.cache.Prefetch(ctx, "app/api", tag, cache.Prefetch{}); err != nil {
+		if err := c.cache.Prefetch(ctx, "app/api", tag, cache.PrefetchOptions{}); err != nil {
 			c.Errorf("prefetch %s: %v", tag, err)
 		}
 		cancel()
@@ -105,7 +105,7 @@ func stress(c *clock, seed uint64) {
 	}
 	c.pass(time.Hour)
 	for _, s := range c.cache.Copies() {
-		c.Errorf("left: %s %v %v tags %v err %v", s.State, s.Digest, s.MediaType, s.Tags, s.Err)
+		c.Errorf("left: %s %v tags %v err %v", s.State, s.Digest, s.Tags, s.Err)
 	}
 	r, _ := store.As[store.Records](c.store)
 	for key := range r.RecordKeys(context.Background(), "jobs") {

@@ -33,7 +33,7 @@ func (c *clock) take(d digest.Digest) {
 // Platforms that were only looked at make room and go in the end.
 func TestWatchedForEver(t *testing.T) {
 	inBubble(t, func(c *clock) {
-		limits := cache.Limits{Queue: 20} // stands for 10,000
+		limits := cache.Limits{MaxJobs: 20} // stands for 10,000
 		c.limited(limits)
 		for i := range 6 { // an inspector walks an index each day and pulls nothing
 			tag := fmt.Sprint("v", i)
@@ -50,7 +50,7 @@ func TestWatchedForEver(t *testing.T) {
 		c.pass(30 * 24 * time.Hour)
 		states := map[string]int{}
 		for _, s := range c.cache.Copies() {
-			states[s.State]++
+			states[string(s.State)]++
 		}
 		img := c.up.AddMultiPlatform("team/api", "new", upstreamtest.Layers(2, 3000), "amd64", "arm64")
 		for range 3 { // whole pulls
@@ -109,7 +109,7 @@ func TestPrefetchOfParked(t *testing.T) {
 		ctx, cancel := context.WithTimeout(c.Context(), 24*time.Hour)
 		defer cancel()
 		begun := time.Now()
-		err := c.cache.Prefetch(ctx, "app/api", "v1", cache.Prefetch{})
+		err := c.cache.Prefetch(ctx, "app/api", "v1", cache.PrefetchOptions{})
 		if errors.Is(err, context.DeadlineExceeded) {
 			c.Errorf("Prefetch hangs: %v after %v", err, time.Since(begun))
 		}
@@ -157,7 +157,7 @@ func TestIndexExpiresAfterAnOutage(t *testing.T) {
 func TestFullQueueLosesNoPlatforms(t *testing.T) {
 	inBubble(t, func(c *clock) {
 		ruled(func(r *rule.Rule) { r.Platforms = []string{"all"} })(c)
-		c.limited(cache.Limits{Queue: 2})
+		c.limited(cache.Limits{MaxJobs: 2})
 		img := c.up.AddMultiPlatform("team/api", "v1", upstreamtest.Layers(2, 1000), "amd64", "arm64")
 		c.manifest("v1")
 		c.pass(time.Minute)

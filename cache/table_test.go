@@ -34,8 +34,8 @@ func TestTagTable(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			s := newStory(t, func(s *story) {
-				s.cache.Limits.Stale = 300 * time.Millisecond
-				s.cache.Limits.Answer = time.Second
+				s.cache.Limits.StaleTimeout = 300 * time.Millisecond
+				s.cache.Limits.AnswerTimeout = time.Second
 			})
 			img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 			s.pull("app/api", "v1", img)
@@ -59,7 +59,7 @@ func TestTagTable(t *testing.T) {
 		})
 		t.Run(row.name+" cold", func(t *testing.T) {
 			t.Parallel()
-			s := newStory(t, func(s *story) { s.cache.Limits.Answer = time.Second })
+			s := newStory(t, func(s *story) { s.cache.Limits.AnswerTimeout = time.Second })
 			s.up.Fail(row.fault)
 			for range 2 {
 				r := s.manifest("app/api", "v1")

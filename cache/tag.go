@@ -41,9 +41,9 @@ func (e *engine) byTag(ctx context.Context, r repository, tag string, head bool)
 		}
 		return e.choose(r.Repo, tag, s, answer{err: err})
 	}
-	patience := e.limits.Answer
+	patience := e.limits.AnswerTimeout
 	if s.man != nil {
-		patience = e.limits.Stale
+		patience = e.limits.StaleTimeout
 	}
 	ctx, cancel := within(ctx, patience)
 	defer cancel()

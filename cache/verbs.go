@@ -34,7 +34,7 @@ func (c *Cache) Manifest(ctx context.Context, repository, reference string) (oci
 // pull is what both have in common with the handler.
 func (c *Cache) pull(ctx context.Context, repository, reference string, head bool) (answer, error) {
 	e := c.engine()
-	r, d, err := e.name(ctx, kindManifest, repository, reference)
+	r, d, err := e.name(ctx, AccessManifest, repository, reference)
 	if err != nil {
 		return answer{}, err
 	}
@@ -45,19 +45,19 @@ func (c *Cache) pull(ctx context.Context, repository, reference string, head boo
 		a = e.byTag(ctx, r, reference, head)
 	}
 	if a.err != nil {
-		return answer{}, failure(r.Repo, kindManifest, reference, a.err)
+		return answer{}, failure(r.Repo, AccessManifest, reference, a.err)
 	}
 	return a, nil
 }
 
 // name checks names that come from Go and finds the repository.
-func (e *engine) name(ctx context.Context, k kind, name, reference string) (repository, digest.Digest, error) {
+func (e *engine) name(ctx context.Context, k AccessKind, name, reference string) (repository, digest.Digest, error) {
 	d, err := route.Reference(name, reference)
 	if err != nil {
 		return repository{}, "", routeError(err)
 	}
 	found, err := e.origins.Find(ctx, name)
-	r := repository{Repo: found}
+	r := repository{Repo: found.Under(ctx)}
 	if err != nil {
 		return r, d, failure(r.Repo, k, reference, err)
 	}
@@ -69,7 +69,7 @@ func (e *engine) name(ctx context.Context, k kind, name, reference string) (repo
 // matched. The size is -1 if it is unknown. Errors are [*Error].
 func (c *Cache) Blob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, io.ReadCloser, error) {
 	e := c.engine()
-	r, d, err := e.name(ctx, kindBlob, repository, d.String())
+	r, d, err := e.name(ctx, AccessBlob, repository, d.String())
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
@@ -79,7 +79,7 @@ func (c *Cache) Blob(ctx context.Context, repository string, d digest.Digest) (o
 	a := e.blob(ctx, r, d)
 	if a.err != nil {
 		a.close()
-		return ocispec.Descriptor{}, nil, failure(r.Repo, kindBlob, d.String(), a.err)
+		return ocispec.Descriptor{}, nil, failure(r.Repo, AccessBlob, d.String(), a.err)
 	}
 	desc := ocispec.Descriptor{MediaType: octetStream, Digest: d, Size: a.size}
 	if a.file != nil {

@@ -79,7 +79,7 @@ func TestOrasCopiesThroughTheCache(t *testing.T) {
 func TestPrefetchCopiesAllPlatforms(t *testing.T) {
 	s := newStory(t)
 	img := s.up.AddMultiPlatform("team/api", "v1", upstreamtest.Layers(3, 10<<10), "amd64", "arm64")
-	if err := s.cache.Prefetch(t.Context(), "app/api", "v1", cache.Prefetch{}); err != nil {
+	if err := s.cache.Prefetch(t.Context(), "app/api", "v1", cache.PrefetchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.settle()
@@ -88,7 +88,7 @@ func TestPrefetchCopiesAllPlatforms(t *testing.T) {
 	for _, c := range img.Children {
 		s.pull("app/api", c.Digest.String(), c)
 	}
-	if err := s.cache.Prefetch(t.Context(), "app/other", "v1", cache.Prefetch{}); err == nil {
+	if err := s.cache.Prefetch(t.Context(), "app/other", "v1", cache.PrefetchOptions{}); err == nil {
 		t.Error("a prefetch from an upstream that is down is no error")
 	}
 }
@@ -138,6 +138,7 @@ func TestCopierOfOnesOwn(t *testing.T) {
 	s.wantManifest("app/api", img.Children[0].Digest.String(), img.Children[0])
 	s.pullBlobs("app/api", img.Children[0])
 	deadline := time.Now().Add(10 * time.Second)
+	var last cache.Job
 	for len(s.cache.Copies()) > 0 {
 		l.mu.Lock()
 		jobs := l.jobs
@@ -147,20 +148,27 @@ func TestCopierOfOnesOwn(t *testing.T) {
 			if err := s.cache.Copy(t.Context(), job); err != nil {
 				t.Fatal(err)
 			}
+			last = job
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", s.cache.Copies())
 		}
 	}
 	s.wantEvents("app/api:v1", "app/api@"+img.Digest.String(), "app/api@"+img.Children[0].Digest.String())
-	job := cache.Job{Repository: "app/api", Source: l.source(s), Digest: digest.FromString("x"), Manifest: []byte("y")}
-	if err := s.cache.Copy(t.Context(), job); err == nil {
+	other := digest.FromString("x")
+	former := last.Digest
+	last.Digest = other
+	if err := s.cache.Copy(t.Context(), last); err == nil {
+		t.Error("a job whose data is that of another is done")
+	}
+	last.Data = bytes.ReplaceAll(last.Data, []byte(former), []byte(other))
+	if err := s.cache.Copy(t.Context(), last); err == nil {
 		t.Error("a job whose manifest is another is done")
 	}
-}
-
-func (l *later) source(s *story) (src struct{ Rule, Host, Repository string }) {
-	return struct{ Rule, Host, Repository string }{"team", s.up.Host(), "team/api"}
+	last.Data = last.Data[1:]
+	if err := s.cache.Copy(t.Context(), last); err == nil {
+		t.Error("a job whose data cannot be read is done")
+	}
 }
 
 func TestExplain(t *testing.T) {

@@ -24,7 +24,7 @@ const retrySoon = 5 * time.Second
 // can act. It holds no secret and none of the upstream's own words, and does not
 // repeat its code, which clients print themselves. reference is the tag or the
 // digest that was asked for; it may be empty.
-func failure(r origin.Repo, k kind, reference string, err error) *Error {
+func failure(r origin.Repo, k AccessKind, reference string, err error) *Error {
 	var known *Error
 	if errors.As(err, &known) {
 		return known
@@ -100,7 +100,7 @@ func joined(repository, reference string) string {
 }
 
 // upstreamFailure is the part of the table for what an upstream answered.
-func upstreamFailure(r origin.Repo, e *Error, up *upstream.Error, k kind, reference string) {
+func upstreamFailure(r origin.Repo, e *Error, up *upstream.Error, k AccessKind, reference string) {
 	source, name, rule := r.Match.Source.String(), joined(r.Match.Source.String(), reference), r.Match.Rule.Name
 	who := fmt.Sprintf("source '%s' of cache rule '%s'", source, rule)
 	e.RetryAfter = up.RetryAfter

@@ -41,15 +41,26 @@ func (w *worker) Do(ctx context.Context, run *ledger.Run) error {
 	case w.copier == nil:
 		err = w.copy(ctx, r, run, man)
 	default:
-		if err = w.copier.Submit(ctx, run.Job); err == nil {
+		if err = w.submit(ctx, run.Job); err == nil {
 			return ledger.ErrHandedOver
 		}
-		err = fmt.Errorf("%w: %w", errNotTaken, err)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
 	return err
+}
+
+// submit gives a job to the Copier.
+func (w *worker) submit(ctx context.Context, job ledger.Job) error {
+	out, err := exported(job)
+	if err == nil {
+		err = w.copier.Submit(ctx, out)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotTaken, err)
+	}
+	return nil
 }
 
 // DoHere does a job in this process, whatever the Copier says.

@@ -172,7 +172,7 @@ func newLife(t *testing.T) *life {
 	}
 	l.cached = s.inMemory(rules...)
 	l.cache.Logger = slog.New(slog.NewTextHandler(l.said, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	l.cache.Observe = func(o cache.Outcome) { l.said.add("%+v", o); l.said.fail(o.Err) }
+	l.cache.Observe = func(_ *http.Request, o cache.Outcome) { l.said.add("%+v", o); l.said.fail(o.Err) }
 	l.cache.Events = webhook.SinkFunc(func(_ context.Context, ev webhook.Event) error { l.said.dump(ev); return nil })
 	return l
 }

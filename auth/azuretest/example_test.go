@@ -48,7 +48,7 @@ func Example() {
 	denied, _ := errors.AsType[*cache.Error](err)
 	fmt.Println("no role:", denied.Status, denied.Code)
 	dev.Grant(id.PrincipalID, "team-a/api")
-	fmt.Println("a role:", c.Prefetch(ctx, "promoted/team-a/api", "1.4.0", cache.Prefetch{}))
+	fmt.Println("a role:", c.Prefetch(ctx, "promoted/team-a/api", "1.4.0", cache.PrefetchOptions{}))
 
 	// From now on a pull costs one HEAD.
 	az.Reset()

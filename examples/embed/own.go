@@ -30,7 +30,7 @@ func (g gate) authorize(r *http.Request, access cache.Access) error {
 		return &cache.Challenge{Header: g.challenge(access)}
 	}
 	for _, action := range access.Actions {
-		if action != "pull" {
+		if action != cache.ActionPull {
 			return errors.New("this token is for pulls, not for " + action)
 		}
 	}

@@ -55,7 +55,7 @@ func newStage(az *azuretest.Azure, log io.Writer) (*stage, error) {
 		Logger:   slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		// On a busy machine a check may be slow, and the figures shall be true
 		// there too.
-		Limits: cache.Limits{Stale: patience},
+		Limits: cache.Limits{StaleTimeout: patience},
 	}
 	s.server = httptest.NewServer(s.prod)
 	return s, nil

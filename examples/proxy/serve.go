@@ -70,7 +70,7 @@ func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) 
 		Host:     s.config.publicHost.text,
 		Events:   s.events(outbox),
 		Logger:   log,
-		Observe:  func(o cache.Outcome) { observe(log, o) },
+		Observe:  func(_ *http.Request, o cache.Outcome) { observe(log, o) },
 	}
 	if err := c.Start(ctx); err != nil {
 		return fmt.Errorf("starting the cache: %w", err)
@@ -210,7 +210,7 @@ func admin() http.Handler {
 func observe(log *slog.Logger, o cache.Outcome) {
 	attrs := []slog.Attr{
 		slog.String("method", short(o.Method)),
-		slog.String("kind", o.Access.Kind),
+		slog.String("kind", string(o.Access.Kind)),
 		slog.String("repository", o.Access.Repository),
 		slog.String("reference", short(o.Reference)),
 		slog.String("rule", o.Rule),

@@ -82,7 +82,7 @@ func TestDiskFull(t *testing.T) {
 	pull()
 	until(t, "a copy that waits for room", func() bool {
 		all := c.Copies()
-		return len(all) == 1 && all[0].State == "paused" && strings.Contains(all[0].Error, "full")
+		return len(all) == 1 && all[0].State == "paused" && strings.Contains(all[0].Err.Error(), "full")
 	})
 	pull() // still
 	if n := strings.Count(log.String(), "level=ERROR msg=\"a copy failed"); n != 1 {

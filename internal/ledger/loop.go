@@ -111,6 +111,7 @@ func (l *Ledger) start(e *entry) {
 	l.to(e, Running, time.Time{})
 	e.began = l.changes
 	rule := e.job.Source.Rule
+	l.log(slog.LevelDebug, "a copy begins", "repository", e.job.Repository, "digest", e.job.Digest.String(), "rule", rule)
 	l.turns.took(rule)
 	r := &Run{Job: e.job, Manifest: e.man, l: l, e: e, moved: map[string]time.Time{}}
 	l.spawn(func() {
@@ -142,6 +143,7 @@ func (l *Ledger) ended(r *Run, err error) {
 		l.save(e.job.Key())
 	case err == nil:
 		l.full = false
+		l.log(slog.LevelDebug, "a copy is done", "repository", e.job.Repository, "digest", e.job.Digest.String(), "rule", e.job.Source.Rule)
 		l.remove(e, nil)
 	case errors.Is(err, ErrWaiting) && (l.imageChanged(e) || !slices.Equal(r.Job.Platforms, e.job.Platforms)):
 		l.enqueue(e, false) // what it saw may not be true any more

@@ -151,7 +151,6 @@ func (l *Ledger) Unread() error { return l.unread }
 func (l *Ledger) load() {
 	defer close(l.loaded)
 	if l.records == nil {
-		l.cfg.Log.Warn("the store keeps no records: copies that are not finished, and their events, are lost with the process")
 		return
 	}
 	err := l.records.Load(l.ctx, func(key string, job Job, err error) {

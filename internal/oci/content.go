@@ -73,3 +73,11 @@ func (c *Content) Cost() int64 {
 	}
 	return cost
 }
+
+// LastRead is when a client read the manifest last by its digest; zero if none did.
+func (c *Content) LastRead() time.Time {
+	if n := c.read.Load(); n != 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
+}

@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,7 @@ type Config struct {
 	// AnswerTimeout is how long an upstream may take for an answer, and SlotTimeout
 	// how long a request waits for its slot.
 	AnswerTimeout, SlotTimeout time.Duration
+	Log                        *slog.Logger // gets each request at debug level
 	// Ended is the life of the process: every request ends with it, with its cause.
 	Ended context.Context
 }
@@ -88,13 +90,14 @@ type opened struct {
 }
 
 // counts is Counts while it grows.
-type counts struct{ checks, manifests, connections atomic.Int64 }
+type counts struct{ checks, manifests, connections, bytes atomic.Int64 }
 
 // Counts says how often upstreams were asked.
 type Counts struct {
 	Checks      int64 // requests whether a tag has moved (HEAD)
 	Manifests   int64 // manifests that were fetched
 	Connections int64 // connections for downloads of blobs
+	Bytes       int64 // of manifests and blobs that were received
 }
 
 // New returns the upstreams of cfg.Rules.
@@ -114,7 +117,7 @@ func New(cfg Config) *Origins {
 
 // Counts returns how often upstreams were asked.
 func (o *Origins) Counts() Counts {
-	return Counts{Checks: o.counts.checks.Load(), Manifests: o.counts.manifests.Load(), Connections: o.counts.connections.Load()}
+	return Counts{Checks: o.counts.checks.Load(), Manifests: o.counts.manifests.Load(), Connections: o.counts.connections.Load(), Bytes: o.counts.bytes.Load()}
 }
 
 // Find returns the upstream side of a local repository. Without a rule it is a Repo

@@ -2,6 +2,9 @@ package origin
 
 import (
 	"context"
+	"io"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -27,6 +30,7 @@ type Repo struct {
 	origins  *Origins
 	upstream upstream.Repository
 	loop     string          // CDN-Loop that a request brought; empty: this cache begins it
+	values   context.Context // of the request that led here; nil if there is none
 	closed   *upstream.Error // why the upstream cannot be asked whatever its health: the Matcher or the Opener failed
 }
 
@@ -34,6 +38,35 @@ type Repo struct {
 func (r Repo) Via(loop string) Repo {
 	r.loop = loop
 	return r
+}
+
+// Under is the Repo for what begins with a request: requests to the upstream get the
+// values of its context, such as a trace, and neither its deadline nor its end.
+func (r Repo) Under(ctx context.Context) Repo {
+	r.values = ctx
+	return r
+}
+
+// with adds the values of the request that led to r to ctx.
+func (r Repo) with(ctx context.Context) context.Context {
+	if r.values == nil {
+		return ctx
+	}
+	return valued{ctx, r.values}
+}
+
+// valued is a context with the values of another one.
+type valued struct {
+	context.Context
+	values context.Context
+}
+
+// Value looks in the own values first, which are those of this cache.
+func (v valued) Value(key any) any {
+	if own := v.Context.Value(key); own != nil {
+		return own
+	}
+	return v.values.Value(key)
 }
 
 // Loop is what [Repo.Via] was given.
@@ -57,7 +90,7 @@ func (r Repo) MayServe(from string) bool { return r.Match == nil || r.From == fr
 // still is the Repo as its rule is now, with the caches that its request has passed.
 func (r Repo) still(ctx context.Context) (Repo, error) {
 	now, err := r.origins.Still(ctx, r.Name, r.Match.Source)
-	now.loop = r.loop
+	now.loop, now.values = r.loop, r.values
 	return now, err
 }
 
@@ -88,12 +121,15 @@ func (r Repo) Acquire(ctx context.Context, pool *share.Pool, forCopy bool) (rele
 // its own, and its outcome is reported by [Repo.HeardBlob].
 func (r Repo) Connect(ctx context.Context) (upstream.Repository, error) {
 	r.loop = ""
-	now, err := r.still(ctx)
+	now, err := r.still(r.with(ctx))
 	if err != nil {
 		return nil, err
 	}
 	r.origins.counts.connections.Add(1)
-	return withLoop{now.upstream, now.loopValue()}, nil
+	if log := r.origins.cfg.Log; log.Enabled(ctx, slog.LevelDebug) {
+		log.LogAttrs(ctx, slog.LevelDebug, "a download connects to the upstream", slog.String("rule", r.Rule()), slog.String("source", r.Match.Source.String()))
+	}
+	return download{now.upstream, now}, nil
 }
 
 // loopValue is the CDN-Loop of requests to the upstream.
@@ -104,24 +140,40 @@ func (r Repo) loopValue() string {
 	return r.loop
 }
 
-// withLoop adds CDN-Loop to every request.
-type withLoop struct {
+// download is the upstream of one connection of a download: requests carry CDN-Loop and
+// the values of the request that led to it, and the bytes of blobs are counted.
+type download struct {
 	upstream.Repository
-	value string
+	repo Repo
 }
 
-func (r withLoop) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
-	return r.Repository.Resolve(upstream.WithLoop(ctx, r.value), reference)
+func (d download) context(ctx context.Context) context.Context {
+	return upstream.WithLoop(d.repo.with(ctx), d.repo.loopValue())
 }
 
-func (r withLoop) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
-	return r.Repository.Manifest(upstream.WithLoop(ctx, r.value), reference)
+// Blob counts the bytes of the body.
+func (d download) Blob(ctx context.Context, dgst digest.Digest, offset, length int64) (upstream.Body, error) {
+	body, err := d.Repository.Blob(d.context(ctx), dgst, offset, length)
+	if err == nil {
+		body.ReadCloser = counted{body.ReadCloser, &d.repo.origins.counts.bytes}
+	}
+	return body, err
 }
 
-func (r withLoop) Blob(ctx context.Context, d digest.Digest, offset, length int64) (upstream.Body, error) {
-	return r.Repository.Blob(upstream.WithLoop(ctx, r.value), d, offset, length)
+// StatBlob asks for the size of a blob.
+func (d download) StatBlob(ctx context.Context, dgst digest.Digest) (ocispec.Descriptor, error) {
+	return d.Repository.StatBlob(d.context(ctx), dgst)
 }
 
-func (r withLoop) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
-	return r.Repository.StatBlob(upstream.WithLoop(ctx, r.value), d)
+// counted counts what is read.
+type counted struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+// Read counts.
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }

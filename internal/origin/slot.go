@@ -3,7 +3,9 @@ package origin
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -35,11 +37,25 @@ func (s Slot) begin(ctx context.Context) (_ context.Context, now Repo, stop func
 	if ended.Err() != nil {
 		return ctx, Repo{}, func() {}, context.Cause(ended)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.repo.origins.cfg.AnswerTimeout, errAnswer)
+	ctx, cancel := context.WithTimeoutCause(s.repo.with(ctx), s.repo.origins.cfg.AnswerTimeout, errAnswer)
 	unlink := context.AfterFunc(ended, cancel)
 	stop = func() { unlink(); cancel() }
 	now, err = s.repo.still(ctx)
 	return upstream.WithLoop(ctx, s.repo.loopValue()), now, stop, err
+}
+
+// logRequest tells the story of a request, for people who debug.
+func (r Repo) logRequest(ctx context.Context, begun time.Time, op, reference string, err error) {
+	log := r.origins.cfg.Log
+	if !log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("rule", r.Rule()), slog.String("source", r.Match.Source.String()), slog.String("op", op),
+		slog.String("reference", reference), slog.Duration("took", time.Since(begun))}
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	log.LogAttrs(ctx, slog.LevelDebug, "the upstream was asked", attrs...)
 }
 
 // Resolve asks for the descriptor of a tag or digest by HEAD. An error for which
@@ -50,7 +66,9 @@ func (s Slot) Resolve(ctx context.Context, reference string) (ocispec.Descriptor
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	begun := time.Now()
 	desc, err := now.upstream.Resolve(ctx, reference)
+	now.logRequest(ctx, begun, "resolve", reference, err)
 	if !isDigest(reference) {
 		s.repo.origins.counts.checks.Add(1)
 	}
@@ -69,11 +87,13 @@ func (s Slot) Manifest(ctx context.Context, reference string, known digest.Diges
 	if err != nil {
 		return desc, nil, err
 	}
+	begun := time.Now()
 	if c, ok := upstream.As[upstream.Conditional](now.upstream); ok && known != "" {
 		desc, body, err = c.ManifestUnless(ctx, reference, known)
 	} else {
 		desc, body, err = now.upstream.Manifest(ctx, reference)
 	}
+	now.logRequest(ctx, begun, "manifest", reference, err)
 	if errors.Is(err, upstream.ErrUnchanged) {
 		now.Heard(nil)
 		return desc, nil, err
@@ -83,6 +103,7 @@ func (s Slot) Manifest(ctx context.Context, reference string, known digest.Diges
 	now.noteAbsent(Manifest, reference, err)
 	if err == nil {
 		s.repo.origins.counts.manifests.Add(1)
+		s.repo.origins.counts.bytes.Add(int64(len(body)))
 	}
 	return desc, body, err
 }
@@ -95,7 +116,9 @@ func (s Slot) BlobSize(ctx context.Context, d digest.Digest) (size int64, err er
 	if err != nil {
 		return -1, err
 	}
+	begun := time.Now()
 	size, err = now.blobSize(ctx, d)
+	now.logRequest(ctx, begun, "blob size", d.String(), err)
 	err = now.late(ctx, err)
 	now.HeardBlob(d, err)
 	return size, err
@@ -129,7 +152,9 @@ func (s Slot) Tags(ctx context.Context, query url.Values) (page upstream.TagPage
 	if !ok {
 		return page, ErrNoList
 	}
+	begun := time.Now()
 	page, err = l.Tags(ctx, query)
+	now.logRequest(ctx, begun, "tags", query.Encode(), err)
 	return page, now.heardList(ctx, query, err)
 }
 
@@ -145,7 +170,9 @@ func (s Slot) Referrers(ctx context.Context, d digest.Digest, query url.Values) 
 	if !ok {
 		return page, ErrNoList
 	}
+	begun := time.Now()
 	page, err = l.Referrers(ctx, d, query)
+	now.logRequest(ctx, begun, "referrers", d.String(), err)
 	return page, now.heardList(ctx, query, err)
 }
 

@@ -218,7 +218,7 @@ func (a *attacker) doubled() {
 	ctx, cancel := context.WithTimeout(a.ctx, a.patience())
 	defer cancel()
 	begun := time.Now()
-	_ = a.s.cache.Prefetch(ctx, "evil/busy", "doubled", cache.Prefetch{})
+	_ = a.s.cache.Prefetch(ctx, "evil/busy", "doubled", cache.PrefetchOptions{})
 	if took := time.Since(begun); took > 10*time.Second {
 		a.s.wrong.add("a prefetch ended %v after it had begun", took)
 	}

@@ -173,7 +173,7 @@ func (h *honest) move(t *tag) {
 
 // at finds the image of a digest if the tag stood for it at some time between. A
 // client may get the answer to a question that another one had asked before it; a
-// question that takes longer than Limits.Stale ends as fwd=stale, which is a failure
+// question that takes longer than Limits.StaleTimeout ends as fwd=stale, which is a failure
 // by itself.
 func (t *tag) at(d digest.Digest, begun, ended time.Time) (upstreamtest.Image, string) {
 	t.mu.Lock()

@@ -37,7 +37,7 @@ const (
 // whose number is bounded, but by far more than the test asks for. A request's own
 // text, of 100 KiB and more, is not to be among that.
 func spareHeap(requests int64) uint64 {
-	return uint64(limits.ManifestMemory) + 2*uint64(limits.Kept) + 4<<20 + uint64(requests)<<10
+	return uint64(limits.ManifestMemory) + 2*uint64(limits.KeptBytes) + 4<<20 + uint64(requests)<<10
 }
 
 // judge compares both phases.

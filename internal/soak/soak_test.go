@@ -30,12 +30,12 @@ const (
 // that loses its patience within a minute: with the defaults a single answer that
 // does not come would outlast the whole test.
 var limits = cache.Limits{
-	Downloads: 24, DownloadsPerHost: 12, Requests: 48, RequestsPerHost: 24, Lists: 8, Jobs: 8, Queue: 100,
-	ManifestMemory: 4 << 20, Kept: 1 << 20,
-	Idle: time.Second, Send: time.Second, Answer: 2 * time.Second, Busy: 2 * time.Second,
+	Downloads: 24, DownloadsPerHost: 12, Requests: 48, RequestsPerHost: 24, Lists: 8, Jobs: 8, MaxJobs: 100,
+	ManifestMemory: 4 << 20, KeptBytes: 1 << 20,
+	IdleTimeout: time.Second, SendTimeout: time.Second, AnswerTimeout: 2 * time.Second, SlotTimeout: 2 * time.Second,
 }
 
-// stale is the default of Limits.Stale, which the test keeps: a pull that waits
+// stale is the default of Limits.StaleTimeout, which the test keeps: a pull that waits
 // longer for the upstream says fwd=stale.
 const stale = 2 * time.Second
 

@@ -1,0 +1,11 @@
+package rule
+
+import "github.com/pullthrough/pullthrough/internal/oci"
+
+// Words for platforms in [Rule.Platforms], and in the Platforms of a prefetch.
+const (
+	// AllPlatforms selects every platform of an index.
+	AllPlatforms = oci.AllPlatforms
+	// PulledPlatforms selects the platforms that clients pull.
+	PulledPlatforms = oci.PulledPlatforms
+)
