@@ -90,14 +90,12 @@ func (i Info) IsManifest() bool {
 	return IsManifest(i.MediaType) || i.Manifest && i.MediaType != ""
 }
 
-// Origin returns scheme://host of the source.
-func (i Info) Origin() string { return Origin(i.Source) }
-
-// Origin returns scheme://host of scheme://host/repository.
-func Origin(source string) string {
-	scheme, rest, ok := strings.Cut(source, "://")
+// Origin returns scheme://host of the Source. A Source without a scheme is its own
+// origin.
+func (i Info) Origin() string {
+	scheme, rest, ok := strings.Cut(i.Source, "://")
 	if !ok {
-		return source
+		return i.Source
 	}
 	host, _, _ := strings.Cut(rest, "/")
 	return scheme + "://" + host

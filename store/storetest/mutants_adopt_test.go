@@ -19,7 +19,7 @@ func adoptMutants() []mutant {
 			sources := new(sync.Map)
 			b.writers(func(_ string, want store.Info, _ *brokenWriter) { sources.Store(want.Digest, want.Source) })
 			b.adopt = func(repo string, want store.Info, allowed allowed) error {
-				if source, ok := sources.Load(want.Digest); ok && store.Origin(source.(string)) == want.Origin() {
+				if source, ok := sources.Load(want.Digest); ok && (store.Info{Source: source.(string)}).Origin() == want.Origin() {
 					want.Source = source.(string)
 				}
 				return b.Mem.Adopt(bg(), repo, want, allowed)
