@@ -1,7 +1,7 @@
 package store
 
-// This file holds what is true of every store: what its calls refuse, and what
-// is kept of what they bring.
+// This file holds what all stores share: which arguments they refuse, and what they
+// keep of the others.
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 // errClosed reports the use of what is closed.
 var errClosed = os.ErrClosed
 
-// checkContent checks what every call about content brings.
+// checkContent checks the arguments that every call about content has.
 func checkContent(ctx context.Context, repo string, d digest.Digest) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -57,7 +57,7 @@ func linked(want Info, size int64) Info {
 	return got
 }
 
-// blobMediaType is what everything that is no manifest reads back as.
+// blobMediaType is the media type of everything that is no manifest.
 const blobMediaType = "application/octet-stream"
 
 // sizeError reports content of got bytes that was announced with want.
@@ -65,7 +65,7 @@ func sizeError(want, got int64) error {
 	return fmt.Errorf("%w: %d bytes, announced were %d", ErrSize, got, want)
 }
 
-// checkTagged checks what every call about a tag brings.
+// checkTagged checks the arguments that every call about a tag has.
 func checkTagged(ctx context.Context, repo, tag string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -84,14 +84,14 @@ func checkTagValue(t Tag) error {
 	return checkSource(t.Source)
 }
 
-// storedTag is t as it reads back: what another process would know.
+// storedTag is t as it reads back, in this process and in a later one.
 func storedTag(t Tag) Tag {
 	t.Asked = t.Asked.Round(0).UTC()
 	t.Annotations = maps.Clone(t.Annotations)
 	return t
 }
 
-// compareTags reports whether the old tag stays and what SetTag says then.
+// compareTags reports whether the old tag stays, and what SetTag returns then.
 func compareTags(old, t Tag) (stays bool, err error) {
 	switch {
 	case old.Source != t.Source:
@@ -120,7 +120,7 @@ func (k spoolKey) busy() error {
 	return fmt.Errorf("store: %s of %s is being written in %s already", k.digest, k.origin, k.repo)
 }
 
-// fill completes what Commit got with what Spool was asked for.
+// fill completes got, the argument of Commit, with want, that of Spool.
 func (k spoolKey) fill(got, want Info) (Info, error) {
 	if got.Digest == "" {
 		got.Digest = want.Digest
@@ -148,7 +148,7 @@ func checkProgress(p Progress, written int64) error {
 	return nil
 }
 
-// checkRecord checks what every call about a record brings.
+// checkRecord checks the arguments that every call about a record has.
 func checkRecord(ctx context.Context, kind, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err

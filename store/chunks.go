@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// chunkSize is what memory is allocated by. Less than that is allocated for
-// content that is known to be smaller.
+// chunkSize is how many bytes are allocated at once. Less is allocated for content
+// that is known to be smaller.
 const chunkSize = 256 << 10
 
 // chunks are bytes in memory that can be written out of order and read
@@ -18,17 +18,17 @@ const chunkSize = 256 << 10
 // are found by their number, so a write far beyond the others holds one chunk
 // and nothing for what lies between.
 type chunks struct {
-	max int64                   // announced size; -1: unknown
-	pay func(bytes int64) error // asked before memory is allocated; may be nil
+	max int64                   // announced size, or -1 if it is unknown
+	pay func(bytes int64) error // called before memory is allocated; may be nil
 
 	mu     sync.RWMutex
 	list   map[int64][]byte // by number, chunkSize each; the last may be shorter
 	size   int64            // the end of what was written
 	paid   int64
-	sealed bool // no writes any more: readers need no lock
+	sealed bool // nothing is written any more, so readers need no lock
 }
 
-// WriteAt writes as one step for readers.
+// WriteAt writes p at off. A reader sees all of p or nothing.
 func (c *chunks) WriteAt(p []byte, off int64) (int, error) {
 	if err := checkSpan(c.max, off, len(p)); err != nil {
 		return 0, err
@@ -52,8 +52,8 @@ func (c *chunks) WriteAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// checkSpan refuses n bytes at off that begin before the start, or end beyond
-// the announced size (below zero: unknown) or beyond what can be counted.
+// checkSpan refuses n bytes at off that begin before the start, or end beyond the
+// announced size (unknown if negative) or beyond what can be counted.
 func checkSpan(size, off int64, n int) error {
 	switch {
 	case off < 0:
@@ -102,9 +102,9 @@ func (c *chunks) seal() {
 	c.mu.Unlock()
 }
 
-// prefix returns chunks to be continued after the first n bytes, as what is kept
-// in their place. Whole chunks are shared, so it must not be written below n. pay
-// is not asked: the caller moves what was paid.
+// prefix returns chunks with the first n bytes, to be continued in place of c. Whole
+// chunks are shared, so nothing may be written to them below n. It does not call pay:
+// the caller accounts for the difference.
 func (c *chunks) prefix(n int64) *chunks {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -131,7 +131,7 @@ func (c *chunks) length() int64 {
 	return c.size
 }
 
-// readAt fills p as far as it can; a hole reads as zeros.
+// readAt fills p as far as it can. A hole reads as zeros.
 func (c *chunks) readAt(p []byte, off int64) (int, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -155,8 +155,8 @@ func (c *chunks) readAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// part returns what the chunk at off has from there on, at most want bytes;
-// nil in a hole. The lock is held or the chunks are sealed.
+// part returns at most want bytes of the chunk at off, from there on. In a hole the
+// result is nil. The lock is held or the chunks are sealed.
 func (c *chunks) part(off, want int64) []byte {
 	chunk, at := c.list[off/chunkSize], off%chunkSize
 	if int64(len(chunk)) <= at {
@@ -165,8 +165,8 @@ func (c *chunks) part(off, want int64) []byte {
 	return chunk[at:min(int64(len(chunk)), at+want)]
 }
 
-// bytes returns everything in one piece, without a copy if it is in one. It is
-// for content that is known to be small.
+// bytes returns everything in one piece, without a copy if there is only one chunk.
+// It is for content that is known to be small.
 func (c *chunks) bytes() []byte {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -197,7 +197,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo hands out the chunks themselves once nobody writes them any more.
+// WriteTo writes the rest to w. Of sealed chunks it needs no copy.
 func (r *chunkReader) WriteTo(w io.Writer) (int64, error) {
 	if r.closed {
 		return 0, os.ErrClosed

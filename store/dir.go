@@ -29,29 +29,30 @@ import (
 // Files have the mode 0600 and folders 0700, whatever the umask is. See [OpenDir]
 // for the folders that it refuses.
 //
-// What a manifest or a tag stands for is durable before it is: committing one
-// first syncs everything that was committed in its repository. Blobs alone are
-// synced, but the folders that name them wait for the next manifest or tag, so a
-// power loss (not the end of the process) may lose blobs that no manifest names.
+// What a manifest or a tag names is durable before the manifest or tag is: committing
+// or setting one first syncs everything that was committed in its repository. The
+// bytes of a blob are synced when it is committed, but the folder that names them
+// only with the next manifest or tag, so a power loss (not the end of the process)
+// may take blobs that no manifest names.
 //
 // Delete removes links; the bytes stay in blobs/ until [Dir.Sweep].
 //
 // A Dir uses its file system until only MinFree of it is left. Downloads that
-// broke off leave parts in partial/, which are bounded by MaxPartial. A part goes
-// a day after its last checkpoint, and the oldest parts go before that when there
-// is no room. Parts that are open stay.
+// broke off leave parts in partial/, which are bounded by MaxPartial. A part is
+// removed a day after its last checkpoint, and the oldest parts are removed before
+// that when there is no room. Parts that are open stay.
 type Dir struct {
-	// MinFree is the part of the file system that stays free: when less is left,
-	// and nothing in partial/ can go, nothing new is begun and what is being
-	// written fails, with [ErrFull]. Free space is asked for each second and each
-	// 16 MiB. Tags, records and content of at most 64 KiB that was begun earlier
-	// are still written. If zero, 0.05; negative: no limit. It is read at use and
-	// must not be written after the first one.
+	// MinFree is the fraction of the file system that stays free. When less is left,
+	// even after every part in partial/ that is not open was removed, Create, Spool
+	// and writes to what they returned fail with [ErrFull]. Tags, records and content
+	// of at most 64 KiB that was begun earlier are still written. The free space is
+	// looked up again when a second has passed or 16 MiB were written. If zero, it is 0.05. If
+	// negative, there is no limit. It must not change after the first use.
 	MinFree float64
-	// MaxPartial is how many bytes may lie in partial/ that nobody has open. A
-	// part counts 1 MiB at least, so that their number is bounded too. When there
-	// is more, the oldest part goes. If zero, 64 GiB; negative: no limit. It is
-	// read at use and must not be written after the first one.
+	// MaxPartial bounds the bytes in partial/ of parts that are not open. A part
+	// counts 1 MiB at least, so that their number is bounded too. When there are
+	// more bytes, the oldest parts are removed. If zero, it is 64 GiB. If negative,
+	// there is no limit. It must not change after the first use.
 	MaxPartial int64
 
 	root  string
@@ -66,26 +67,34 @@ type Dir struct {
 
 	partsMu sync.Mutex
 	parts   map[string]part // by the name of their files
-	kept    atomic.Int64    // what those count that are not open
-	tick    tick            // clears them while nobody calls
+	kept    atomic.Int64    // bytes that the parts count that are not open
+	tick    tick            // clears them each hour, also without any call
 
 	logsMu sync.Mutex
 	logs   map[string]*recordLog // by kind, as they are used
 
 	sweep    sync.RWMutex // held for writing while bytes are freed
 	linkedMu sync.Mutex
-	linked   map[digest.Digest]bool // since a Sweep began; nil: none runs
+	linked   map[digest.Digest]bool // linked before or during the Sweep that runs; nil without one
 	sweeping sync.Mutex
 
 	free    func(path string) (float64, bool) // durable.Free
-	freeing sync.Mutex                        // held while it is asked and room is made
-	freeAt  atomic.Int64                      // when it was asked last, ns
-	written atomic.Int64                      // bytes since then
-	full    atomic.Bool                       // what it said
+	freeing sync.Mutex                        // held while the free space is looked up and room is made
+	freeAt  atomic.Int64                      // when the free space was looked up last, in ns
+	written atomic.Int64                      // bytes written since then
+	full    atomic.Bool                       // less than MinFree was left then
 }
 
 // OpenDir opens the store in a folder, and creates it if it is not there. It
 // clears what a former process left unfinished and cannot be taken up again.
+//
+// On a file system that is fuller than [Dir.MinFree] allows, OpenDir succeeds and no
+// content is ever stored. With the default of 5 %, that is every disk that is more
+// than 95 % full, as those of laptops often are. Create and Spool return [ErrFull]
+// then. Package cache serves its clients from the upstream nevertheless, so only its
+// log shows the reason. Set MinFree before the first use where less free space will
+// do.
+//
 // The error wraps [ErrInUse] if another process has the folder open, and
 // [errors.ErrUnsupported] where the system has no file locks.
 //
@@ -143,7 +152,7 @@ func (d *Dir) open() error {
 		return err
 	} else if st.Size() > 0 {
 		// The former process did not close the store. What it had not synced is
-		// visible, and about to be built upon.
+		// visible, and this process would build upon it.
 		durable.SyncAll()
 	}
 	if err := d.clearPartial(); err != nil {
@@ -175,7 +184,7 @@ func (d *Dir) Close() error {
 	return err
 }
 
-// path joins parts that need no cleaning.
+// path returns the path of something in the folder. Its parts need no cleaning.
 func (d *Dir) path(parts ...string) string {
 	n := len(d.root)
 	for _, p := range parts {
@@ -189,7 +198,7 @@ func (d *Dir) path(parts ...string) string {
 	return string(b)
 }
 
-// locked returns the lock for a name, locked.
+// locked locks a name, which has two parts, and returns its lock.
 func (d *Dir) locked(a, b string) *sync.Mutex {
 	h := uint32(2166136261) // FNV-1a
 	for _, s := range [2]string{a, b} {
@@ -202,7 +211,7 @@ func (d *Dir) locked(a, b string) *sync.Mutex {
 	return mu
 }
 
-// fullError wraps what a full disk says into ErrFull.
+// fullError wraps an error by which the system reports a full disk into ErrFull.
 func fullError(err error) error {
 	if err != nil && durable.IsFull(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)

@@ -10,8 +10,8 @@ import (
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// Delete implements [Deleter]. It is durable. The bytes stay until [Dir.Sweep],
-// and a file that is open already can be read even after that.
+// Delete implements [Deleter]. When it returns, the deletion is on disk. The bytes
+// stay until [Dir.Sweep], and a file that is open already can be read even after that.
 func (d *Dir) Delete(ctx context.Context, repo string, dgst digest.Digest) error {
 	if err := checkContent(ctx, repo, dgst); err != nil {
 		return err
@@ -26,8 +26,8 @@ func (d *Dir) Delete(ctx context.Context, repo string, dgst digest.Digest) error
 	return d.wrap("delete", repo, c, d.settle(repo))
 }
 
-// unlink removes what names content in a repository: its links, and its place
-// among the referrers of its subject.
+// unlink removes what names content in a repository: its links, and its entry among
+// the referrers of its subject.
 func (d *Dir) unlink(repo string, c content) error {
 	defer d.locked(repo, c.hex).Unlock()
 	info, err := d.findManifest(repo, c)
@@ -50,7 +50,7 @@ func (d *Dir) unlink(repo string, c content) error {
 	return nil
 }
 
-// DeleteTag implements [Deleter]. It is durable.
+// DeleteTag implements [Deleter]. When it returns, the deletion is on disk.
 func (d *Dir) DeleteTag(ctx context.Context, repo, tag string) error {
 	if err := checkTagged(ctx, repo, tag); err != nil {
 		return err

@@ -61,14 +61,15 @@ func (d *Dir) linkPath(repo, kind string, c content) string {
 	return string(append(append(b, '-'), c.hex...))
 }
 
-// originPath is a second name of the bytes. That they have it is all that counts:
-// it costs no file of its own.
+// originPath is a second name of the bytes. Its existence says that they came from an
+// origin, and it costs no file of its own.
 func (d *Dir) originPath(c content, origin string) string {
 	sum := sha256.Sum256([]byte(origin))
 	return d.blobPath(c) + "@" + hex.EncodeToString(sum[:16])
 }
 
-// A symbolic link cannot be empty.
+// targetOf returns the target of a link for a source, since a symbolic link cannot be
+// empty.
 func targetOf(source string) string {
 	if source == "" {
 		return "."
@@ -85,8 +86,8 @@ func readTarget(path string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// find returns what repo says about content, without a look at the bytes. The
-// size of a blob is -1.
+// find returns what the links of repo say about content, without a look at the bytes.
+// The size of a blob is -1.
 func (d *Dir) find(repo string, c content) (Info, error) {
 	source, err := readTarget(d.linkPath(repo, blobLinks, c))
 	if err == nil {
@@ -164,8 +165,8 @@ func (d *Dir) lookup(ctx context.Context, repo string, dgst digest.Digest) (Info
 	return info, c, err
 }
 
-// withSize completes info with the size of its bytes. Bytes that are gone, or
-// are not as many as a record says, are none.
+// withSize completes info with the size of its bytes; err is that of finding it. It
+// returns ErrNotFound if the bytes are gone or a record gives another size.
 func withSize(info Info, size int64, err error) (Info, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -236,7 +237,7 @@ func (d *Dir) linkManifest(repo string, c content, info Info) error {
 	}
 	path := d.linkPath(repo, manifestLinks, c)
 	if old, err := durable.ReadFile(path); err == nil && bytes.Equal(old, data) {
-		// Whoever linked it may not have synced that yet.
+		// The call that linked it may not have synced that yet.
 		d.changed(repo, d.path("repos", repo, manifestLinks))
 		return d.settle(repo)
 	}
@@ -280,7 +281,8 @@ func (d *Dir) referrerFolder(repo string, subject content) string {
 	return d.linkPath(repo, referrerLinks, subject)
 }
 
-// noteReferrer is done before the manifest is there: a list skips what is not.
+// noteReferrer links a manifest among the referrers of its subject. That happens
+// before the manifest is visible; a list skips it until then.
 func (d *Dir) noteReferrer(repo string, c content, subject digest.Digest) error {
 	s, err := contentOf(subject)
 	if err != nil {
@@ -296,7 +298,7 @@ func (d *Dir) noteReferrer(repo string, c content, subject digest.Digest) error 
 	})
 }
 
-// Adopt implements [Content]. [ErrSize] if want.Size is known and wrong.
+// Adopt implements [Content].
 func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context, io.ReadSeeker) error) error {
 	if err := checkInfo(ctx, repo, want); err != nil {
 		return err
@@ -307,7 +309,7 @@ func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(co
 	}
 	have, _, err := durable.OpenRead(d.blobPath(c))
 	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNotFound // just now
+		return ErrNotFound // a Sweep took them just now
 	}
 	if err != nil {
 		return d.wrap("adopt", repo, c, err)
@@ -328,7 +330,8 @@ func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(co
 	return d.wrap("adopt", repo, c, d.link(repo, c, linked(want, size)))
 }
 
-// adoptable returns the size of bytes that came from want's origin.
+// adoptable returns the size of bytes that came from want's origin. It returns
+// ErrNotFound if there are none, and ErrSize if want.Size is known and differs.
 func (d *Dir) adoptable(c content, want Info) (int64, error) {
 	if !durable.Exists(d.originPath(c, want.Origin())) {
 		return 0, ErrNotFound
@@ -345,7 +348,7 @@ func (d *Dir) adoptable(c content, want Info) (int64, error) {
 	return size, nil
 }
 
-// wrap says what failed.
+// wrap adds to an error what failed.
 func (d *Dir) wrap(what, repo string, c content, err error) error {
 	if err == nil {
 		return nil

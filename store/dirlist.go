@@ -17,7 +17,7 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// readNames returns the names in a folder; none if it is not there.
+// readNames returns the names in a folder. A folder that is not there has none.
 func readNames(folder string) ([]string, error) {
 	f, err := os.Open(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -45,8 +45,8 @@ func hasName(folder string) bool {
 	return len(names) > 0 && (err == nil || err == io.EOF)
 }
 
-// Repositories implements [Lister]. It holds the names of one folder for each
-// slash in a name, not all names.
+// Repositories implements [Lister]. It holds in memory the names of one folder for
+// each level of a name, not all names.
 func (d *Dir) Repositories(ctx context.Context, last string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		d.walk(ctx, "", last, func(repo string, err error) bool {
@@ -69,8 +69,8 @@ func (d *Dir) walk(ctx context.Context, prefix, last string, visit func(repo str
 	}
 	list := make([]string, 0, 2*len(names))
 	for _, name := range names {
-		// One without a slash, so one segment; the links of a repository lie in
-		// folders whose names begin with '_', which none does.
+		// The name of a file has no slash, so it is one segment of a repository's
+		// name. The folders of links begin with '_', which no segment does.
 		if ociname.ValidRepository(name, maxSegment) {
 			list = append(list, name, name+"/")
 		}

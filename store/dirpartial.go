@@ -18,13 +18,13 @@ const (
 	sidecarSuffix = ".json"
 	// staleAfter is how long a part is kept after its last checkpoint.
 	staleAfter = 24 * time.Hour
-	// minPart is what a part counts at least.
+	// minPart is how many bytes a part counts at least.
 	minPart = 1 << 20
-	// maxPartial is what MaxPartial is if zero.
+	// maxPartial is MaxPartial if that is zero.
 	maxPartial = 64 << 30
 )
 
-// part is an unfinished content in partial/: open, or kept for a later spool.
+// part is unfinished content in partial/, which is open or kept for a later spool.
 type part struct {
 	name string // of its files, without the suffixes
 	open bool
@@ -34,7 +34,7 @@ type part struct {
 
 func (p part) counts() int64 { return max(p.size, minPart) }
 
-// take opens a part for a spool; false if it is open already.
+// take opens a part for a spool. It reports false if the part is open already.
 func (d *Dir) take(name string) (part, bool) {
 	d.partsMu.Lock()
 	defer d.partsMu.Unlock()
@@ -70,8 +70,8 @@ func (d *Dir) keep(p part) {
 	d.kept.Add(p.counts())
 }
 
-// drop removes parts that are not open, the oldest first, as long as due says
-// so, and returns how many bytes that freed.
+// drop removes parts that are not open, the oldest first, as long as due reports
+// true, and returns how many bytes that freed.
 func (d *Dir) drop(due func(p part) bool) (freed int64, err error) {
 	var idle []part
 	d.partsMu.Lock()
@@ -95,8 +95,8 @@ func (d *Dir) drop(due func(p part) bool) (freed int64, err error) {
 	return freed, nil
 }
 
-// remove removes a part unless a spool has taken it meanwhile. A spool that
-// takes it while it goes waits, and finds nothing.
+// remove removes a part unless a spool has taken it meanwhile. A spool that takes it
+// during the removal waits for that, and finds nothing.
 func (d *Dir) remove(p part) (freed int64, err error) {
 	defer d.locked("partial", p.name).Unlock()
 	d.partsMu.Lock()
@@ -116,7 +116,7 @@ func (d *Dir) remove(p part) (freed int64, err error) {
 	return p.size, d.disk.Remove(d.path("partial", p.name+partSuffix))
 }
 
-// clearStale removes the parts that have not moved for a day.
+// clearStale removes the parts whose last checkpoint is older than a day.
 func (d *Dir) clearStale() (freed int64, err error) {
 	now := time.Now()
 	return d.drop(func(p part) bool { return now.Sub(p.at) > staleAfter })
@@ -133,26 +133,26 @@ func (d *Dir) bound() {
 	}
 }
 
-// sidecar is what vouches for the beginning of a part. The names are there in
-// clear since the file's name is a hash.
+// sidecar is the file that vouches for the beginning of a part. It has the names in
+// clear, since its own name is a hash of them.
 type sidecar struct {
 	Repository string        `json:"repository"`
 	Origin     string        `json:"origin"`
 	Digest     digest.Digest `json:"digest"`
 	Front      int64         `json:"front"`
-	// Size is a pointer because one that is missing must be seen: taken for 0 or
-	// unknown, a whole part would be asked for beyond its end for ever.
+	// Size is a pointer so that a missing size is noticed. Were it taken for 0 or for
+	// unknown, bytes after the end of a whole part would be requested for ever.
 	Size *int64 `json:"size"`
 	Hash []byte `json:"hash"`
 }
 
-// name is what the files of a spool are called.
+// name is the name of the files of a spool, without suffixes.
 func (k spoolKey) name() string {
 	sum := sha256.Sum256([]byte(k.repo + "\x00" + k.origin + "\x00" + string(k.digest)))
 	return hex.EncodeToString(sum[:16])
 }
 
-// writeSidecar needs no sync: what a power loss takes is the last progress.
+// writeSidecar does not sync: a power loss takes no more than the last progress.
 func (d *Dir) writeSidecar(path string, k spoolKey, p Progress) error {
 	data, err := json.Marshal(sidecar{k.repo, k.origin, k.digest, p.Front, &p.Size, p.Hash})
 	if err != nil {
@@ -161,9 +161,9 @@ func (d *Dir) writeSidecar(path string, k spoolKey, p Progress) error {
 	return d.disk.WriteFile(path, data, false)
 }
 
-// readSidecar returns what a sidecar vouches for, false if it is torn, lacks
-// something, is about something else, or the part is shorter. A nil key takes
-// the sidecar's own.
+// readSidecar returns the progress that a sidecar vouches for. It reports false if the
+// sidecar is torn, lacks something or has another key, or the part is shorter. If key
+// is nil, any key will do that belongs to the name of the sidecar.
 func (d *Dir) readSidecar(path, part string, key *spoolKey) (Progress, bool) {
 	data, err := durable.ReadFile(path)
 	if err != nil {
@@ -187,9 +187,9 @@ func (d *Dir) readSidecar(path, part string, key *spoolKey) (Progress, bool) {
 	return Progress{Front: s.Front, Size: *s.Size, Hash: s.Hash}, true
 }
 
-// clearPartial removes what a former process left and cannot be taken up:
-// temporary files, parts that nothing vouches for, and whatever has not moved
-// for a day. It notes the others.
+// clearPartial removes what a former process left and cannot be taken up: temporary
+// files, parts without a sidecar that vouches for them, and parts whose last
+// checkpoint is older than a day. It keeps the others.
 func (d *Dir) clearPartial() error {
 	folder, now := d.path("partial"), time.Now()
 	entries, err := os.ReadDir(folder)

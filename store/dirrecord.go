@@ -16,8 +16,8 @@ import (
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// A log is compacted when the records in it are less than half of it and there
-// is more than this to gain.
+// logSlack is how many bytes must be gained for a log to be compacted. The records in
+// it must be less than half of it, too.
 const logSlack = 1 << 20
 
 // recordLog is the file of one kind of records; see recordentry.go for what is
@@ -46,7 +46,8 @@ type span struct {
 
 func (s span) size() int64 { return int64(s.head + s.data + 1) }
 
-// log returns the log of a kind; nil if there is none and create is false.
+// log returns the log of a kind. If there is none and create is false, the result is
+// nil.
 func (d *Dir) log(kind string, create bool) (*recordLog, error) {
 	d.logsMu.Lock()
 	defer d.logsMu.Unlock()
@@ -75,7 +76,7 @@ func (l *recordLog) open(create bool) error {
 		return err
 	}
 	l.file, l.index = f, make(map[string]span)
-	var former []span // that a process did not get to mark: they would count once the later is deleted
+	var former []span // replaced, and not marked by a process that ended: they would count once the later is deleted
 	l.end, err = readEntries(f, func(key string, s span) {
 		if old, ok := l.index[key]; ok {
 			former = append(former, old)
@@ -161,7 +162,7 @@ func (l *recordLog) shrink() error {
 	if err := l.compact(); err != nil && !durable.IsFull(err) {
 		return err
 	}
-	return nil // of a full disk the next one tells
+	return nil // the next put reports a full disk
 }
 
 func (l *recordLog) compact() error {
@@ -228,7 +229,8 @@ func (l *recordLog) get(key string) ([]byte, error) {
 	return data, err
 }
 
-// close syncs, for what the caller is about to say of the whole store.
+// close syncs and closes the file. The caller is about to mark the whole store as
+// synced.
 func (l *recordLog) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,7 +238,7 @@ func (l *recordLog) close() error {
 	return errors.Join(err, l.file.Close())
 }
 
-// sync returns when all that was written before is on disk. Calls at the same
+// sync returns when everything that was written before is on disk. Calls at the same
 // time share the work.
 func (l *recordLog) sync(ctx context.Context) error {
 	err, ended := l.syncs.Do(ctx, struct{}{}, func(context.Context) error {
@@ -256,7 +258,7 @@ func (l *recordLog) sync(ctx context.Context) error {
 	return errors.Join(err, ended)
 }
 
-// syncName brings the name of the file to the disk.
+// syncName syncs the name of the file.
 func (l *recordLog) syncName() error {
 	folder := filepath.Dir(l.path)
 	mark, ok := l.dirty.Pending(folder)

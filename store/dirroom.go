@@ -7,16 +7,17 @@ import (
 )
 
 const (
-	// minFree is what MinFree is if zero.
+	// minFree is MinFree if that is zero.
 	minFree = 0.05
-	// freeEvery and freeBytes are how often the free space is asked for.
+	// The free space is looked up again after freeEvery, or after freeBytes were
+	// written.
 	freeEvery = time.Second
 	freeBytes = 16 << 20
 	// clearEvery is how often old parts are looked for.
 	clearEvery = time.Hour
 )
 
-// room is ErrFull if too little space is left to begin something.
+// room returns ErrFull if too little space is left to begin something.
 func (d *Dir) room() error {
 	limit := d.MinFree
 	if limit == 0 {
@@ -34,8 +35,8 @@ func (d *Dir) room() error {
 	return nil
 }
 
-// writing is room for n bytes that are about to be written. Most calls only
-// count them.
+// writing counts n bytes that are about to be written. Like room, it returns ErrFull
+// if too little space is left, but most calls do not look.
 func (d *Dir) writing(n int) error {
 	if d.written.Add(int64(n)) < freeBytes && !d.full.Load() {
 		return nil
@@ -48,13 +49,13 @@ func (d *Dir) askDue() bool {
 	return at == 0 || now-at > int64(freeEvery) || now < at || d.written.Load() >= freeBytes
 }
 
-// ask looks at the free space. If it is too little, parts that are not open go
-// until it is enough or none is left.
+// ask looks up the free space. If it is too little, ask removes parts that are not
+// open until it is enough or none is left.
 func (d *Dir) ask(limit float64) {
 	d.freeing.Lock()
 	defer d.freeing.Unlock()
 	if !d.askDue() {
-		return // another caller has just asked
+		return // another caller has just done it
 	}
 	short := func() bool {
 		free, known := d.free(d.root)

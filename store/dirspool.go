@@ -48,17 +48,17 @@ type dirSpool struct {
 	want          Info
 	c             content
 	part, sidecar string
-	name          string // of both, without folder and suffix
+	name          string // of part and sidecar, without folder and suffix
 	had           Progress
-	end           atomic.Int64 // of what was written
-	mem           *chunks      // small content; nil: it is in file
+	end           atomic.Int64 // the end of what was written
+	mem           *chunks      // small content; nil if all is in file
 
-	// work serializes Checkpoint, Commit, Keep and Close; it is held while they
-	// wait for the disk. mu is not, and guards what follows.
+	// work serializes Checkpoint, Commit, Keep and Close, and is held while they wait
+	// for the disk. mu guards the fields after it, and is not held meanwhile.
 	work    sync.Mutex
 	mu      sync.RWMutex
-	file    *os.File  // nil: in memory only
-	path    string    // where Open finds it
+	file    *os.File  // nil while all is in mem
+	path    string    // where Open finds the file
 	vouched bool      // there is a sidecar
 	placed  bool      // the bytes are in blobs/
 	done    bool      // committed
@@ -68,7 +68,7 @@ type dirSpool struct {
 
 // open takes up what is there, or begins anew.
 func (s *dirSpool) open() error {
-	defer s.d.locked("partial", s.name).Unlock() // it may be going just now
+	defer s.d.locked("partial", s.name).Unlock() // remove may be at it
 	if p, ok := s.d.readSidecar(s.sidecar, s.part, &s.key); ok && (s.want.Size < 0 || p.Size < 0 || p.Size == s.want.Size) {
 		f, err := durable.OpenWrite(s.part)
 		if err != nil {
@@ -94,8 +94,7 @@ func (s *dirSpool) open() error {
 	return s.begin()
 }
 
-// clear removes the files. The sidecar goes first: it must not outlive what it
-// vouches for.
+// clear removes the files, the sidecar first: it must not outlive what it vouches for.
 func (s *dirSpool) clear() error {
 	err := s.d.disk.Remove(s.sidecar)
 	if perr := s.d.disk.Remove(s.part); err == nil {
@@ -104,8 +103,8 @@ func (s *dirSpool) clear() error {
 	return err
 }
 
-// begin creates the file. A sidecar of something else goes before that, or it
-// might vouch for the new bytes.
+// begin creates the file. It removes old files before, since an old sidecar would vouch
+// for the new bytes.
 func (s *dirSpool) begin() error {
 	if err := s.clear(); err != nil {
 		return err
@@ -224,7 +223,7 @@ func (s *dirSpool) place(path string) error {
 	if err := s.d.disk.Rename(s.part, path); err != nil {
 		return err
 	}
-	s.file.Close() // nobody may write to it any more
+	s.file.Close() // it must not be written to any more
 	if s.mem != nil {
 		s.mem.seal()
 	}
@@ -232,7 +231,7 @@ func (s *dirSpool) place(path string) error {
 	return nil
 }
 
-// commitMemory commits what has no file. s.work is held.
+// commitMemory commits content that has no file. s.work is held.
 func (s *dirSpool) commitMemory(info Info) error {
 	s.mem.seal()
 	if err := s.d.commitSmall(s.repo, s.c, info, s.mem.bytes()); err != nil {
@@ -270,7 +269,7 @@ func (s *dirSpool) Checkpoint(p Progress) error {
 	return s.d.wrap("checkpoint", s.repo, s.c, err)
 }
 
-// spill writes to a file what is in memory only. s.work is held.
+// spill writes content that is in memory only to a file. s.work is held.
 func (s *dirSpool) spill() error {
 	if s.file != nil {
 		return nil

@@ -12,11 +12,10 @@ import (
 // sweepBatch is how many blobs are freed before writers get a turn.
 const sweepBatch = 32
 
-// Sweep frees the bytes that no repository links and the parts of unfinished
-// content that nobody has open and that are older than a day, and returns how
-// many bytes that were. It reads every link there is, and holds a digest in
-// memory for each; reading and writing go on meanwhile. A second call waits for
-// the first.
+// Sweep frees the bytes that no repository links, and the parts of unfinished
+// content that are not open and older than a day. It returns how many bytes that
+// were. It reads every link there is, and holds a digest in memory for each. Other
+// calls go on meanwhile; a second Sweep waits for the first.
 func (d *Dir) Sweep(ctx context.Context) (freed int64, err error) {
 	d.sweeping.Lock()
 	defer d.sweeping.Unlock()
@@ -49,14 +48,14 @@ func (d *Dir) Sweep(ctx context.Context) (freed int64, err error) {
 }
 
 func (d *Dir) setLinked(m map[digest.Digest]bool) {
-	// Whoever is about to link something has not noted it, so wait for them.
+	// A call that is about to link something has not noted it yet; wait for it.
 	d.sweep.Lock()
 	d.linked = m
 	d.sweep.Unlock()
 }
 
-// noteLinked tells a running Sweep that content is being linked. d.sweep is
-// held for reading until it is.
+// noteLinked keeps a running Sweep from freeing content that is about to be linked.
+// d.sweep is held for reading until it is linked.
 func (d *Dir) noteLinked(c content) {
 	d.linkedMu.Lock()
 	defer d.linkedMu.Unlock()
@@ -65,7 +64,7 @@ func (d *Dir) noteLinked(c content) {
 	}
 }
 
-// noteAll notes what is linked.
+// noteAll notes everything that is linked in any repository.
 func (d *Dir) noteAll(ctx context.Context) (err error) {
 	d.walk(ctx, "", "", func(repo string, werr error) bool {
 		if err = werr; err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// maxPending is how many repositories may have folders that wait for a sync. A
-// blob of one more syncs its own at once.
+// maxPending is how many repositories may have folders that wait for a sync. When
+// there are more, a blob's repository syncs its folders at once.
 const maxPending = 1024
 
 // changed notes that names in a folder changed for repo.
@@ -18,14 +18,15 @@ func (d *Dir) changed(repo, folder string) {
 	d.pend(repo, folder, d.dirty.Dirty(folder))
 }
 
-// leansOn notes that repo needs a name in a folder that another one may have
-// changed.
+// leansOn makes the next sync of repo wait for a folder that another repository may
+// have changed and not synced.
 func (d *Dir) leansOn(repo, folder string) {
 	if mark, ok := d.dirty.Pending(folder); ok {
 		d.pend(repo, folder, mark)
 	}
 }
 
+// pend makes the next sync of repo wait for a folder.
 func (d *Dir) pend(repo, folder string, mark durable.Mark) {
 	d.pendingMu.Lock()
 	defer d.pendingMu.Unlock()
@@ -37,13 +38,14 @@ func (d *Dir) pend(repo, folder string, mark durable.Mark) {
 	p[folder] = max(p[folder], mark)
 }
 
+// crowded reports whether too many repositories have folders that wait for a sync.
 func (d *Dir) crowded() bool {
 	d.pendingMu.Lock()
 	defer d.pendingMu.Unlock()
 	return len(d.pending) > maxPending
 }
 
-// settle returns when everything that was noted for repo is on disk.
+// settle syncs the folders that wait for a sync of repo.
 func (d *Dir) settle(repo string) error {
 	d.pendingMu.Lock()
 	want := maps.Clone(d.pending[repo])
@@ -65,8 +67,8 @@ func (d *Dir) settle(repo string) error {
 	return nil
 }
 
-// at does what needs a folder, makes the folder if it is missing, and notes the
-// change for repo.
+// at calls do, which changes a folder, and notes the change for repo. If the folder is
+// missing, at makes it and calls do again.
 func (d *Dir) at(repo, folder string, do func() error) error {
 	err := do()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,9 +83,9 @@ func (d *Dir) at(repo, folder string, do func() error) error {
 	return err
 }
 
-// makeFolder makes a folder and those above it, with everything noted that is
-// needed to find it after a power loss: another repository may have made the
-// folders above and not synced them yet.
+// makeFolder makes a folder and those above it. It notes for repo every folder that
+// must be synced for this one to be found after a power loss, also those that another
+// repository has made and not synced yet.
 func (d *Dir) makeFolder(repo, folder string) error {
 	made := func(parent string) { d.changed(repo, parent) }
 	if err := d.disk.MkdirAll(folder, made); err != nil {

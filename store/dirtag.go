@@ -14,7 +14,7 @@ import (
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// tagRecord is a descriptor with more beside it.
+// tagRecord is a [Tag] as its file has it.
 type tagRecord struct {
 	ocispec.Descriptor
 	Source string    `json:"source"`
@@ -88,13 +88,14 @@ func (d *Dir) setTag(repo, tag string, t Tag) error {
 	if err != nil {
 		return err
 	}
-	if stays { // whoever wrote it may not have synced it yet
+	if stays { // the call that wrote it may not have synced it yet
 		d.changed(repo, d.path("repos", repo, tagLinks))
 	}
 	return d.settle(repo)
 }
 
-// placeTag compares and renames as one step.
+// placeTag compares the tag with the stored one and replaces that, as one step. It
+// reports whether the stored one stays.
 func (d *Dir) placeTag(repo, tag string, t Tag, temp, path string) (stays bool, err error) {
 	defer d.locked(repo, tag).Unlock()
 	old, err := d.readTag(path)

@@ -11,8 +11,8 @@ import (
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// smallContent is up to which size content is gathered in memory, so that its
-// file is written in one go.
+// smallContent is the size up to which content is gathered in memory, so that its file
+// is written in one go.
 const smallContent = 64 << 10
 
 // Create implements [Content].
@@ -39,8 +39,8 @@ type dirWriter struct {
 	repo  string
 	want  Info
 	c     content
-	small []byte   // what was written, as long as it is little
-	file  *os.File // then: a temporary file
+	small []byte   // what was written, up to smallContent
+	file  *os.File // a temporary file for more than that; nil before
 	n     int64
 	over  bool
 }
@@ -127,7 +127,7 @@ func (w *dirWriter) Close() error {
 	return w.d.wrap("close", w.repo, w.c, w.d.disk.Remove(w.file.Name()))
 }
 
-// commit lets place put the bytes in their place, and links them.
+// commit lets place move the bytes to their path in blobs/, and links them.
 func (d *Dir) commit(repo string, c content, info Info, place func(path string) error) error {
 	d.sweep.RLock()
 	defer d.sweep.RUnlock()
@@ -151,7 +151,7 @@ func (d *Dir) commitSmall(repo string, c content, info Info, data []byte) error 
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		// It was swept meanwhile.
+		// A Sweep has taken the file meanwhile.
 	}
 	temp, err := d.disk.WriteTemp(data, true)
 	if err != nil {

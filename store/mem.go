@@ -11,8 +11,8 @@ import (
 
 // Mem keeps everything in memory, for tests and for caches that may forget. It
 // has every optional ability but [RecordSyncer]; what [Checkpointer.Keep] leaves
-// lasts as long as the Mem. The zero value works; it must not be copied. It is safe for
-// concurrent use.
+// lasts as long as the Mem. The zero value works; it must not be copied. It is safe
+// for concurrent use.
 //
 // Mem never holds more than MaxBytes. Memory is counted before it is allocated,
 // in pieces of 256 KiB at most, so content that is written far beyond its start
@@ -20,20 +20,20 @@ import (
 // announced as larger than what is free is refused at once.
 //
 // Nothing that was committed is evicted: a manifest is there only together with
-// all it names, so one piece cannot go alone. A Mem that is full drops kept
-// spools if that makes enough room, and otherwise answers [ErrFull]; what it has
+// everything it names, so one piece cannot go alone. A Mem that is full drops kept
+// spools if that makes enough room, and otherwise returns [ErrFull]. What it has
 // can still be read.
 type Mem struct {
-	// MaxBytes is how much it holds: content, spools, and some overhead for each
-	// of them and for each link, tag and record with its annotations. If zero,
-	// 1 GiB; negative: no limit.
+	// MaxBytes bounds the bytes of content, spools and records, with an allowance
+	// for each of them and for each link and tag with its annotations. If zero, it
+	// is 1 GiB. If negative, there is no limit.
 	MaxBytes int64
 
 	mu      sync.RWMutex
 	used    int64
 	blobs   map[digest.Digest]*memBlob
 	repos   map[string]*memRepo
-	spools  map[spoolKey]*memSpool // open, or nil
+	spools  map[spoolKey]*memSpool // those that are open
 	kept    map[spoolKey]*memKept
 	records map[string]map[string][]byte
 }
@@ -49,7 +49,8 @@ type memRepo struct {
 	tags    map[string]Tag
 }
 
-// repo returns a repository; nil if it is not there and create is false.
+// repo returns a repository. If it is not there and create is false, the result is
+// nil. m.mu is held.
 func (m *Mem) repo(name string, create bool) *memRepo {
 	r := m.repos[name]
 	if r == nil && create {
@@ -117,7 +118,7 @@ type memWriter struct {
 	m    *Mem
 	repo string
 	want Info
-	data *chunks // nil: committed or closed
+	data *chunks // nil once it is committed or closed
 	n    int64
 }
 
@@ -155,7 +156,7 @@ func (w *memWriter) Close() error {
 	return nil
 }
 
-// commit links data, or what is there already, in repo.
+// commit links data in repo, or the bytes of that digest that are there already.
 func (m *Mem) commit(repo string, want Info, data *chunks) error {
 	data.seal()
 	m.mu.Lock()
@@ -209,7 +210,7 @@ func (b *memBlob) drop(origin string) {
 	}
 }
 
-// Adopt implements [Content]. [ErrSize] if want.Size is known and wrong.
+// Adopt implements [Content].
 func (m *Mem) Adopt(ctx context.Context, repo string, want Info, allowed func(context.Context, io.ReadSeeker) error) error {
 	if err := checkInfo(ctx, repo, want); err != nil {
 		return err

@@ -6,8 +6,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Delete implements [Deleter]. Bytes go with their last link; a reader that is
-// open already can still read them.
+// Delete implements [Deleter]. The bytes are freed with their last link; a reader
+// that is open already can still read them.
 func (m *Mem) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	if err := checkContent(ctx, repo, d); err != nil {
 		return err

@@ -8,7 +8,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Repositories implements [Lister], as of the first step.
+// Repositories implements [Lister]. It yields the names there are when the iteration
+// begins.
 func (m *Mem) Repositories(ctx context.Context, last string) iter.Seq2[string, error] {
 	return sorted(ctx, func() ([]string, error) {
 		m.mu.RLock()
@@ -35,7 +36,8 @@ func (r *memRepo) listed() bool {
 	return false
 }
 
-// TagNames implements [Lister], as of the first step.
+// TagNames implements [Lister]. It yields the tags there are when the iteration
+// begins.
 func (m *Mem) TagNames(ctx context.Context, repo, last string) iter.Seq2[string, error] {
 	return sorted(ctx, func() ([]string, error) {
 		if err := checkRepository(repo); err != nil {

@@ -64,7 +64,8 @@ func (m *Mem) DeleteRecord(ctx context.Context, kind, key string) error {
 	return nil
 }
 
-// RecordKeys implements [Records], as of the first step.
+// RecordKeys implements [Records]. It yields the keys there are when the iteration
+// begins.
 func (m *Mem) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := checkRecord(ctx, kind, "key"); err != nil {

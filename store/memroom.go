@@ -7,7 +7,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// memEntry is what content, a link, a tag or a record counts beside its bytes.
+// memEntry is how many bytes content, a link, a tag or a record counts beside its own.
 const memEntry = 512
 
 // grow accounts for n more bytes. m.mu is held.
@@ -28,8 +28,8 @@ func (m *Mem) grow(n int64) error {
 	return nil
 }
 
-// drop drops kept spools until there is room for n bytes: unfinished work goes
-// before anything finished, but not in vain. m.mu is held.
+// drop drops kept spools until there is room for n bytes. If that would not be
+// enough, it drops none. m.mu is held.
 func (m *Mem) drop(n, limit int64) error {
 	free := limit - m.used
 	for _, k := range m.kept {
@@ -49,7 +49,7 @@ func (m *Mem) drop(n, limit int64) error {
 }
 
 // begin returns chunks for content that is about to be written. It counts their
-// entry, and tells early that the announced bytes have no room. m.mu is held.
+// entry, and fails at once if the announced bytes have no room. m.mu is held.
 func (m *Mem) begin(size int64) (*chunks, error) {
 	need := min(max(size, 0), math.MaxInt64-memEntry) // a sum that cannot overflow
 	if err := m.grow(memEntry + need); err != nil {
@@ -72,9 +72,9 @@ func (m *Mem) release(c *chunks) {
 	_ = m.pay(-c.paid)
 }
 
-// memCost is what a link or a tag counts: its entry and all the texts in it.
-// Annotations are many and short where somebody means harm, so each has an entry
-// in a map beside its text.
+// memCost is how many bytes a link or a tag counts: its entry and all the texts in
+// it. A hostile manifest may have many short annotations, so each of them counts its
+// entry in a map beside its text.
 func memCost(repo string, d ocispec.Descriptor, source, text string) int64 {
 	n := memEntry + len(repo) + len(source) + len(text) + len(d.MediaType) + len(d.ArtifactType) + len(d.Data)
 	for key, value := range d.Annotations {

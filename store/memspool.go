@@ -113,7 +113,7 @@ func (s *memSpool) Keep() error {
 	if s.committed || s.vouched.Front == 0 {
 		return s.close()
 	}
-	// What is beyond the front is given up; its readers keep it.
+	// The bytes beyond the front are given up; readers that are open keep them.
 	kept := &memKept{data: s.data.prefix(s.vouched.Front), p: s.vouched}
 	s.data.seal()
 	s.closed = true

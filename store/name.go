@@ -69,10 +69,10 @@ func checkSource(source string) error {
 
 const hexDigits = "0123456789abcdef"
 
-// escape makes a file name of a tag or key: some disks take A and a for the
-// same, and three bytes for each upper-case letter would be too long a name.
-// So it is the name in lower case and, if that makes a difference, '~' and a
-// bit mask of the upper-case letters: four positions to a hex digit, lowest
+// escape makes a file name of a tag or key. Some disks do not distinguish A and a,
+// and three bytes for each upper-case letter would make the name too long. So the
+// file name is the name in lower case, followed, if that makes a difference, by '~'
+// and a bit mask of the upper-case letters: four positions to a hex digit, lowest
 // bit first, no zeros at the end.
 func escape(name string) string {
 	last := -1
@@ -101,7 +101,7 @@ func escape(name string) string {
 	return string(out)
 }
 
-// unescape is the inverse of escape; false for what escape never returns.
+// unescape is the inverse of escape. It reports false for what escape never returns.
 func unescape(file string) (string, bool) {
 	lower, mask, masked := strings.Cut(file, "~")
 	name := []byte(lower)

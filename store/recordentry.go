@@ -16,9 +16,9 @@ import (
 //	the data
 //
 // with a newline at the end of both, so that a log can be read with cat. The
-// length is decimal; the checksum, CRC-32C in eight hex digits, is of key,
-// length and data. An entry that no longer counts begins with "del"; of two for
-// one key the later counts.
+// length is decimal. The checksum is the CRC-32C of key, length and data, in eight hex
+// digits. An entry that no longer counts begins with "del". Of two entries for one key
+// the later one counts.
 const (
 	entryLive    = "put"
 	entryDeleted = "del"
@@ -46,8 +46,8 @@ func sealEntry(key string, data []byte) ([]byte, span) {
 	return b, s
 }
 
-// readEntries calls found with every entry that counts, in order, and returns
-// where the first one begins that is not whole, or the end.
+// readEntries calls found with every entry that counts, in order. It returns where the
+// first entry begins that is not whole, or else the end.
 func readEntries(f *os.File, found func(key string, s span)) (int64, error) {
 	st, err := f.Stat()
 	if err != nil {

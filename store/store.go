@@ -6,14 +6,14 @@
 // brings the bytes, or by [Content.Adopt], which links bytes that another
 // repository has from the same origin once the caller has proof of access.
 //
-// Content has two lives. While it is written nobody sees it; Commit is the only
-// door, and the caller verifies the digest before it opens it. What is visible
+// Content has two lives. It is invisible while it is written. Commit alone makes
+// it visible, and the caller verifies the digest before the call. What is visible
 // is complete, immutable, and survives the process.
 //
 // [Mem] and [Dir] are the stores of this package. Both are bounded whatever the
 // sizes are that an upstream announces: Mem by MaxBytes, Dir by the free space of
-// its file system. What does not fit is [ErrFull], before the writing or in the
-// middle of it, after unfinished content that nobody has open has gone. Package
+// its file system. To make room they drop unfinished content that is not open; if
+// that is not enough, beginning or writing content returns [ErrFull]. Package
 // storetest checks stores of your own.
 //
 // # Abilities
@@ -52,40 +52,43 @@ import (
 )
 
 var (
-	// ErrNotFound reports content, a tag or a record that is not there, or not
-	// linked in this repository.
+	// ErrNotFound reports content, a tag or a record that is not there, and content
+	// that is not linked in this repository.
 	ErrNotFound = errors.New("store: not found")
-	// ErrStale reports a tag that already has an answer asked later.
+	// ErrStale reports that the stored tag is the answer to a later request than
+	// the one that is to be set.
 	ErrStale = errors.New("store: the tag has a newer answer")
-	// ErrFull reports that there is no room to store anything more. What is
-	// stored can still be read.
+	// ErrFull reports that there is no room to store more. What is stored can still
+	// be read.
 	ErrFull = errors.New("store: full")
 	// ErrInUse reports that another process has the store open.
 	ErrInUse = errors.New("store: in use by another process")
-	// ErrSize reports that the bytes written are not as many as announced.
+	// ErrSize reports that the number of bytes is not the announced one.
 	ErrSize = errors.New("store: size does not match")
 )
 
 // Info describes content in a repository.
 type Info struct {
-	// Descriptor has at least the digest. Size -1 is unknown. A MediaType for
-	// which the function IsManifest holds makes it a manifest, and so does the
-	// field Manifest; everything else is a blob and reads back as
+	// Descriptor has at least the digest. A Size of -1 is unknown. Content is a
+	// manifest if the function IsManifest holds for its MediaType or the field
+	// Manifest is set. All other content is a blob and reads back as
 	// application/octet-stream. Of manifests the store keeps MediaType,
 	// ArtifactType and Annotations; they are what a referrer list shows.
 	// Content that is linked as a manifest stays one when it is committed as a
-	// blob: nobody can take a manifest away by naming it as a layer.
+	// blob, so that an image that names a manifest as a layer does not hide it.
 	ocispec.Descriptor
 	// Manifest makes content a manifest whose MediaType the function IsManifest
 	// does not know. The MediaType must not be empty then.
 	Manifest bool
 	// Source is where the bytes came from: scheme://host/repository.
 	Source string
-	// Subject is the manifest that a manifest refers to; empty: none.
+	// Subject is the digest that a manifest names as its subject. If empty, it names
+	// none.
 	Subject digest.Digest
 }
 
-// IsManifest reports whether the content is a manifest: see Descriptor.
+// IsManifest reports whether the content is a manifest, as the field Descriptor
+// says.
 func (i Info) IsManifest() bool {
 	return IsManifest(i.MediaType) || i.Manifest && i.MediaType != ""
 }
@@ -105,38 +108,40 @@ func (i Info) Origin() string {
 // an index: of OCI, of Docker schema 2, or of artifacts from before OCI 1.1.
 func IsManifest(mediaType string) bool { return oci.IsManifest(mediaType) }
 
-// Store keeps content and tags. Implementations must be safe for concurrent
-// use and must not keep ctx beyond the call (a Writer's ctx: beyond its life).
+// Store keeps content and tags. Implementations must be safe for concurrent use.
+// They must not keep ctx beyond the call, or, in Create, beyond the life of the
+// Writer.
 //
-// [ErrNotFound], [ErrFull], [ErrStale] and [ErrSize] mean what they say. Any other
-// error is trouble of the store: package cache logs and counts it, treats the
+// Callers distinguish [ErrNotFound], [ErrFull], [ErrStale] and [ErrSize]. Any other
+// error is a failure of the store: package cache logs and counts it, treats the
 // content as missing, and serves its clients from the upstream.
 type Store interface {
 	Content
 	Tags
 }
 
-// Content keeps bytes by digest and who may read them.
+// Content keeps bytes by digest, and which repositories may read them.
 type Content interface {
-	// Stat tells about content that is linked in repo, else [ErrNotFound]. A
-	// record that cannot be read counts as missing.
+	// Stat describes content that is linked in repo. It returns [ErrNotFound] if
+	// there is none, or its entry is damaged.
 	Stat(ctx context.Context, repo string, d digest.Digest) (Info, error)
 
-	// Open returns content that is linked in repo, else [ErrNotFound]. Every
-	// call has a position of its own. A reader that is an *os.File is sent by
-	// the kernel.
+	// Open opens content that is linked in repo. It returns [ErrNotFound] like
+	// Stat. Every reader has a position of its own. Package cache lets the kernel
+	// send a reader that is an *os.File.
 	Open(ctx context.Context, repo string, d digest.Digest) (Info, io.ReadSeekCloser, error)
 
-	// Create begins to write content for repo. Nothing is visible before
-	// Commit. [ErrFull] if there is no room.
+	// Create begins to write content for repo. Nothing is visible before Commit.
+	// Create returns [ErrFull] if there is no room.
 	Create(ctx context.Context, repo string, want Info) (Writer, error)
 
-	// Adopt links bytes in repo that some repository has from want's origin,
-	// with want.Source as their new source there. It returns [ErrNotFound],
-	// without a call of allowed, if nobody has them, and [ErrSize] if want.Size is
-	// known and another; otherwise allowed decides, called with no lock held, and
-	// its error is returned as it is. It is given the bytes, so that it can compare
-	// them with what the caller may read; they are closed when it returns.
+	// Adopt links bytes in repo that some repository has from want's origin, with
+	// want.Source as their source in repo. It returns [ErrNotFound] if no repository
+	// has them, and [ErrSize] if want.Size is known and differs from theirs.
+	// Otherwise it calls allowed, with no lock held, and links them if the result is
+	// nil; an error of allowed is returned as it is. The reader have yields the bytes,
+	// so that allowed can compare them with what the caller may read. It is closed
+	// when allowed returns.
 	Adopt(ctx context.Context, repo string, want Info, allowed func(ctx context.Context, have io.ReadSeeker) error) error
 }
 
@@ -146,30 +151,32 @@ type Writer interface {
 	// Commit makes the content visible in its repository, durably: a manifest
 	// survives a power loss, together with everything that was committed in the
 	// repository before it; a blob survives the process at least. The caller has
-	// verified the digest. Content that is there already is linked, and a
-	// link of another source is replaced. [ErrSize] if the size was announced
-	// and is another.
+	// verified the digest. Content that is there already is linked, and a link with
+	// another source is replaced. Commit returns [ErrSize] if the announced size
+	// differs from what was written.
 	Commit(ctx context.Context) error
-	// Close gives up what is not committed and frees everything.
+	// Close gives up what is not committed and frees everything that the Writer
+	// holds.
 	io.Closer
 }
 
-// Tag is what a tag points to and how we know.
+// Tag is what a tag points to, and by which answer of an upstream.
 type Tag struct {
 	ocispec.Descriptor
-	// Source is whose answer this is: scheme://host/repository.
+	// Source is the upstream repository that answered: scheme://host/repository.
 	Source string
-	// Asked is when the question was sent that got this answer.
+	// Asked is when the request for this answer was sent.
 	Asked time.Time
 }
 
 // Tags keeps tags.
 type Tags interface {
-	// Tag returns [ErrNotFound] if there is none, or none that can be read.
+	// Tag returns what a tag points to. It returns [ErrNotFound] if the tag is not
+	// there, or its entry is damaged.
 	Tag(ctx context.Context, repo, tag string) (Tag, error)
-	// SetTag moves a tag, atomically and durably. [ErrStale] if the stored tag
-	// has the same Source and was asked later; the very same answer again is
-	// nil.
+	// SetTag sets or moves a tag, atomically and durably. It returns [ErrStale], and
+	// leaves the tag as it is, if the stored tag has the same Source and was asked
+	// later. To set the stored answer again is no error.
 	SetTag(ctx context.Context, repo, tag string, t Tag) error
 }
 
@@ -188,10 +195,10 @@ type Tags interface {
 // It returns that [Spool] itself, or one that implements [Checkpointer] too if that
 // one does.
 type Spooler interface {
-	// Spool returns the unfinished content of repo, want.Digest and want's
-	// origin: new, or what a former process or [Checkpointer.Keep] left. At
-	// most one is open at a time for each; a second is an error. [ErrFull] if
-	// there is no room.
+	// Spool opens the unfinished content of repo, want.Digest and want's origin:
+	// what a former process or [Checkpointer.Keep] left, or else a new one. One of
+	// them can be open at a time; a second call returns an error. Spool returns
+	// [ErrFull] if there is no room.
 	Spool(ctx context.Context, repo string, want Info) (Spool, error)
 }
 
@@ -202,80 +209,84 @@ type Spool interface {
 	// Open returns a handle with a position of its own. It can be read up to
 	// what was written, also after Commit, Keep and Close, until closed.
 	Open() (io.ReadSeekCloser, error)
-	// Commit is that of [Writer]. got has the final size; an empty digest or
-	// source is that of Spool's want, whose digest and origin it may not change.
-	// It does not block WriteAt or Open while it waits for the disk. The spool
-	// must still be closed.
+	// Commit does what Commit of a [Writer] does. got has the final size. If its
+	// digest or source is empty, that of Spool's want is used; another digest or
+	// another origin is an error. Commit does not block WriteAt or Open while it
+	// waits for the disk. The Spool must still be closed.
 	Commit(ctx context.Context, got Info) error
 	// Close gives up what is neither committed nor kept.
 	io.Closer
 }
 
-// Progress is how much of a spool is vouched for.
+// Progress says up to where the bytes of a spool can be trusted.
 type Progress struct {
 	Front int64  `json:"front"` // bytes from the start that are on disk
-	Size  int64  `json:"size"`  // of the whole; -1: unknown
+	Size  int64  `json:"size"`  // bytes of the whole, or -1 if that is unknown
 	Hash  []byte `json:"hash"`  // state of the digest's hash after Front bytes
 }
 
-// Checkpointer is an optional ability of a [Spool]: it outlives the process.
+// Checkpointer is an optional ability of a [Spool], whose content then outlives the
+// process.
 type Checkpointer interface {
-	// Progress returns what the spool already had when it was opened; the zero
-	// Progress if nothing.
+	// Progress returns what the spool already had when it was opened. For a new one
+	// it is the zero Progress.
 	Progress() Progress
-	// Checkpoint syncs what was written and then vouches for p. Only the last
-	// one that succeeded counts after a crash.
+	// Checkpoint syncs what was written and then records p. After a crash the last
+	// checkpoint that succeeded counts.
 	Checkpoint(p Progress) error
-	// Keep closes the spool and leaves it for a later Spool call, as far as the
-	// last checkpoint vouches for it. That call may cut the rest off: handles of
-	// this spool can then be read up to the checkpoint only.
+	// Keep closes the spool and leaves its content up to the last checkpoint for a
+	// later call of Spool. That call may cut the rest off: handles of this spool can
+	// then be read up to the checkpoint only.
 	Keep() error
 }
 
 // Records is an optional ability of a [Store]: small records that outlive the
-// process. Keys are at most 128 characters of [A-Za-z0-9._-] and do not begin
-// with a dot; so are kinds.
+// process. Kinds and keys are words of at most 128 characters of [A-Za-z0-9._-] that
+// do not begin with a dot.
 type Records interface {
-	// PutRecord writes a record as a whole. Writes of one key keep their order.
-	// It survives the process; a power loss may lose the last writes, see
+	// PutRecord writes a record as a whole. Writes of one key keep their order. The
+	// record survives the process. A power loss may take the last writes; see
 	// [RecordSyncer].
 	PutRecord(ctx context.Context, kind, key string, data []byte) error
-	// Record returns a record, which is the caller's then, or [ErrNotFound]. One
-	// that cannot be read counts as missing.
+	// Record returns the data of a record; the caller may change it. It returns
+	// [ErrNotFound] if the record is not there or is damaged.
 	Record(ctx context.Context, kind, key string) ([]byte, error)
-	// DeleteRecord deletes a record; one that is not there is no error.
+	// DeleteRecord deletes a record. A record that is not there is no error.
 	DeleteRecord(ctx context.Context, kind, key string) error
-	// RecordKeys yields the keys of a kind in no order. What is put or deleted
-	// meanwhile may be there or not.
+	// RecordKeys yields the keys of a kind in any order. A record that is put or
+	// deleted meanwhile may be yielded or not.
 	RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error]
 }
 
-// RecordSyncer is an optional ability of a [Records]: its records can be made to
-// survive a loss of power too.
+// RecordSyncer is an optional ability of a [Store] that has [Records]: they can be
+// made to survive a loss of power too.
 type RecordSyncer interface {
-	// SyncRecords returns when all that was put and deleted of a kind before the
-	// call is on disk. Calls at the same time share the work.
+	// SyncRecords returns when all puts and deletions of a kind before the call are on
+	// disk. Calls at the same time share the work.
 	SyncRecords(ctx context.Context, kind string) error
 }
 
-// Deleter is an optional ability of a [Store]. What is not there is no error.
+// Deleter is an optional ability of a [Store]. Deleting what is not there is no
+// error.
 type Deleter interface {
-	// Delete unlinks content from a repository. Bytes that nobody links may be
-	// freed.
+	// Delete unlinks content from a repository. The bytes may be freed when no
+	// repository links them.
 	Delete(ctx context.Context, repo string, d digest.Digest) error
-	// DeleteTag removes a tag.
+	// DeleteTag removes a tag. What it points to stays.
 	DeleteTag(ctx context.Context, repo, tag string) error
 }
 
-// Lister is an optional ability of a [Store]: what is there, in the order of
-// the names' bytes.
+// Lister is an optional ability of a [Store]: lists of what is stored, in the order
+// of the names' bytes.
 type Lister interface {
-	// Repositories yields the repositories that have a tag or a manifest, from
-	// the first one after last on.
+	// Repositories yields the repositories that have a tag or a manifest and whose
+	// names come after last. If last is empty, it yields all.
 	Repositories(ctx context.Context, last string) iter.Seq2[string, error]
-	// TagNames yields the tags of a repository after last.
+	// TagNames yields the tags of a repository that come after last. If last is
+	// empty, it yields all.
 	TagNames(ctx context.Context, repo, last string) iter.Seq2[string, error]
-	// Referrers yields the manifests linked in repo whose Subject is d.
+	// Referrers yields the manifests linked in repo whose Subject is d, in the order
+	// of their digests.
 	Referrers(ctx context.Context, repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error]
 }
 

@@ -10,10 +10,10 @@ import (
 func deleteChecks() []Check {
 	return []Check{
 		{"delete/content", "Delete unlinks content from one repository and no other; it can come again.", law(deleteContent)},
-		{"delete/reader", "Who reads content goes on after Delete.", law(deleteReader)},
+		{"delete/reader", "A reader that is open reads on after Delete.", law(deleteReader)},
 		{"delete/adopt", "After Delete nothing is visible again unless allowed was asked.", law(deleteAdopt)},
 		{"delete/tag", "DeleteTag removes one tag; an answer asked earlier may set it again.", law(deleteTag)},
-		{"delete/missing", "To delete what is not there is no error.", law(deleteMissing)},
+		{"delete/missing", "Deleting what is not there is no error.", law(deleteMissing)},
 	}
 }
 

@@ -24,9 +24,9 @@ type Check struct {
 	Name string
 	// Law says what must hold, in a sentence.
 	Law string
-	// Func returns an error that tells how the law is broken, or one that wraps
+	// Func returns an error that says how the law is broken, or one that wraps
 	// [errors.ErrUnsupported] if the store lacks the ability. It needs an empty
-	// store for itself.
+	// store of its own.
 	Func func(ctx context.Context, s store.Store) error
 }
 
@@ -129,7 +129,7 @@ func (k *kit) together(n int, f func(i int)) {
 	}
 }
 
-// unblocked fails if f takes longer than anyone should.
+// unblocked fails if f takes longer than patience.
 func (k *kit) unblocked(what string, f func()) {
 	done := make(chan error, 1)
 	go func() { done <- k.catch(f) }()

@@ -56,7 +56,7 @@ func (p piece) as(mediaType string) piece {
 	return p
 }
 
-// blob is p as somebody names it who takes it for a blob.
+// blob is p as an image names it that takes it for a blob.
 func (p piece) blob() piece {
 	p.Manifest = false
 	return p
