@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -12,22 +11,9 @@ import (
 	"github.com/pullthrough/pullthrough/store"
 )
 
-// counting is a store that counts the calls of Create.
-type counting struct {
-	store.Store
-	created atomic.Int64
-}
-
-func (c *counting) Create(ctx context.Context, repo string, want store.Info) (store.Writer, error) {
-	c.created.Add(1)
-	return c.Store.Create(ctx, repo, want)
-}
-
-func (c *counting) Unwrap() store.Store { return c.Store }
-
-// passing is a counting that counts the calls of Spool too and passes them on.
+// passing is a countingStore that counts the calls of Spool too and passes them on.
 type passing struct {
-	counting
+	countingStore
 	spooled int
 }
 
@@ -57,7 +43,7 @@ func stores(t *testing.T) map[string]store.Store {
 func TestAsFindsWhatAddsSomethingThroughUnwrap(t *testing.T) {
 	for name, s := range stores(t) {
 		t.Run(name, func(t *testing.T) {
-			w := &counting{Store: &counting{Store: s}}
+			w := &countingStore{Store: &countingStore{Store: s}}
 			for _, s := range []store.Store{s, w} {
 				wantAbility[store.Records](t, s, true)
 				wantAbility[store.RecordSyncer](t, s, name == "Dir")
@@ -73,10 +59,10 @@ func TestAsDoesNotBypassCreate(t *testing.T) {
 	for name, s := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			wantAbility[store.Spooler](t, s, true)
-			wantAbility[store.Spooler](t, &counting{Store: s}, false)
-			wantAbility[store.Spooler](t, &counting{Store: &passing{counting: counting{Store: s}}}, false)
+			wantAbility[store.Spooler](t, &countingStore{Store: s}, false)
+			wantAbility[store.Spooler](t, &countingStore{Store: &passing{countingStore: countingStore{Store: s}}}, false)
 
-			outer := &passing{counting: counting{Store: s}}
+			outer := &passing{countingStore: countingStore{Store: s}}
 			spooler, ok := store.As[store.Spooler](outer)
 			if !ok {
 				t.Fatal("a wrapper with Spool is no Spooler")
@@ -91,6 +77,11 @@ func TestAsDoesNotBypassCreate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The trap that the comment of Unwrapper names.
+func TestEmbeddingADirPromotesSpool(t *testing.T) {
+	wantAbility[store.Spooler](t, struct{ *store.Dir }{openDir(t, t.TempDir())}, true)
 }
 
 func TestAsEndsWhereNothingIsBehind(t *testing.T) {
@@ -122,8 +113,8 @@ func TestLacks(t *testing.T) {
 	}{
 		{"a Dir", d, nil},
 		{"a Mem", &store.Mem{}, []string{"RecordSyncer"}},
-		{"a wrapper with Unwrap", &counting{Store: d}, []string{"Spooler"}},
-		{"a wrapper with Unwrap and Spool", &passing{counting: counting{Store: d}}, nil},
+		{"a wrapper with Unwrap", &countingStore{Store: d}, []string{"Spooler"}},
+		{"a wrapper with Unwrap and Spool", &passing{countingStore: countingStore{Store: d}}, nil},
 		{"a wrapper without Unwrap", bare, []string{"Spooler", "Records", "Deleter", "Lister", "ManifestLister"}},
 		{"Records only", onlyRecords{bare, &store.Mem{}}, []string{"Spooler", "RecordSyncer", "Deleter", "Lister", "ManifestLister"}},
 		{"no store", nil, []string{"Spooler", "Records", "Deleter", "Lister", "ManifestLister"}},
