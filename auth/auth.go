@@ -6,6 +6,9 @@
 // means new tokens. What clients of the cache show to the cache is another
 // matter; see Authorize in package cache.
 //
+// What an authenticator can do besides is an optional ability, an interface of its own
+// that [As] finds: [Invalidator] or [Renewer], [Observer], [Checker].
+//
 // Secrets travel as [Sensitive], which does not print. The package imports no
 // cloud SDK: whoever needs none links none.
 package auth

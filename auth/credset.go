@@ -121,7 +121,7 @@ func (s *CredentialSet) Invalidate(_ Request, c Credential) {
 		return
 	}
 	for _, secret := range []Secret{s.Username, s.Password} {
-		if i, ok := secret.(SecretInvalidator); ok {
+		if i, ok := SecretAs[SecretInvalidator](secret); ok {
 			i.Invalidate()
 		}
 	}
@@ -141,7 +141,7 @@ func (s *CredentialSet) Accepted(_ Request, c Credential) {
 		return
 	}
 	for _, secret := range []Secret{s.Username, s.Password} {
-		if o, ok := secret.(SecretObserver); ok {
+		if o, ok := SecretAs[SecretObserver](secret); ok {
 			o.Accepted()
 		}
 	}

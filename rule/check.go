@@ -132,7 +132,7 @@ func (o *Options) parse(r Rule) (*entry, error) {
 // calls the embedder's code, so it must not be called with a lock held.
 func (o *Options) checkAuth(f *faults, host string, a auth.Authenticator) {
 	o.checkUpstream(f, host, a)
-	if c, ok := a.(auth.Checker); ok {
+	if c, ok := auth.As[auth.Checker](a); ok {
 		if err := c.Check(host); err != nil {
 			f.wrap(CodeAuthenticator, "auth", err)
 		}

@@ -33,7 +33,7 @@ func (r *requester) credential(ctx context.Context) (auth.Credential, error) {
 // observe tells an [auth.Observer] how its credential was taken. What that says about a
 // refusal becomes the cause of the error.
 func (r *requester) observe(c call, s *session, resp *http.Response, err error) (*http.Response, error) {
-	o, ok := as[auth.Observer](r.auth)
+	o, ok := auth.As[auth.Observer](r.auth)
 	if !ok || s.credential.Anonymous() {
 		return resp, err
 	}
@@ -83,20 +83,4 @@ func (r *requester) refusalOf(s *session, resp *http.Response, err error) (auth.
 		Message:         body.message.Reveal(),
 		Unauthenticated: resp.StatusCode == http.StatusUnauthorized && !s.tokens.earned(),
 	}, true
-}
-
-// as finds an optional ability of an authenticator, looking through Unwrap.
-func as[T any](a auth.Authenticator) (T, bool) {
-	for a != nil {
-		if t, ok := a.(T); ok {
-			return t, true
-		}
-		u, ok := a.(interface{ Unwrap() auth.Authenticator })
-		if !ok {
-			break
-		}
-		a = u.Unwrap()
-	}
-	var none T
-	return none, false
 }

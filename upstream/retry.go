@@ -45,9 +45,9 @@ func (r *requester) withCredential(ctx context.Context, c call, u *url.URL) (res
 // credential is still the same. unauthenticated is as for [auth.Renewer].
 func (r *requester) nextSession(ctx context.Context, s *session, unauthenticated bool) (*session, error) {
 	told := true
-	if renewer, ok := as[auth.Renewer](r.auth); ok {
+	if renewer, ok := auth.As[auth.Renewer](r.auth); ok {
 		renewer.Renew(r.authRequest(), s.credential, unauthenticated)
-	} else if invalidator, ok := as[auth.Invalidator](r.auth); ok {
+	} else if invalidator, ok := auth.As[auth.Invalidator](r.auth); ok {
 		invalidator.Invalidate(r.authRequest(), s.credential)
 	} else {
 		told = false

@@ -24,9 +24,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -75,8 +72,17 @@ type Opener interface {
 // that says nothing about the next. Any other error is a failure of the implementation:
 // stored content is served, and requests for other content get a 500.
 //
-// A Repository that wraps another one should have a method Unwrap() Repository,
-// so that [As] finds the optional abilities of the inner one.
+// A Repository may have optional abilities, which [As] finds:
+//
+//	Without          you lose
+//	TagLister        tag lists: clients that ask for one get a 405
+//	ReferrerLister   lists of referrers, and their copies beside the image
+//	Originator       the scheme: all content counts as fetched over https
+//	Conditional      the saved bodies: where HEAD tells nothing, each check of a
+//	                 tag fetches its manifest again
+//
+// A Repository that wraps another one should be an [Unwrapper]: otherwise it has only
+// the abilities that it implements itself.
 type Repository interface {
 	// Resolve returns the descriptor of a tag or digest without its content (HEAD). It
 	// returns [ErrIncomplete] if the response does not tell. What the upstream refuses
@@ -108,89 +114,4 @@ type Body struct {
 	Offset int64 // of the first byte in the blob
 	Length int64 // of the body in bytes, or -1 if it is unknown
 	Size   int64 // of the whole blob in bytes, or -1 if it is unknown
-}
-
-// Unwrapper is implemented by a [Repository] that adds something to another one.
-type Unwrapper interface{ Unwrap() Repository }
-
-// As finds an optional ability of r, looking through Unwrap.
-func As[T any](r Repository) (T, bool) {
-	for r != nil {
-		if t, ok := r.(T); ok {
-			return t, true
-		}
-		u, ok := r.(Unwrapper)
-		if !ok {
-			break
-		}
-		r = u.Unwrap()
-	}
-	var none T
-	return none, false
-}
-
-// Conditional is an optional ability of a [Repository]. It saves the body of a manifest
-// if the upstream has no HEAD.
-type Conditional interface {
-	// ManifestUnless is like Manifest, but returns [ErrUnchanged] if the upstream says
-	// that reference still points to the manifest known.
-	ManifestUnless(ctx context.Context, reference string, known digest.Digest) (ocispec.Descriptor, []byte, error)
-}
-
-// Originator is an optional ability of a [Repository]. Without it, https is assumed.
-type Originator interface {
-	// Origin returns where the content comes from, as scheme://host.
-	Origin() string
-}
-
-// TagLister is an optional ability of a [Repository].
-type TagLister interface {
-	// Tags returns one page of tags. The query is passed on as it is: n, last, or the
-	// Next of a former page. If the upstream does not allow so large an n, Tags tries
-	// smaller ones.
-	Tags(ctx context.Context, query url.Values) (TagPage, error)
-}
-
-// TagPage is one page of a tag list.
-type TagPage struct {
-	Tags []string
-	// Next is the query of the next page. If nil, this page is the last.
-	Next url.Values
-}
-
-// ReferrerLister is an optional ability of a [Repository].
-type ReferrerLister interface {
-	// Referrers returns one page of the manifests that refer to the manifest d. The
-	// query is passed on as it is: artifactType, or the Next of a former page. A filter
-	// that the upstream does not apply should be applied by [ReferrerPage.Filter]. If
-	// the upstream lacks the referrers API, the fallback tag of the distribution spec
-	// takes its place; if that does not exist, the page is empty, and there is no error.
-	Referrers(ctx context.Context, d digest.Digest, query url.Values) (ReferrerPage, error)
-}
-
-// ReferrerPage is one page of a referrer list.
-type ReferrerPage struct {
-	Manifests []ocispec.Descriptor
-	// FiltersApplied names what the page was filtered by, separated by commas.
-	FiltersApplied string
-	// Next is the query of the next page. If nil, this page is the last.
-	Next url.Values
-}
-
-// Filter returns the page with the manifests of one artifact type alone, and with
-// FiltersApplied saying so. If the page was filtered by artifact type already, or the
-// type is empty, Filter returns it as it is.
-func (p ReferrerPage) Filter(artifactType string) ReferrerPage {
-	const filter = "artifactType"
-	for name := range strings.SplitSeq(p.FiltersApplied, ",") {
-		if strings.TrimSpace(name) == filter {
-			return p
-		}
-	}
-	if artifactType == "" {
-		return p
-	}
-	p.Manifests = slices.DeleteFunc(slices.Clone(p.Manifests), func(m ocispec.Descriptor) bool { return m.ArtifactType != artifactType })
-	p.FiltersApplied = filter
-	return p
 }

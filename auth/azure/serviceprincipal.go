@@ -121,7 +121,7 @@ func (p *ServicePrincipal) Renew(r auth.Request, c auth.Credential, unauthentica
 	if now := p.now(); now == nil || !now.renew(r, c, unauthenticated) {
 		return
 	}
-	if i, ok := p.secret.(auth.SecretInvalidator); ok {
+	if i, ok := auth.SecretAs[auth.SecretInvalidator](p.secret); ok {
 		i.Invalidate()
 	}
 }
@@ -132,7 +132,7 @@ func (p *ServicePrincipal) Accepted(r auth.Request, c auth.Credential) {
 	if now := p.now(); now == nil || !now.accepted(r, c) {
 		return
 	}
-	if o, ok := p.secret.(auth.SecretObserver); ok {
+	if o, ok := auth.SecretAs[auth.SecretObserver](p.secret); ok {
 		o.Accepted()
 	}
 }

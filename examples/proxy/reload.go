@@ -140,7 +140,7 @@ func (s *settings) keep(old *settings) (list []rule.Rule) {
 func (s *settings) reread() {
 	for _, set := range s.credentials {
 		for _, secret := range []auth.Secret{set.Username, set.Password} {
-			if kept, ok := secret.(auth.SecretInvalidator); ok {
+			if kept, ok := auth.SecretAs[auth.SecretInvalidator](secret); ok {
 				kept.Invalidate()
 			}
 		}
