@@ -184,5 +184,5 @@ func fwd(reason string, err error) string {
 	case u.Timeout:
 		return state + "; detail=timeout"
 	}
-	return state + "; detail=" + strings.ReplaceAll(u.Class.String(), " ", "-")
+	return state + "; detail=" + strings.ReplaceAll(string(u.Class), " ", "-")
 }

@@ -6,38 +6,27 @@ import (
 	"time"
 )
 
-// Class sorts failures of an upstream by what follows from them.
-type Class int
+// Class sorts failures of an upstream by what follows from them. It is itself an error,
+// so that errors.Is(err, Denied) asks for it. The zero value is no class.
+type Class string
 
 const (
 	// Protocol means that a response cannot be used: it has a wrong digest or range,
 	// is a schema 1 manifest, or leads to a host or an address that is refused.
-	Protocol Class = iota
+	Protocol Class = "protocol"
 	// Limited means 429. RetryAfter says for how long.
-	Limited
+	Limited Class = "limited"
 	// Denied means 401, 403, 451 or another refusal.
-	Denied
+	Denied Class = "denied"
 	// NotFound means 404.
-	NotFound
+	NotFound Class = "not found"
 	// Unreachable means that there was no response, because of DNS, TLS, a refused
 	// connection or a timeout (Status is then 0), or that its status is 5xx.
-	Unreachable
+	Unreachable Class = "unreachable"
 )
 
-// String names the class.
-func (c Class) String() string {
-	switch c {
-	case Limited:
-		return "limited"
-	case Denied:
-		return "denied"
-	case NotFound:
-		return "not found"
-	case Unreachable:
-		return "unreachable"
-	}
-	return "protocol"
-}
+// Error returns the class.
+func (c Class) Error() string { return string(c) }
 
 // Owner says whose failure an [Error] is.
 type Owner int
@@ -79,12 +68,13 @@ func (o Owner) String() string {
 }
 
 // Error is a failure of an upstream, or on the way to it. Its text names rule, source
-// and operation and holds no secret.
+// and operation and holds no secret. errors.Is finds its Class and its cause.
 type Error struct {
 	Source Source
 	// Op is the operation, such as "HEAD manifest v1" or "GET blob sha256:...".
 	Op string
-	// Class says what follows from the failure.
+	// Class says what follows from the failure. If empty, the error is treated as one
+	// that is no Error: as a failure of the Repository itself.
 	Class Class
 	// Owner says whose failure it is, and so whose requests it is of consequence for.
 	Owner Owner
@@ -128,11 +118,17 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ClassOf returns the class of err if there is an [*Error] in its chain, and whether
-// there is one.
+// Is reports whether target is the Class of e.
+func (e *Error) Is(target error) bool {
+	class, ok := target.(Class)
+	return ok && class != "" && class == e.Class
+}
+
+// ClassOf returns the class of the outermost [*Error] in the chain of err, and whether
+// there is one that has a class.
 func ClassOf(err error) (Class, bool) {
 	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Class, true
+		return e.Class, e.Class != ""
 	}
-	return Protocol, false
+	return "", false
 }

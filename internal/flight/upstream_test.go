@@ -81,7 +81,7 @@ func TestUpstreamThatMisbehaves(t *testing.T) {
 						if err == nil || len(got) > int(r.size-HoldBack) {
 							t.Errorf("got %d bytes, err %v", len(got), err)
 						}
-						if c.class != 0 {
+						if c.class != "" {
 							r.wantClass(err, c.class)
 						}
 					})

@@ -185,7 +185,7 @@ func whose(u *upstream.Error) blame {
 		return ofTheHost
 	case u.Class == upstream.Unreachable:
 		return ofTheRepository
-	case u.Class == upstream.Protocol: // one bad answer says nothing about the next
+	case u.Class == upstream.Protocol, u.Class == "": // one bad answer says nothing about the next
 		return ofNobody
 	}
 	return itAnswers
