@@ -14,8 +14,10 @@ func WithLoop(ctx context.Context, value string) context.Context {
 	return context.WithValue(ctx, loopKey{}, value)
 }
 
-// loopOf returns the value that [WithLoop] put into ctx, or nothing.
-func loopOf(ctx context.Context) string {
+// Loop returns the value that [WithLoop] put into ctx, or nothing. A [Repository] that is
+// not a [Client]'s should send it as CDN-Loop in its requests, so that caches that read
+// from one another notice a loop.
+func Loop(ctx context.Context) string {
 	value, _ := ctx.Value(loopKey{}).(string)
 	return value
 }

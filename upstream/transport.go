@@ -72,7 +72,7 @@ func (t *guardedTransport) withHeaders(req *http.Request, forToken bool) *http.R
 	if forToken {
 		out.Header.Set("Accept", "application/json")
 	}
-	if loop := loopOf(req.Context()); loop != "" {
+	if loop := Loop(req.Context()); loop != "" {
 		out.Header.Set("CDN-Loop", loop)
 	}
 	return out
