@@ -112,7 +112,7 @@ func TestTheTransportChecksEveryRequest(t *testing.T) {
 		sent = append(sent, req.URL.String())
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Header: http.Header{}, Request: req}, nil
 	})}
-	transport := &guardedTransport{pool: pool}
+	transport := &guardedTransport{sender: &sender{pool: pool}}
 	send := func(g *callGuard, url string) error {
 		req := httptest.NewRequest(http.MethodGet, url, nil)
 		if g != nil {

@@ -16,10 +16,10 @@ import (
 
 // Defaults of [Client].
 const (
-	DefaultUserAgent   = "pullthrough"
-	DefaultDialTimeout = 10 * time.Second
-	DefaultAnswer      = 20 * time.Second
-	DefaultTotal       = 60 * time.Second
+	DefaultUserAgent     = "pullthrough"
+	DefaultDialTimeout   = 10 * time.Second
+	DefaultAnswerTimeout = 20 * time.Second
+	DefaultTotalTimeout  = 60 * time.Second
 )
 
 // Client opens repositories of registries that speak the OCI distribution
@@ -62,7 +62,8 @@ type Client struct {
 	// the far end of a tunnel cannot be checked: a Dial that opens tunnels must
 	// itself refuse addresses that should not be reached.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Transport replaces everything below HTTP: Proxy, Dial, timeouts, RootCAs.
+	// Transport replaces everything below HTTP: Proxy, Dial, DialTimeout,
+	// AnswerTimeout, RootCAs.
 	// If nil, the Client has its own. DANGER: if it is set, only addresses that are
 	// written in URLs are checked, and not those that names resolve to. It must
 	// not follow redirects or decode bodies.
@@ -72,12 +73,14 @@ type Client struct {
 	// DialTimeout is the time limit for connecting, and again for the TLS handshake
 	// after it. If zero, DefaultDialTimeout.
 	DialTimeout time.Duration
-	// Answer is the time limit for the header of each response. If zero,
-	// DefaultAnswer.
-	Answer time.Duration
-	// Total is the time limit for a whole call: tokens, redirects and the body of a
-	// manifest or list, but not the content of a blob. If zero, DefaultTotal.
-	Total time.Duration
+	// AnswerTimeout is the time limit for the header of each response, from when its
+	// request was written. If zero, DefaultAnswerTimeout. A caller may set another limit
+	// for its own calls by [WithAnswerTimeout]; package cache does, with its own.
+	AnswerTimeout time.Duration
+	// TotalTimeout is the time limit for a whole call: tokens, redirects and the body
+	// of a manifest or list, but not the content of a blob. If zero,
+	// DefaultTotalTimeout.
+	TotalTimeout time.Duration
 
 	once   sync.Once
 	engine *engine

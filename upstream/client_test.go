@@ -222,7 +222,7 @@ func TestUnreachable(t *testing.T) {
 
 func TestSlownessIsATimeout(t *testing.T) {
 	s := newSide(t)
-	s.client.Answer = 50 * time.Millisecond
+	s.client.AnswerTimeout = 50 * time.Millisecond
 	s.up.Fail(upstreamtest.Fault{Hang: true})
 	_, _, err := s.repo("a").Manifest(t.Context(), "v1")
 	if e := s.want(err, upstream.Unreachable); !e.Timeout || e.Status != 0 {
@@ -231,7 +231,7 @@ func TestSlownessIsATimeout(t *testing.T) {
 
 	s = newSide(t)
 	img := s.up.AddImage("a", "v1", upstreamtest.Layers(1, 100<<10))
-	s.client.Total = 100 * time.Millisecond
+	s.client.TotalTimeout = 100 * time.Millisecond
 	s.up.Fail(upstreamtest.Fault{Kind: "manifest", Stall: 10})
 	_, _, err = s.repo("a").Manifest(t.Context(), "v1")
 	if e := s.want(err, upstream.Unreachable); !e.Timeout || !errors.Is(err, context.DeadlineExceeded) {
@@ -242,7 +242,7 @@ func TestSlownessIsATimeout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-time.After(150 * time.Millisecond) // longer than Total, which must not count for blobs
+	<-time.After(150 * time.Millisecond) // longer than TotalTimeout, which must not count for blobs
 	s.read(b, nil)
 
 	s.up.Fail(upstreamtest.Fault{Hang: true})

@@ -19,7 +19,7 @@ import (
 // call has met so far.
 type engine struct {
 	hosts         map[string]Host // Client.Hosts
-	total         time.Duration   // Client.Total
+	total         time.Duration   // Client.TotalTimeout
 	pool          *transportPool
 	sessions      *sessions
 	etags         *lru.Cache[etagKey, string]
@@ -34,23 +34,26 @@ func (c *Client) resolve() *engine {
 
 func newEngine(c *Client) *engine {
 	pool := &transportPool{
-		replaced:      c.Transport,
-		proxy:         c.Proxy,
-		dial:          c.Dial,
-		dialTimeout:   orDefault(c.DialTimeout, DefaultDialTimeout),
-		headerTimeout: orDefault(c.Answer, DefaultAnswer),
-		open:          map[poolKey]*http.Transport{},
+		replaced:    c.Transport,
+		proxy:       c.Proxy,
+		dial:        c.Dial,
+		dialTimeout: orDefault(c.DialTimeout, DefaultDialTimeout),
+		open:        map[poolKey]*http.Transport{},
 	}
 	if pool.proxy == nil {
 		pool.proxy = http.ProxyFromEnvironment
 	}
-	transport := &guardedTransport{userAgent: c.UserAgent, pool: pool}
+	send := &sender{pool: pool, answerTimeout: orDefault(c.AnswerTimeout, DefaultAnswerTimeout)}
+	if c.Transport != nil {
+		send.answerTimeout = 0
+	}
+	transport := &guardedTransport{userAgent: c.UserAgent, sender: send}
 	if transport.userAgent == "" {
 		transport.userAgent = DefaultUserAgent
 	}
 	return &engine{
 		hosts: c.Hosts,
-		total: orDefault(c.Total, DefaultTotal),
+		total: orDefault(c.TotalTimeout, DefaultTotalTimeout),
 		pool:  pool,
 		sessions: newSessions(&http.Client{
 			Transport: transport,

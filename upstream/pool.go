@@ -19,11 +19,10 @@ import (
 // transportPool holds the transports of a [Client], at most one for each [poolKey]. It
 // is safe for concurrent use.
 type transportPool struct {
-	replaced      http.RoundTripper // Client.Transport; if nil, the pool makes its own transports
-	proxy         func(*http.Request) (*url.URL, error)
-	dial          func(ctx context.Context, network, address string) (net.Conn, error) // Client.Dial; if nil, the pool dials itself
-	dialTimeout   time.Duration
-	headerTimeout time.Duration
+	replaced    http.RoundTripper // Client.Transport; if nil, the pool makes its own transports
+	proxy       func(*http.Request) (*url.URL, error)
+	dial        func(ctx context.Context, network, address string) (net.Conn, error) // Client.Dial; if nil, the pool dials itself
+	dialTimeout time.Duration
 
 	mu   sync.Mutex
 	open map[poolKey]*http.Transport
@@ -84,7 +83,6 @@ func (p *transportPool) newTransport(key poolKey) *http.Transport {
 		DialContext:            p.dialer(key.limit),
 		TLSClientConfig:        &tls.Config{RootCAs: key.roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    p.dialTimeout,
-		ResponseHeaderTimeout:  p.headerTimeout,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           256,

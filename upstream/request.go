@@ -40,7 +40,7 @@ var errTooSlow = errors.New("no complete answer in time")
 // do makes a call. Its error is always an [*Error].
 func (r *requester) do(ctx context.Context, c call) (*response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(r.total, func() { cancel(errTooSlow) })
+	timer := time.AfterFunc(max(r.total, answerTimeoutOf(ctx)), func() { cancel(errTooSlow) })
 	end := func() { timer.Stop(); cancel(nil) }
 	home := r.policy.home
 	u := &url.URL{Scheme: home.scheme, Host: home.host, Path: "/v2/" + r.source.Repository + "/" + c.path, RawQuery: c.query.Encode()}

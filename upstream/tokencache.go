@@ -14,7 +14,7 @@ import (
 
 const (
 	// tokenTimeout limits one request for a token, which goes on when the callers that
-	// wanted the token have left.
+	// wanted the token have left. A longer WithAnswerTimeout replaces it.
 	tokenTimeout = 30 * time.Second
 	// sharedTokenAge is the age up to which a token is used by a call that was refused
 	// without it. It serves a crowd of first requests that are refused at about the same
@@ -88,7 +88,7 @@ func (c *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Schem
 		if t, ok := c.all.Get(key); ok && time.Since(t.received) < sharedTokenAge && t.text != refused {
 			return t.text, nil
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(tokenTimeout, answerTimeoutOf(ctx)))
 		defer cancel()
 		text, err := fetch(ctx)
 		if err != nil {

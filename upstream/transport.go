@@ -1,12 +1,8 @@
 package upstream
 
 import (
-	"errors"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-
-	"github.com/pullthrough/pullthrough/internal/netdepth"
 )
 
 // guardedTransport sends single requests. Every request of a [Client] passes it, those
@@ -14,7 +10,7 @@ import (
 // challenge that was not checked before.
 type guardedTransport struct {
 	userAgent string
-	pool      *transportPool
+	sender    http.RoundTripper // a sender, in what Client.WrapTransport put around it
 }
 
 // RoundTrip sends a request that belongs to a call; see withGuard. A redirect is
@@ -22,7 +18,7 @@ type guardedTransport struct {
 func (t *guardedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	g := guardOf(req.Context())
 	if g == nil {
-		return nil, errors.New("upstream: a request without a guard")
+		return nil, errNoGuard
 	}
 	forToken := g.isForToken(req)
 	if err := checkURL(g, req.URL, forToken); err != nil {
@@ -35,19 +31,16 @@ func (t *guardedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	if err := g.checkShown(out.Header); err != nil {
 		return nil, err
 	}
-	transport, proxy, err := t.pool.get(out, g)
-	if err != nil {
+	resp, err := t.sender.RoundTrip(withChecked(out, g, forToken))
+	switch {
+	case err != nil:
 		return nil, err
+	case resp == nil:
+		return nil, errNoResponse
 	}
-	if proxy != nil {
-		out = out.WithContext(withProxy(out.Context(), proxy))
-	}
-	if !forToken {
-		out = t.noteServer(out, g, proxy != nil)
-	}
-	resp, err := transport.RoundTrip(out)
-	if err != nil {
-		return nil, err
+	// What a replaced or wrapped transport left out, or made up.
+	if resp.Request = req; resp.Body == nil {
+		resp.Body = http.NoBody
 	}
 	if forToken {
 		return checkTokenResponse(resp, g.leftHome)
@@ -76,21 +69,6 @@ func (t *guardedTransport) withHeaders(req *http.Request, forToken bool) *http.R
 		out.Header.Set("CDN-Loop", loop)
 	}
 	return out
-}
-
-// noteServer has the guard note the depth of the server as soon as there is a
-// connection to it. Behind a proxy, or a Transport of the embedder, only the URL tells
-// something about that depth.
-func (t *guardedTransport) noteServer(req *http.Request, g *callGuard, proxied bool) *http.Request {
-	inURL := netdepth.OfHost(req.URL.Hostname())
-	if proxied || t.pool.replaced != nil {
-		g.noteServer(inURL, inURL, false)
-		return req
-	}
-	direct := t.pool.dial == nil
-	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(c httptrace.GotConnInfo) { g.noteServer(netdepth.OfRemote(c.Conn.RemoteAddr()), inURL, direct) },
-	}))
 }
 
 // checkResponse checks what net/http and oras-go would act upon in the response to a
