@@ -68,6 +68,18 @@ type Client struct {
 	// written in URLs are checked, and not those that names resolve to. It must
 	// not follow redirects or decode bodies.
 	Transport http.RoundTripper
+	// WrapTransport returns a RoundTripper around the one that sends each request to an
+	// upstream and to its token servers: to trace, measure or delay. If nil, or if it
+	// returns nil, nothing is wrapped. It is called once, before the first request.
+	//
+	// What it returns must be safe for concurrent use and should send the requests that
+	// it is given by the RoundTripper that it was given. It may add headers. A request
+	// that it passes on with another method, URL, Host or Authorization is refused, so
+	// a credential cannot get to another host, and the rules for addresses hold as they
+	// do without a wrapper. DANGER: it sees the credentials in the headers and bodies of
+	// requests, the tokens in the bodies of responses, and signatures in the URLs of
+	// redirects. It must not follow redirects or decode bodies.
+	WrapTransport func(http.RoundTripper) http.RoundTripper
 	// UserAgent is sent with every request. If empty, DefaultUserAgent.
 	UserAgent string
 	// DialTimeout is the time limit for connecting, and again for the TLS handshake

@@ -14,9 +14,10 @@ import (
 // and lists into calls; requester makes a call with the rule's credential, and once
 // more if that is refused; its follow sends one request for each redirect, in a session,
 // which holds the tokens of one rule at one host; and guardedTransport is what each of
-// those requests passes, and each request for a token. Beside them, callGuard decides
-// what a call may ask and show, by the hostPolicy of the rule's host and by what the
-// call has met so far.
+// those requests passes, and each request for a token, on the way to the sender; what
+// Client.WrapTransport returned is between the two. Beside them, callGuard decides what
+// a call may ask and show, by the hostPolicy of the rule's host and by what the call has
+// met so far.
 type engine struct {
 	hosts         map[string]Host // Client.Hosts
 	total         time.Duration   // Client.TotalTimeout
@@ -43,26 +44,36 @@ func newEngine(c *Client) *engine {
 	if pool.proxy == nil {
 		pool.proxy = http.ProxyFromEnvironment
 	}
-	send := &sender{pool: pool, answerTimeout: orDefault(c.AnswerTimeout, DefaultAnswerTimeout)}
-	if c.Transport != nil {
-		send.answerTimeout = 0
-	}
-	transport := &guardedTransport{userAgent: c.UserAgent, sender: send}
-	if transport.userAgent == "" {
-		transport.userAgent = DefaultUserAgent
-	}
 	return &engine{
 		hosts: c.Hosts,
 		total: orDefault(c.TotalTimeout, DefaultTotalTimeout),
 		pool:  pool,
 		sessions: newSessions(&http.Client{
-			Transport: transport,
+			Transport: newTransport(c, pool),
 			// Redirects are followed by requester.follow, hop by hop.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}),
 		etags:         lru.New[etagKey, string](maxETags),
 		lackReferrers: lru.New[Source, time.Time](maxLackReferrers),
 	}
+}
+
+// newTransport returns what all requests of c pass.
+func newTransport(c *Client, pool *transportPool) *guardedTransport {
+	send := &sender{pool: pool}
+	if c.Transport == nil {
+		send.answerTimeout = orDefault(c.AnswerTimeout, DefaultAnswerTimeout)
+	}
+	t := &guardedTransport{userAgent: c.UserAgent, sender: send}
+	if t.userAgent == "" {
+		t.userAgent = DefaultUserAgent
+	}
+	if c.WrapTransport != nil {
+		if wrapped := c.WrapTransport(send); wrapped != nil {
+			t.sender = wrapped
+		}
+	}
+	return t
 }
 
 // orDefault returns d, or otherwise if d is not positive.

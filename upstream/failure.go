@@ -89,6 +89,8 @@ func (f *failures) failed(ctx context.Context, op string, err error) *Error {
 	switch {
 	case errors.As(err, &done):
 		return done
+	case errors.Is(err, errRewritten):
+		e.Class, e.Owner, e.Err = Protocol, Ours, errRewritten
 	case errors.As(err, &guard):
 		e.Class, e.Err, e.Reason = Protocol, guard, guard.client
 	case byAuthenticator(e, err):

@@ -16,7 +16,7 @@ var (
 	errNoResponse = errors.New("upstream: a transport without a response")
 
 	// errRewritten reports a request that Client.WrapTransport made another one of.
-	errRewritten = &guardError{"the wrapper of the transport changed the address or the credential of a request", ""}
+	errRewritten = errors.New("the wrapper of the transport changed the method, the address or the credential of a request")
 )
 
 // sender sends the requests that [guardedTransport] has checked. Between the two lies
