@@ -32,16 +32,20 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest, offset, length i
 		}
 		c.header.Set("Range", value)
 	}
+	ctx, o := r.begin(ctx, OpBlob, d.String())
 	resp, err := r.requests.do(ctx, c)
 	if err != nil {
+		o.end(&err)
 		return Body{}, err
 	}
 	b, err := extent(resp.Response, ranged, offset, length)
 	if err != nil {
-		defer resp.close()
-		return Body{}, r.failures.unusable(c.op, resp.Response, err)
+		resp.close()
+		err = r.failures.unusable(c.op, resp.Response, err)
+		o.end(&err)
+		return Body{}, err
 	}
-	b.ReadCloser = &blobReader{failures: r.failures, op: c.op, response: resp, remaining: b.Length}
+	b.ReadCloser = &blobReader{failures: r.failures, op: c.op, response: resp, operation: o, remaining: b.Length}
 	return b, nil
 }
 
@@ -120,12 +124,21 @@ type blobReader struct {
 	failures  *failures
 	op        string
 	response  *response
+	operation *operation
 	remaining int64 // -1 if the length was not announced
 }
 
 // Read implements [io.Reader]. A body that ends early is [io.ErrUnexpectedEOF]; every
 // other error is an [*Error].
 func (b *blobReader) Read(p []byte) (int, error) {
+	n, err := b.read(p)
+	if err != nil && err != io.EOF {
+		b.operation.failed(err)
+	}
+	return n, err
+}
+
+func (b *blobReader) read(p []byte) (int, error) {
 	if b.remaining == 0 {
 		return 0, io.EOF
 	}
@@ -153,12 +166,15 @@ func (b *blobReader) Read(p []byte) (int, error) {
 func (b *blobReader) Close() error {
 	err := b.response.Body.Close()
 	b.response.endCall()
+	b.operation.end(new(error))
 	return err
 }
 
 // StatBlob implements [Repository]. A response that is a page for people, such as the
 // sign-on page of a proxy, is [ErrIncomplete].
-func (r *repository) StatBlob(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
+func (r *repository) StatBlob(ctx context.Context, d digest.Digest) (desc ocispec.Descriptor, err error) {
+	ctx, o := r.begin(ctx, OpStatBlob, d.String())
+	defer o.end(&err)
 	if err := checkDigest(d); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("upstream: blob %q: %w", d, err)
 	}

@@ -80,6 +80,11 @@ type Client struct {
 	// requests, the tokens in the bodies of responses, and signatures in the URLs of
 	// redirects. It must not follow redirects or decode bodies.
 	WrapTransport func(http.RoundTripper) http.RoundTripper
+	// Observe is told of each call by which one of its Repositories asked an upstream,
+	// once, when the call has ended: of a blob, when its [Body] is closed. It is called
+	// on the goroutine that ends the call, which waits for it to return, so it should
+	// be quick. It must be safe for concurrent use. If nil, nothing is told.
+	Observe func(Call)
 	// UserAgent is sent with every request. If empty, DefaultUserAgent.
 	UserAgent string
 	// DialTimeout is the time limit for connecting, and again for the TLS handshake

@@ -21,6 +21,7 @@ import (
 type engine struct {
 	hosts         map[string]Host // Client.Hosts
 	total         time.Duration   // Client.TotalTimeout
+	observe       func(Call)      // Client.Observe
 	pool          *transportPool
 	sessions      *sessions
 	etags         *lru.Cache[etagKey, string]
@@ -45,9 +46,10 @@ func newEngine(c *Client) *engine {
 		pool.proxy = http.ProxyFromEnvironment
 	}
 	return &engine{
-		hosts: c.Hosts,
-		total: orDefault(c.TotalTimeout, DefaultTotalTimeout),
-		pool:  pool,
+		hosts:   c.Hosts,
+		total:   orDefault(c.TotalTimeout, DefaultTotalTimeout),
+		observe: c.Observe,
+		pool:    pool,
 		sessions: newSessions(&http.Client{
 			Transport: newTransport(c, pool),
 			// Redirects are followed by requester.follow, hop by hop.
@@ -91,6 +93,7 @@ func (e *engine) repository(s Source, a auth.Authenticator) *repository {
 	return &repository{
 		source:        s,
 		failures:      f,
+		observe:       e.observe,
 		requests:      &requester{source: s, auth: a, policy: policy, failures: f, sessions: e.sessions, total: e.total},
 		etags:         e.etags,
 		lackReferrers: e.lackReferrers,

@@ -30,6 +30,7 @@ type callGuard struct {
 	hop        *http.Request   // under way, as it was before a credential was added
 	credential auth.Credential // that the hop may show: the rule's at home, elsewhere none
 	token      string          // that the hop carried when it was last sent, or empty
+	shown      bool            // the hop showed a token or a credential when it was last sent
 	leftHome   bool            // a redirect led away from home; there is no way back
 
 	responded depthRecord // of the servers that responded, by the remote address of their connections
@@ -56,7 +57,7 @@ func guardOf(ctx context.Context) *callGuard {
 
 // startHop notes the hop that is sent next and the credential that it may show.
 func (g *callGuard) startHop(req *http.Request, c auth.Credential) {
-	g.hop, g.credential = req, c
+	g.hop, g.credential, g.shown = req, c, false
 }
 
 // isForToken reports whether req goes to a token server, which every request does that
@@ -65,12 +66,15 @@ func (g *callGuard) isForToken(req *http.Request) bool {
 	return req.Method != g.hop.Method || req.URL.String() != g.hop.URL.String()
 }
 
-// noteToken notes the token that the hop is about to carry, if it has one.
-func (g *callGuard) noteToken(h http.Header) {
+// noteToken notes the token that the hop is about to carry, if it has one. It reports
+// whether the hop is sent again although it showed something.
+func (g *callGuard) noteToken(h http.Header) (again bool) {
+	again, g.shown = g.shown, h.Get("Authorization") != ""
 	g.token, _ = strings.CutPrefix(h.Get("Authorization"), "Bearer ")
 	if g.token != "" && !slices.Contains(g.echoes.tokens, g.token) {
 		g.echoes.tokens = append(g.echoes.tokens, g.token)
 	}
+	return again
 }
 
 // depthRecord holds the least of the depths that it was given. Its zero value was given

@@ -28,8 +28,10 @@ var smallerPages = [...]int{1000, 100, 50}
 
 // Tags implements [TagLister]. Names that are no legal tags are left out. The list is
 // read as a stream, so that it costs little more memory than its tags.
-func (r *repository) Tags(ctx context.Context, query url.Values) (TagPage, error) {
-	page, err := r.tags(ctx, query)
+func (r *repository) Tags(ctx context.Context, query url.Values) (page TagPage, err error) {
+	ctx, o := r.begin(ctx, OpTags, "")
+	defer o.end(&err)
+	page, err = r.tags(ctx, query)
 	if e, ok := errors.AsType[*Error](err); !ok || !mayMeanTooMany(e.Status) {
 		return page, err
 	}

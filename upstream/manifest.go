@@ -39,7 +39,9 @@ func checkDigest(d digest.Digest) error {
 // Resolve implements [Repository]. It also returns [ErrIncomplete] if the upstream has no
 // HEAD (405, 501), and for a response that is labelled as encoded or is a page for
 // people. The error of a schema 1 manifest wraps [ErrSchema1].
-func (r *repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
+func (r *repository) Resolve(ctx context.Context, reference string) (desc ocispec.Descriptor, err error) {
+	ctx, o := r.begin(ctx, OpResolve, reference)
+	defer o.end(&err)
 	want, err := digestOf(reference)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -96,14 +98,16 @@ func digestHeader(h http.Header, want digest.Digest) (digest.Digest, error) {
 
 // Manifest implements [Repository]. The error of a schema 1 manifest wraps
 // [ErrSchema1].
-func (r *repository) Manifest(ctx context.Context, reference string) (ocispec.Descriptor, []byte, error) {
+func (r *repository) Manifest(ctx context.Context, reference string) (desc ocispec.Descriptor, body []byte, err error) {
+	ctx, o := r.begin(ctx, OpManifest, reference)
+	defer o.end(&err)
 	return r.manifest(ctx, reference, nil)
 }
 
 // ManifestUnless implements [Conditional] by If-None-Match. It sends the digest, which
 // most registries use as ETag, and the ETag that the manifest came with if that is
 // another.
-func (r *repository) ManifestUnless(ctx context.Context, reference string, known digest.Digest) (ocispec.Descriptor, []byte, error) {
+func (r *repository) ManifestUnless(ctx context.Context, reference string, known digest.Digest) (desc ocispec.Descriptor, body []byte, err error) {
 	if err := checkDigest(known); err != nil {
 		return ocispec.Descriptor{}, nil, fmt.Errorf("upstream: known manifest %s: %w", shorten(known.String()), err)
 	}
@@ -111,6 +115,8 @@ func (r *repository) ManifestUnless(ctx context.Context, reference string, known
 	if etag, ok := r.etags.Get(etagKey{r.source, known}); ok {
 		tags += ", " + etag
 	}
+	ctx, o := r.begin(ctx, OpManifest, reference)
+	defer o.end(&err)
 	return r.manifest(ctx, reference, http.Header{"If-None-Match": {tags}})
 }
 

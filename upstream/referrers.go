@@ -25,8 +25,10 @@ const (
 
 // Referrers implements [ReferrerLister]. It applies a filter that the upstream does not
 // apply. For ten minutes it remembers that an upstream lacks the referrers API.
-func (r *repository) Referrers(ctx context.Context, d digest.Digest, query url.Values) (ReferrerPage, error) {
-	page, err := r.referrers(ctx, d, query)
+func (r *repository) Referrers(ctx context.Context, d digest.Digest, query url.Values) (page ReferrerPage, err error) {
+	ctx, o := r.begin(ctx, OpReferrers, d.String())
+	defer o.end(&err)
+	page, err = r.referrers(ctx, d, query)
 	return page.Filter(query.Get("artifactType")), err
 }
 
@@ -101,7 +103,7 @@ func (r *repository) withoutReferrers(ctx context.Context, d digest.Digest) (Ref
 // fallback fetches the tag that takes the place of the referrers API (distribution spec,
 // "Referrers Tag Schema"). If it does not exist, or is no index, there are no referrers.
 func (r *repository) fallback(ctx context.Context, d digest.Digest) (ReferrerPage, error) {
-	desc, body, err := r.Manifest(ctx, fallbackTag(d))
+	desc, body, err := r.manifest(ctx, fallbackTag(d), nil)
 	if class, ok := ClassOf(err); ok && class == NotFound {
 		return ReferrerPage{}, nil
 	}

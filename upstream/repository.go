@@ -11,6 +11,7 @@ type repository struct {
 	source   Source
 	requests *requester
 	failures *failures
+	observe  func(Call) // Client.Observe
 
 	// What is remembered of all repositories of the Client.
 

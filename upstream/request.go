@@ -42,15 +42,19 @@ func (r *requester) do(ctx context.Context, c call) (*response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(max(r.total, answerTimeoutOf(ctx)), func() { cancel(errTooSlow) })
 	end := func() { timer.Stop(); cancel(nil) }
+	o := operationOf(ctx)
+	o.asking()
 	home := r.policy.home
 	u := &url.URL{Scheme: home.scheme, Host: home.host, Path: "/v2/" + r.source.Repository + "/" + c.path, RawQuery: c.query.Encode()}
 	hr, anonymous, err := r.withCredential(ctx, c, u)
 	if err != nil {
 		e := r.failures.failed(ctx, c.op, err)
 		e.Anonymous = anonymous
+		o.answered(e.Status)
 		end()
 		return nil, e
 	}
+	o.answered(hr.StatusCode)
 	resp := &response{Response: hr, url: u, endCall: end}
 	switch {
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusPartialContent:
@@ -61,6 +65,7 @@ func (r *requester) do(ctx context.Context, c call) (*response, error) {
 		e.Anonymous = anonymous
 		return nil, e
 	}
+	hr.Body = o.counted(hr.Body)
 	if c.stream {
 		timer.Stop()
 	}

@@ -31,6 +31,7 @@ func (r *requester) withCredential(ctx context.Context, c call, u *url.URL) (res
 		}
 		if next != s {
 			discard(resp)
+			operationOf(ctx).retried()
 			s = next
 			resp, err = r.follow(ctx, c, u, s)
 		}

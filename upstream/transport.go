@@ -25,8 +25,8 @@ func (t *guardedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		return nil, err
 	}
 	out := t.withHeaders(req, forToken)
-	if !forToken {
-		g.noteToken(out.Header)
+	if !forToken && g.noteToken(out.Header) {
+		operationOf(req.Context()).retried()
 	}
 	if err := g.checkShown(out.Header); err != nil {
 		return nil, err
