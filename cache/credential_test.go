@@ -59,7 +59,7 @@ func TestRuleWithoutCredential(t *testing.T) {
 			who := &issuer{}
 			s := newStory(t, func(s *story) {
 				s.cache.Limits.StaleTimeout, s.cache.Limits.AnswerTimeout = 300*time.Millisecond, time.Second
-				if err := s.rules.Update("team", who); err != nil {
+				if err := s.rules.SetAuth("team", who); err != nil {
 					s.Fatal(err)
 				}
 				if err := s.rules.Create(rule.Rule{Name: "other", Source: s.up.Host() + "/team/*", Target: "other/*"}); err != nil {

@@ -131,7 +131,7 @@ func TestAnExchangedCredentialSharesNoFetch(t *testing.T) {
 		img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 		c.up.Fail(upstreamtest.Fault{Method: "GET", Times: 1, Latency: time.Second, Status: http.StatusForbidden})
 		former := l.ask("/v2/app/api/manifests/" + img.Digest.String())
-		if err := c.rules.Update("team", auth.Anonymous{}); err != nil {
+		if err := c.rules.SetAuth("team", auth.Anonymous{}); err != nil {
 			c.Fatal(err)
 		}
 		now := l.ask("/v2/app/api/manifests/" + img.Digest.String())
@@ -170,7 +170,7 @@ func TestAnExchangedCredentialEndsTrouble(t *testing.T) {
 			if state := ask(); !strings.Contains(state, "fwd=stale") {
 				c.Errorf("%s: the former credential is not limited: %q", name, state)
 			}
-			if err := c.rules.Update("team", auth.Anonymous{}); err != nil {
+			if err := c.rules.SetAuth("team", auth.Anonymous{}); err != nil {
 				c.Fatal(err)
 			}
 			if state := ask(); strings.Contains(state, "stale") {

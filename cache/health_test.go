@@ -169,7 +169,7 @@ func noise(w http.ResponseWriter, _ *http.Request) {
 
 func who(a auth.Authenticator) func(m *tenants) {
 	return func(m *tenants) {
-		if err := m.rules.Update("stranger", a); err != nil {
+		if err := m.rules.SetAuth("stranger", a); err != nil {
 			m.Fatal(err)
 		}
 	}
@@ -313,7 +313,7 @@ func TestExchangedCredentialSharesNothing(t *testing.T) {
 	for s.up.Count("", "manifest", "") == 0 {
 		time.Sleep(time.Millisecond) // polls a condition; the test's deadline is the failure
 	}
-	if err := s.rules.Update("team", auth.Anonymous{}); err != nil {
+	if err := s.rules.SetAuth("team", auth.Anonymous{}); err != nil {
 		t.Fatal(err)
 	}
 	s.wantManifest("app/api", img.Digest.String(), img)
@@ -324,7 +324,7 @@ func TestExchangedCredentialSharesNothing(t *testing.T) {
 	s.wantError(s.manifest("app/api", "v2"), 429, "TOOMANYREQUESTS")
 	s.up.Heal()
 	s.wantError(s.manifest("app/api", "v2"), 429, "TOOMANYREQUESTS")
-	if err := s.rules.Update("team", nil); err != nil {
+	if err := s.rules.SetAuth("team", nil); err != nil {
 		t.Fatal(err)
 	}
 	s.wantManifest("app/api", "v1", img)

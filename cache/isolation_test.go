@@ -103,7 +103,7 @@ func TestCredentialsStayWithTheirRule(t *testing.T) {
 			}
 		}
 	}
-	if err := s.rules.Update("bobs", set("alice")); err != nil {
+	if err := s.rules.SetAuth("bobs", set("alice")); err != nil {
 		t.Fatal(err)
 	}
 	s.pull("bob/closed", "v1", img) // with the new one from now on

@@ -90,7 +90,7 @@ func TestACRNeedsCredentials(t *testing.T) {
 			t.Errorf("%s: %v", host, err)
 			continue
 		}
-		if err := s.Update("promote", nil); anonymousAllowed != (err == nil) {
+		if err := s.SetAuth("promote", nil); anonymousAllowed != (err == nil) {
 			t.Errorf("%s: update to anonymous: %v", host, err)
 		}
 	}

@@ -22,15 +22,15 @@ func (lenient) Check(string) error { return nil }
 func TestCheckerInAWrapper(t *testing.T) {
 	s := newSet(t, Options{}, "hub docker.io/* -> hub/*")
 	hub, quay := wrapped{wrapped{onlyFor{host: "docker.io"}}}, wrapped{onlyFor{host: "quay.io"}}
-	if err := s.Update("hub", hub); err != nil {
+	if err := s.SetAuth("hub", hub); err != nil {
 		t.Error(err)
 	}
-	err := s.Update("hub", quay)
+	err := s.SetAuth("hub", quay)
 	wantFaults(t, err, "AuthenticatorNotForLoginServer auth")
 	if !errors.Is(err, auth.ErrHost) {
 		t.Errorf("the cause is lost: %v", err)
 	}
-	if err := s.Update("hub", lenient{quay}); err != nil {
+	if err := s.SetAuth("hub", lenient{quay}); err != nil {
 		t.Errorf("the Check of the wrapper is bypassed: %v", err)
 	}
 }

@@ -322,7 +322,7 @@ func TestFederatedIdentityInEveryShape(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Update("my-rule", a); err != nil {
+		if err := s.SetAuth("my-rule", a); err != nil {
 			t.Errorf("%T: attached: %v", a, err)
 		}
 		if err := s.Create(Rule{Name: "another", Source: "other.azurecr.io/*", Target: "other/*", Auth: a}); err != nil {
@@ -355,7 +355,7 @@ func TestFederatedIdentityInEveryShape(t *testing.T) {
 		if _, err := m.Rule.Auth.Credential(t.Context(), auth.Request{Rule: "my-rule", Host: "dev.azurecr.io"}); !errors.Is(err, auth.ErrFederatedIdentity) {
 			t.Errorf("%T: used: %v", a, err)
 		}
-		if err := s.Update("my-rule", password{}); err != nil {
+		if err := s.SetAuth("my-rule", password{}); err != nil {
 			t.Errorf("%T: taken off: %v", a, err)
 		}
 	}

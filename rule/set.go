@@ -176,9 +176,9 @@ func (s *Set) Create(r Rule) error {
 	return s.change(func(old []*entry) ([]*entry, error) { return append(old, e), nil }, e)
 }
 
-// Update gives the rule of that name another authenticator, nil for none.
+// SetAuth gives the rule of that name another authenticator. If a is nil, it has none.
 // [CodeRuleNotFound] if there is no such rule.
-func (s *Set) Update(name string, a auth.Authenticator) error {
+func (s *Set) SetAuth(name string, a auth.Authenticator) error {
 	return s.exchange(name, func(old *entry) (*entry, error) {
 		f := &faults{rule: name}
 		s.options.checkAuth(f, old.host, a)

@@ -198,7 +198,7 @@ func TestLimit(t *testing.T) {
 	wantFaults(t, s.Create(many[DefaultMaxRules]), "CacheRuleLimitReached")
 	_, err = NewSet(many...)
 	wantFaults(t, err, "CacheRuleLimitReached")
-	if err := s.Update("r1", password{}); err != nil {
+	if err := s.SetAuth("r1", password{}); err != nil {
 		t.Errorf("a full set can be changed: %v", err)
 	}
 	if err := s.Delete("r0"); err != nil {
@@ -217,13 +217,13 @@ func TestLimit(t *testing.T) {
 func TestChecker(t *testing.T) {
 	hub := onlyFor{host: "docker.io"}
 	s := newSet(t, Options{}, "hub docker.io/* -> hub/*")
-	if err := s.Update("hub", hub); err != nil {
+	if err := s.SetAuth("hub", hub); err != nil {
 		t.Error(err)
 	}
 	for name, err := range map[string]error{
 		"create":  s.Create(Rule{Name: "quay", Source: "quay.io/*", Target: "quay/*", Auth: hub}),
 		"replace": s.Replace(Rule{Name: "hub", Source: "quay.io/*", Target: "hub/*", Auth: hub}),
-		"update":  s.Update("hub", onlyFor{host: "quay.io"}),
+		"update":  s.SetAuth("hub", onlyFor{host: "quay.io"}),
 		"assign":  s.Assign(Rule{Name: "quay", Source: "quay.io/*", Target: "quay/*", Auth: hub}),
 	} {
 		wantFaults(t, err, "AuthenticatorNotForLoginServer auth")
@@ -252,7 +252,7 @@ func TestChanges(t *testing.T) {
 		t.Error("an empty set has a rule")
 	}
 	wantFaults(t, s.Delete("x"), "CacheRuleNotFound")
-	wantFaults(t, s.Update("x", nil), "CacheRuleNotFound")
+	wantFaults(t, s.SetAuth("x", nil), "CacheRuleNotFound")
 	wantFaults(t, s.Replace(Rule{Name: "x", Source: "quay.io/x", Target: "x"}), "CacheRuleNotFound")
 	for _, r := range rules(t, "zed quay.io/z -> z", "abc quay.io/a -> a", "mid Quay.io/m -> m") {
 		if err := s.Create(r); err != nil {
@@ -276,7 +276,7 @@ func TestChanges(t *testing.T) {
 	if _, ok := s.Get("none"); ok {
 		t.Error("found what is not there")
 	}
-	if err := s.Update("abc", nil); err != nil {
+	if err := s.SetAuth("abc", nil); err != nil {
 		t.Fatal(err)
 	}
 	if r, _ := s.Get("abc"); r.Auth != nil || r.Source != "quay.io/a" || r.Target != "a" {
@@ -326,8 +326,8 @@ func TestGenerations(t *testing.T) {
 	seen := []uint64{generation(t, s, "a")}
 	other := generation(t, s, "b")
 	for i, change := range []func() error{
-		func() error { return s.Update("one", password{"new"}) },
-		func() error { return s.Update("one", password{"new"}) },
+		func() error { return s.SetAuth("one", password{"new"}) },
+		func() error { return s.SetAuth("one", password{"new"}) },
 		func() error { return s.Replace(one) },
 		func() error { return errors.Join(s.Delete("one"), s.Create(one)) },
 	} {
@@ -339,7 +339,7 @@ func TestGenerations(t *testing.T) {
 			t.Errorf("change %d: generations %d", i, seen)
 		}
 	}
-	if err := s.Update("one", onlyFor{host: "ghcr.io"}); err == nil {
+	if err := s.SetAuth("one", onlyFor{host: "ghcr.io"}); err == nil {
 		t.Fatal("not refused")
 	}
 	if g := generation(t, s, "a"); g != seen[len(seen)-1] {
@@ -387,7 +387,7 @@ func TestPresent(t *testing.T) {
 		t.Errorf("asked %q, want %q", asked, want)
 	}
 	asked = nil
-	if err := errors.Join(s.Update("one", nil), s.Replace(rules(t, "one docker.io/library/alpine -> alpine")[0])); err != nil || asked != nil {
+	if err := errors.Join(s.SetAuth("one", nil), s.Replace(rules(t, "one docker.io/library/alpine -> alpine")[0])); err != nil || asked != nil {
 		t.Errorf("asked %q for a target that the rule had already, %v", asked, err)
 	}
 	present["mise"], present["team/*"] = true, true
@@ -409,7 +409,7 @@ func (m meddler) Check(string) error { m.meddle(); return nil }
 func TestChecksRunWithoutLock(t *testing.T) {
 	s := newSet(t, Options{}, "one quay.io/a -> a")
 	calls := 0
-	err := s.Update("one", meddler{meddle: func() {
+	err := s.SetAuth("one", meddler{meddle: func() {
 		if calls++; calls == 1 {
 			if err := s.Replace(rules(t, "one ghcr.io/moved -> a")[0]); err != nil {
 				t.Error(err)
@@ -425,7 +425,7 @@ func TestChecksRunWithoutLock(t *testing.T) {
 	} else if _, ok := r.Auth.(meddler); !ok {
 		t.Errorf("the authenticator is %T", r.Auth)
 	}
-	err = s.Update("one", meddler{meddle: func() { _ = s.Delete("one") }})
+	err = s.SetAuth("one", meddler{meddle: func() { _ = s.Delete("one") }})
 	wantFaults(t, err, "CacheRuleNotFound")
 }
 
@@ -500,7 +500,7 @@ func TestReadersAndWriters(t *testing.T) {
 				case 2:
 					_ = s.Replace(r)
 				case 3:
-					_ = s.Update("flip", password{})
+					_ = s.SetAuth("flip", password{})
 				}
 			}
 		})

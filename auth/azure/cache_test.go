@@ -47,7 +47,7 @@ func (w swap) do(c *cached) (old []azuretest.Secret, asked []string) {
 	c.t.Helper()
 	old = c.Secrets()
 	to := w.to(c.scene)
-	if err := c.rules.Update("promote", to); err != nil {
+	if err := c.rules.SetAuth("promote", to); err != nil {
 		c.t.Fatal(err)
 	}
 	if u, ok := to.(*azure.UserAssigned); ok {
@@ -161,7 +161,7 @@ func TestUnassignDuringADownload(t *testing.T) {
 	if r := c.wantManifest("promoted/api", "big", img); !strings.Contains(r.header.Get("Cache-Status"), "fwd=stale") {
 		t.Errorf("what is complete: %v", r.header)
 	}
-	if err := c.rules.Update("promote", a); err == nil {
+	if err := c.rules.SetAuth("promote", a); err == nil {
 		t.Error("an identity that is not assigned was attached")
 	}
 }
@@ -179,22 +179,22 @@ func TestClientsAreToldWhatIsMissing(t *testing.T) {
 	s.registry.SetFirewall("")
 	gone := s.identity("team-a/api")
 	s.behind[gone].Detach()
-	if err := c.rules.Update("promote", gone); err != nil {
+	if err := c.rules.SetAuth("promote", gone); err != nil {
 		t.Fatal(err)
 	}
 	c.wantDenied("GET", manifests("promoted/api", "v1"), gone.ResourceID(), "does not exist or is not associated with this registry")
 	foreign := s.assign(s.NewIdentityIn(other, "foreign"))
-	if err := c.rules.Update("promote", foreign); err != nil {
+	if err := c.rules.SetAuth("promote", foreign); err != nil {
 		t.Fatal(err)
 	}
 	c.wantDenied("GET", manifests("promoted/api", "v1"), foreign.ResourceID(), other, "one tenant")
-	if err := c.rules.Update("promote", auth.FederatedIdentity{TenantID: other, ClientID: home}); err != nil {
+	if err := c.rules.SetAuth("promote", auth.FederatedIdentity{TenantID: other, ClientID: home}); err != nil {
 		t.Fatal(err)
 	}
 	c.wantDenied("GET", manifests("promoted/api", "v1"), "federated identity", "not supported")
 	busy := s.identity("team-a/api")
 	s.Fail(azuretest.IMDS, status(http.StatusTooManyRequests, "Retry-After", "9"))
-	if err := c.rules.Update("promote", busy); err != nil {
+	if err := c.rules.SetAuth("promote", busy); err != nil {
 		t.Fatal(err)
 	}
 	if r := c.do("GET", manifests("promoted/api", "v1")); r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") != "9" || !strings.Contains(string(r.body), busy.ResourceID()) {

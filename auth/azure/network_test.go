@@ -80,7 +80,7 @@ func TestSourcesInARuleSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = rules.Update("promote", uami)
+	err = rules.SetAuth("promote", uami)
 	if !errors.Is(err, rule.CodeAuthenticationUnsupported) || !errors.Is(err, azure.ErrUnsupported) || !strings.Contains(err.Error(), "credential set") {
 		t.Errorf("an identity for another tenant: %v", err)
 	}
@@ -94,13 +94,13 @@ func TestSourcesInARuleSet(t *testing.T) {
 		}
 	}
 	for _, a := range []auth.Authenticator{sp, set, anybody{}, auth.FederatedIdentity{}} {
-		if err := rules.Update("promote", a); err != nil {
+		if err := rules.SetAuth("promote", a); err != nil {
 			t.Errorf("%T: %v", a, err)
 		}
 	}
 	sources.Hosts[host] = azure.Source{TenantID: other, Network: azure.PrivateLink}
 	for _, a := range []auth.Authenticator{uami, sp, set} {
-		if err := rules.Update("promote", a); !errors.Is(err, azure.ErrUnsupported) {
+		if err := rules.SetAuth("promote", a); !errors.Is(err, azure.ErrUnsupported) {
 			t.Errorf("%T: %v", a, err)
 		}
 	}

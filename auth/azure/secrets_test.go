@@ -237,7 +237,7 @@ func (l *life) swap() {
 		if name != "principal" {
 			to = l.identity("team-a/api")
 		}
-		if err := l.rules.Update(name, to); err != nil {
+		if err := l.rules.SetAuth(name, to); err != nil {
 			l.t.Fatal(err)
 		}
 		l.who[name] = to

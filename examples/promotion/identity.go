@@ -31,7 +31,7 @@ func (s *story) swap(ctx context.Context) error {
 		return err
 	}
 	s.former = s.azure.Secrets() // whoever is shown one of these from here on fails the story
-	if err := s.rules.Update(name, uami); err != nil {
+	if err := s.rules.SetAuth(name, uami); err != nil {
 		return err
 	}
 	s.line("az", "acr cache update -r prodregistry -n %s --identity %s", name, s.promote2.ResourceID)
