@@ -223,7 +223,7 @@ func TestChecker(t *testing.T) {
 	for name, err := range map[string]error{
 		"create":  s.Create(Rule{Name: "quay", Source: "quay.io/*", Target: "quay/*", Auth: hub}),
 		"replace": s.Replace(Rule{Name: "hub", Source: "quay.io/*", Target: "hub/*", Auth: hub}),
-		"update":  s.SetAuth("hub", onlyFor{host: "quay.io"}),
+		"auth":    s.SetAuth("hub", onlyFor{host: "quay.io"}),
 		"assign":  s.Assign(Rule{Name: "quay", Source: "quay.io/*", Target: "quay/*", Auth: hub}),
 	} {
 		wantFaults(t, err, "AuthenticatorNotForLoginServer auth")
