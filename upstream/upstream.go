@@ -74,12 +74,12 @@ type Opener interface {
 //
 // A Repository may have optional abilities, which [As] finds:
 //
-//	Without          you lose
-//	TagLister        tag lists: clients that ask for one get a 405
-//	ReferrerLister   lists of referrers, and their copies beside the image
-//	Originator       the scheme: all content counts as fetched over https
-//	Conditional      the saved bodies: where HEAD tells nothing, each check of a
-//	                 tag fetches its manifest again
+//	Without this ability   you lose
+//	TagLister              tag lists: clients that ask for one get a 405
+//	ReferrerLister         lists of referrers, and their copies beside the image
+//	Originator             the scheme: all content counts as fetched over https
+//	Conditional            the saved bodies: where HEAD tells nothing, each check of
+//	                       a tag fetches its manifest again
 //
 // A Repository that wraps another one should be an [Unwrapper]: otherwise it has only
 // the abilities that it implements itself.
