@@ -34,45 +34,21 @@ type Fault struct {
 }
 
 // Fail adds a fault, after those that were added before.
-func (r *Recorder) Fail(f Fault) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.faults = append(r.faults, &f)
-}
+func (r *Recorder) Fail(f Fault) { r.faults.Fail(f, f.Times) }
 
 // Heal removes all faults, and releases the requests that hang.
 func (r *Recorder) Heal() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.faults = nil
-	r.release()
+	r.faults.Heal()
+	r.server.Release()
 }
 
 // Release ends the hanging of the requests that hang now.
-func (r *Recorder) Release() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.release()
-}
+func (r *Recorder) Release() { r.server.Release() }
 
-// release is Release. r.mu is held.
-func (r *Recorder) release() {
-	close(r.released)
-	r.released = make(chan struct{})
-}
-
-// fault returns the fault that happens to an event, or the zero Fault. r.mu is held.
+// fault returns the fault that happens to an event, or the zero Fault.
 func (r *Recorder) fault(ev webhook.Event) Fault {
-	for i, f := range r.faults {
-		if f.ID != "" && f.ID != ev.ID || f.Action != "" && f.Action != ev.Action {
-			continue
-		}
-		if f.Times == 1 {
-			r.faults = append(r.faults[:i:i], r.faults[i+1:]...)
-		} else if f.Times > 1 {
-			f.Times--
-		}
-		return *f
-	}
-	return Fault{}
+	f, _ := r.faults.Next(func(f Fault) bool {
+		return (f.ID == "" || f.ID == ev.ID) && (f.Action == "" || f.Action == ev.Action)
+	})
+	return f
 }

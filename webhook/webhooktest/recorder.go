@@ -16,37 +16,27 @@ package webhooktest
 import (
 	"context"
 	"fmt"
-	"io"
-	"log"
-	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // Recorder is a receiver. Its methods are safe for concurrent use, also while it
 // serves requests. Make one with [New], [Start] or [NewHandler].
 type Recorder struct {
-	t testing.TB // if nil, complaints are only kept
+	server     *fakeserver.Server
+	log        fakeserver.Log[Delivery]
+	faults     fakeserver.Faults[Fault]
+	complaints fakeserver.Complaints
 
 	mu          sync.Mutex
-	address     string
-	server      *http.Server
-	halted      chan struct{} // closed by Stop, which ends hanging handlers
-	released    chan struct{} // closed by Release
-	changed     chan struct{} // closed when something is recorded
-	handlers    sync.WaitGroup
-	closed      bool
-	log         []*Delivery
 	bodies      map[string]string // the JSON of each event, by its ID
-	faults      []*Fault
 	secrets     []string
 	contentType string
-	complaints  []string
 }
 
 // Delivery is one request that arrived.
@@ -73,7 +63,7 @@ func New(t testing.TB) *Recorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.t = t
+	r.complaints.T = t
 	t.Cleanup(r.Close)
 	return r
 }
@@ -82,7 +72,7 @@ func New(t testing.TB) *Recorder {
 // complaints fail nothing and are only kept.
 func Start() (*Recorder, error) {
 	r := NewHandler()
-	if err := r.listen(); err != nil {
+	if err := r.server.Start(); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -91,74 +81,41 @@ func Start() (*Recorder, error) {
 // NewHandler makes a receiver that listens nowhere and has no URL: it answers the
 // requests that are given to its ServeHTTP or its Transport.
 func NewHandler() *Recorder {
-	return &Recorder{halted: make(chan struct{}), released: make(chan struct{}), changed: make(chan struct{}), bodies: map[string]string{}}
+	r := &Recorder{bodies: map[string]string{}, complaints: fakeserver.Complaints{Name: name}}
+	r.server = fakeserver.New(name, r, nil)
+	return r
 }
 
-func (r *Recorder) listen() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.server != nil {
-		return nil
-	}
-	address := r.address
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("webhooktest: %w", err)
-	}
-	r.address, r.halted, r.closed = l.Addr().String(), make(chan struct{}), false
-	s := &http.Server{Handler: r, ErrorLog: log.New(io.Discard, "", 0)}
-	r.server = s
-	go func() { _ = s.Serve(l) }()
-	return nil
-}
+// name is what errors and complaints begin with.
+const name = "webhooktest"
 
 // URL is where events are posted, with a path and no query. It is empty if the
 // receiver never listened.
 func (r *Recorder) URL() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.address == "" {
+	address := r.server.Address()
+	if address == "" {
 		return ""
 	}
-	return "http://" + r.address + "/hook"
+	return "http://" + address + "/hook"
 }
 
 // Stop closes the port and every connection, so that the receiver is down. What it has
 // recorded stays.
-func (r *Recorder) Stop() {
-	r.mu.Lock()
-	s := r.server
-	r.server = nil
-	r.halt()
-	r.mu.Unlock()
-	if s != nil {
-		_ = s.Close()
-	}
-}
+func (r *Recorder) Stop() { r.server.Stop() }
 
-// halt ends the requests that hang. r.mu is held.
-func (r *Recorder) halt() {
-	select {
-	case <-r.halted:
-	default:
-		close(r.halted)
-	}
-}
-
-// Restart listens again on the same port.
-func (r *Recorder) Restart() error { return r.listen() }
+// Restart answers again after Stop, on the same port.
+func (r *Recorder) Restart() error { return r.server.Restart() }
 
 // Close stops the receiver for good, and returns when no request is being answered.
 func (r *Recorder) Close() {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
-	r.Stop()
-	r.handlers.Wait()
+	r.server.Close()
+	r.server.Wait()
 }
+
+// Transport returns a transport that hands each request to the receiver without a
+// network, whatever its host is. It also works in the fake time of testing/synctest.
+// While the receiver is stopped, it refuses connections.
+func (r *Recorder) Transport() http.RoundTripper { return r.server.Transport() }
 
 // RequireSignature demands that every request is signed as in Standard Webhooks, with
 // one of the secrets. Another request gets a 401 and is a complaint.
@@ -177,15 +134,7 @@ func (r *Recorder) ExpectContentType(contentType string) {
 }
 
 // Deliveries returns every request that arrived, in order, with any response.
-func (r *Recorder) Deliveries() []Delivery {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]Delivery, 0, len(r.log))
-	for _, d := range r.log {
-		all = append(all, *d)
-	}
-	return all
-}
+func (r *Recorder) Deliveries() []Delivery { return r.log.All() }
 
 // Events returns the events that were taken over, each once, in the order of
 // their first arrival.
@@ -202,9 +151,12 @@ func (r *Recorder) Events() []webhook.Event {
 }
 
 // IDs returns how often each event was taken over, by the event's ID.
-func (r *Recorder) IDs() map[string]int {
+func (r *Recorder) IDs() map[string]int { return taken(r.Deliveries()) }
+
+// taken counts the deliveries that were taken over, by the IDs of their events.
+func taken(deliveries []Delivery) map[string]int {
 	n := map[string]int{}
-	for _, d := range r.Deliveries() {
+	for _, d := range deliveries {
 		if d.Taken {
 			n[d.Event.ID]++
 		}
@@ -213,60 +165,26 @@ func (r *Recorder) IDs() map[string]int {
 }
 
 // Reset forgets the deliveries that have arrived so far.
-func (r *Recorder) Reset() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.log = nil
-}
+func (r *Recorder) Reset() { r.log.Reset() }
 
 // Wait returns when at least n different events were taken over. If ctx ends before,
 // the error says how many were.
 func (r *Recorder) Wait(ctx context.Context, n int) error {
-	return r.wait(ctx, n, "events were taken over", func() int { return len(r.IDs()) })
+	return r.wait(ctx, n, "events were taken over", func(all []Delivery) int { return len(taken(all)) })
 }
 
 // WaitDeliveries is Wait for requests, with any response.
 func (r *Recorder) WaitDeliveries(ctx context.Context, n int) error {
-	return r.wait(ctx, n, "deliveries arrived", func() int { return len(r.Deliveries()) })
+	return r.wait(ctx, n, "deliveries arrived", func(all []Delivery) int { return len(all) })
 }
 
-func (r *Recorder) wait(ctx context.Context, n int, what string, count func() int) error {
-	for {
-		r.mu.Lock()
-		changed := r.changed
-		r.mu.Unlock()
-		got := count()
-		if got >= n {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("webhooktest: %d of %d %s: %w", got, n, what, context.Cause(ctx))
-		}
+func (r *Recorder) wait(ctx context.Context, n int, what string, count func([]Delivery) int) error {
+	if got, err := r.log.Wait(ctx, n, count); err != nil {
+		return fmt.Errorf("%s: %d of %d %s: %w", name, got, n, what, err)
 	}
-}
-
-// news wakes the calls of wait. r.mu is held.
-func (r *Recorder) news() {
-	close(r.changed)
-	r.changed = make(chan struct{})
+	return nil
 }
 
 // Complaints returns the problems of requests, which a correct sender does not have.
 // In a test each has failed the test already.
-func (r *Recorder) Complaints() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.complaints)
-}
-
-func (r *Recorder) complain(text string) {
-	text = "webhooktest: " + text
-	r.mu.Lock()
-	r.complaints = append(r.complaints, text)
-	r.mu.Unlock()
-	if r.t != nil {
-		r.t.Error(text)
-	}
-}
+func (r *Recorder) Complaints() []string { return r.complaints.All() }

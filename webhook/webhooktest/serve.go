@@ -1,10 +1,8 @@
 package webhooktest
 
 import (
-	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"time"
 
@@ -16,67 +14,45 @@ const maxBody = 1 << 20
 
 // ServeHTTP answers a request as the receiver does that listens.
 func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		panic(http.ErrAbortHandler)
-	}
-	r.handlers.Add(1)
-	r.mu.Unlock()
-	defer r.handlers.Done()
-
-	d := &Delivery{Time: time.Now(), Method: req.Method, Path: req.URL.RequestURI(), Header: req.Header.Clone()}
+	d := Delivery{Time: time.Now(), Method: req.Method, Path: req.URL.RequestURI(), Header: req.Header.Clone()}
 	var err error
 	if d.Body, err = io.ReadAll(io.LimitReader(req.Body, maxBody)); err != nil {
 		panic(http.ErrAbortHandler) // the sender has left
 	}
-	status, problems := r.inspect(d)
-	r.mu.Lock()
-	r.log = append(r.log, d)
-	var f Fault
-	if len(problems) == 0 {
-		f = r.fault(d.Event)
-	}
-	r.news()
-	r.mu.Unlock()
+	status, problems := r.inspect(&d)
+	f := Fault{Status: status}
+	var edit func(func(*Delivery))
+	visit := r.server.Enter(func() {
+		if status == 0 {
+			f = r.fault(d.Event)
+		}
+		edit = r.log.Add(d)
+	})
+	defer visit.Leave()
 	for _, p := range problems {
-		r.complain(p)
+		r.complaints.Complain("%s", p)
 	}
-	if status != 0 {
-		r.answer(w, d, Fault{Status: status})
-		return
+	if f.Hang {
+		visit.Hang(req)
 	}
-	r.serve(w, req, d, f)
+	answer(w, req, f, func(status int, taken bool) {
+		edit(func(d *Delivery) { d.Status, d.Taken = status, taken })
+	})
 }
 
-func (r *Recorder) serve(w http.ResponseWriter, req *http.Request, d *Delivery, f Fault) {
-	if f.Hang {
-		r.mu.Lock()
-		released, halted := r.released, r.halted
-		r.mu.Unlock()
-		select {
-		case <-released:
-		case <-halted:
-			panic(http.ErrAbortHandler)
-		case <-req.Context().Done():
-			panic(http.ErrAbortHandler)
-		}
-	}
+// answer answers as the fault says. It notes the status and whether the event is
+// taken over before the sender can know.
+func answer(w http.ResponseWriter, req *http.Request, f Fault, note func(status int, taken bool)) {
 	switch {
 	case f.Do != nil:
 		f.Do(w, req)
+		return
 	case f.Break:
 		panic(http.ErrAbortHandler)
 	case f.Lose:
-		r.note(d, 0, true)
+		note(0, true)
 		panic(http.ErrAbortHandler)
-	default:
-		r.answer(w, d, f)
 	}
-}
-
-// answer writes a response and records it.
-func (r *Recorder) answer(w http.ResponseWriter, d *Delivery, f Fault) {
 	if f.RetryAfter != "" {
 		w.Header().Set("Retry-After", f.RetryAfter)
 	}
@@ -90,15 +66,8 @@ func (r *Recorder) answer(w http.ResponseWriter, d *Delivery, f Fault) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	r.note(d, status, status/100 == 2)
+	note(status, status/100 == 2)
 	w.WriteHeader(status)
-}
-
-func (r *Recorder) note(d *Delivery, status int, taken bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	d.Status, d.Taken = status, taken
-	r.news()
 }
 
 // inspect reads the event of a request and checks both. It returns the problems and
@@ -139,39 +108,4 @@ func (r *Recorder) compare(d *Delivery, p *parser) {
 		p.wrong("two events have the id %s: %s and %s", d.Event.ID, before, text)
 	}
 	r.bodies[d.Event.ID] = text
-}
-
-// Transport returns a transport that hands each request to the receiver without a
-// network, whatever its host is. It also works in the fake time of testing/synctest.
-func (r *Recorder) Transport() http.RoundTripper { return direct{r} }
-
-type direct struct{ r *Recorder }
-
-var errBroken = errors.New("webhooktest: the connection broke")
-
-func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	done := make(chan bool, 1)
-	go func() {
-		whole := false
-		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler {
-				panic(p)
-			}
-			done <- whole
-		}()
-		d.r.ServeHTTP(w, req.Clone(req.Context()))
-		whole = true
-	}()
-	select {
-	case whole := <-done:
-		if !whole {
-			return nil, errBroken
-		}
-		resp := w.Result()
-		resp.Request = req
-		return resp, nil
-	case <-req.Context().Done():
-		return nil, req.Context().Err()
-	}
 }
