@@ -19,12 +19,14 @@ type Fault struct {
 	RetryAfter string
 	// Latency is waited before the header.
 	Latency time.Duration
-	// Hang sends nothing until the client leaves.
+	// Hang sends nothing until [Registry.Release] or the client leaves; what the
+	// other fields say comes after it.
 	Hang bool
 	// Cut ends the connection after that many bytes of the body; 0: no. The
 	// Content-Length is the whole one.
 	Cut int64
-	// Stall stops sending after that many bytes until the client leaves.
+	// Stall stops sending after that many bytes, until [Registry.Release] or the
+	// client leaves.
 	Stall int64
 	// Flip inverts a bit of the byte at FlipAt of the content.
 	Flip   bool
@@ -54,34 +56,23 @@ type Fault struct {
 	Redirect string
 	// Do answers instead of everything else.
 	Do http.HandlerFunc
-
-	done int
 }
 
 // Fail adds a fault.
-func (r *Registry) Fail(f Fault) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.faults = append(r.faults, &f)
-}
+func (r *Registry) Fail(f Fault) { r.faults.Fail(f, f.Times) }
 
-// Heal removes all faults.
-func (r *Registry) Heal() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.faults = nil
-}
+// Heal removes all faults. What hangs goes on hanging.
+func (r *Registry) Heal() { r.faults.Heal() }
 
-// fault finds what goes wrong with a request, nothing being the zero Fault.
+// Release lets the requests go on that hang or stall now.
+func (r *Registry) Release() { r.server.Release() }
+
+// fault finds what goes wrong with a request; the zero Fault is nothing.
 func (r *Registry) fault(q Request) Fault {
-	for _, f := range r.faults {
-		fits := (f.Method == "" || f.Method == q.Method) && (f.Kind == "" || f.Kind == q.Kind) &&
-			(f.Repository == "" || f.Repository == q.Repository) && (f.Reference == "" || f.Reference == q.Reference)
-		if !fits || f.Times > 0 && f.done >= f.Times || q.Kind == "token" && f.Kind != "token" {
-			continue
-		}
-		f.done++
-		return *f
-	}
-	return Fault{}
+	f, _ := r.faults.Next(func(f Fault) bool {
+		return (f.Method == "" || f.Method == q.Method) && (f.Kind == "" || f.Kind == q.Kind) &&
+			(f.Repository == "" || f.Repository == q.Repository) && (f.Reference == "" || f.Reference == q.Reference) &&
+			(q.Kind != "token" || f.Kind == "token")
+	})
+	return f
 }

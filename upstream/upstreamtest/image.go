@@ -168,7 +168,7 @@ func (r *Registry) Blob(repository string, d digest.Digest) []byte {
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("upstreamtest: %v", err)) // plain structs of ours
+		panic(fmt.Sprintf("%s: %v", name, err)) // plain structs of ours
 	}
 	return b
 }

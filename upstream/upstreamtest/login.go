@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 )
 
@@ -50,21 +49,7 @@ func (r *Registry) ForgetTokens() {
 
 // Complaints returns what clients did that no client may do. With a testing.TB
 // each has failed the test already.
-func (r *Registry) Complaints() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.complaints)
-}
-
-func (r *Registry) complain(format string, args ...any) {
-	text := "upstreamtest: " + fmt.Sprintf(format, args...)
-	r.mu.Lock()
-	r.complaints = append(r.complaints, text)
-	r.mu.Unlock()
-	if r.t != nil {
-		r.t.Error(text)
-	}
-}
+func (r *Registry) Complaints() []string { return r.complaints.All() }
 
 // grants is what a token server knows of a token: 0 nothing, 1 that it is its
 // own, 2 that it is good for the repository.

@@ -13,35 +13,30 @@ package upstreamtest
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
-	"io"
-	"log"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // Registry is a fake registry. Its methods are safe for concurrent use, while
 // it serves too.
 type Registry struct {
-	address string
+	server     *fakeserver.Server
+	log        fakeserver.Log[Request]
+	faults     fakeserver.Faults[Fault]
+	complaints fakeserver.Complaints
+	roots      *x509.CertPool // if nil, it speaks plain HTTP
 
 	mu      sync.Mutex
-	server  *http.Server
 	repos   map[string]*repo
-	faults  []*Fault
-	log     []Request
 	sent    map[digest.Digest]int64
-	open    int
 	bucket  *bucket
 	users   map[string]string
 	tokens  map[string]bool
@@ -52,13 +47,10 @@ type Registry struct {
 	refresh map[string]string // refresh token -> user
 	issued  int
 	storage *Storage
-
-	complaints []string
-	tls        *tls.Config    // nil: plain HTTP
-	roots      *x509.CertPool // of tls
-	halted     chan struct{}  // closed by Stop: hanging handlers end
-	t          testing.TB
 }
+
+// name is what errors and complaints begin with.
+const name = "upstreamtest"
 
 type repo struct {
 	manifests map[digest.Digest]stored
@@ -71,17 +63,6 @@ type stored struct {
 	body      []byte
 }
 
-// Request is one request that the registry got.
-type Request struct {
-	Method     string
-	Path       string
-	Query      string
-	Header     http.Header
-	Kind       string // "manifest", "blob", "tags", "referrers", "token" or "other"
-	Repository string
-	Reference  string
-}
-
 // NewRegistry starts a registry that ends with the test.
 func NewRegistry(t testing.TB) *Registry {
 	t.Helper()
@@ -89,57 +70,37 @@ func NewRegistry(t testing.TB) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.t = t
+	r.complaints.T = t
 	t.Cleanup(r.Close)
 	return r
 }
 
-// Start starts a registry on a free port of 127.0.0.1.
-func Start() (*Registry, error) {
-	r := newRegistry()
-	if err := r.listen(); err != nil {
+// Start starts a registry on a free port of 127.0.0.1, without a test: complaints
+// are only kept.
+func Start() (*Registry, error) { return start(nil, nil) }
+
+// NewHandler makes a registry that listens nowhere and has no Host: it answers
+// what is given to its ServeHTTP or its Transport.
+func NewHandler() *Registry { return newRegistry(nil, nil) }
+
+func start(roots *x509.CertPool, config *tls.Config) (*Registry, error) {
+	r := newRegistry(roots, config)
+	if err := r.server.Start(); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// NewHandler makes a registry that listens nowhere: it answers what is given to
-// its ServeHTTP, and has no Host.
-func NewHandler() *Registry { return newRegistry() }
-
-func newRegistry() *Registry {
-	return &Registry{repos: map[string]*repo{}, sent: map[digest.Digest]int64{}, tokens: map[string]bool{}}
+func newRegistry(roots *x509.CertPool, config *tls.Config) *Registry {
+	r := &Registry{roots: roots, complaints: fakeserver.Complaints{Name: name},
+		repos: map[string]*repo{}, sent: map[digest.Digest]int64{}, tokens: map[string]bool{}}
+	r.server = fakeserver.New(name, r, config)
+	return r
 }
 
-func (r *Registry) listen() error {
-	address := r.Host()
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("upstreamtest: %w", err)
-	}
-	s := &http.Server{Handler: r, TLSConfig: r.tls, ErrorLog: log.New(io.Discard, "", 0)}
-	r.mu.Lock()
-	r.address, r.server, r.halted = l.Addr().String(), s, make(chan struct{})
-	r.mu.Unlock()
-	go func() {
-		if r.tls != nil {
-			_ = s.ServeTLS(l, "", "")
-			return
-		}
-		_ = s.Serve(l)
-	}()
-	return nil
-}
-
-// Host is the registry's host and port; "" if it never listened.
-func (r *Registry) Host() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.address
-}
+// Host is the registry's host and port. It is empty if the registry never
+// listened.
+func (r *Registry) Host() string { return r.server.Address() }
 
 // Client returns a client that reaches this registry and others besides, each
 // by the scheme that it speaks; a token server that was named by RequireLoginAt
@@ -163,32 +124,27 @@ func (r *Registry) Client(others ...*Registry) *upstream.Client {
 	return c
 }
 
+// Transport is a transport that calls the registry without a network, whatever
+// the host, so that it works in the fake time of testing/synctest too. An answer
+// is complete before its header arrives. While the registry is stopped,
+// connections are refused.
+func (r *Registry) Transport() http.RoundTripper { return r.server.Transport() }
+
 // Stop closes the port and every connection, as a registry that is down. What
 // it holds stays.
-func (r *Registry) Stop() {
-	r.mu.Lock()
-	s := r.server
-	r.server = nil
-	if s != nil {
-		close(r.halted)
-	}
-	r.mu.Unlock()
-	if s != nil {
-		_ = s.Close()
-	}
-}
+func (r *Registry) Stop() { r.server.Stop() }
 
 // Restart serves again on the same port.
-func (r *Registry) Restart() error { return r.listen() }
+func (r *Registry) Restart() error { return r.server.Restart() }
 
 // Close stops for good, and the storage too.
 func (r *Registry) Close() {
-	r.Stop()
+	r.server.Close()
 	r.mu.Lock()
 	s := r.storage
 	r.mu.Unlock()
 	if s != nil {
-		s.Stop()
+		s.server.Close()
 	}
 }
 
@@ -201,112 +157,9 @@ func (r *Registry) repo(name string) *repo {
 	return p
 }
 
-// Requests returns what the registry was asked, in order, since the last
-// Reset.
-func (r *Registry) Requests() []Request {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.log)
-}
-
-// Count counts requests: kind and method empty mean any, and so does an empty
-// reference.
-func (r *Registry) Count(method, kind, reference string) (n int) {
-	for _, q := range r.Requests() {
-		if (method == "" || q.Method == method) && (kind == "" || q.Kind == kind) && (reference == "" || q.Reference == reference) {
-			n++
-		}
-	}
-	return n
-}
-
-// BlobBytes is how many bytes of a blob were sent to clients, what was on its way
-// when one left included; of all blobs if d is empty.
-func (r *Registry) BlobBytes(d digest.Digest) (n int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for k, v := range r.sent {
-		if d == "" || k == d {
-			n += v
-		}
-	}
-	return n
-}
-
-// Open is how many requests are being answered.
-func (r *Registry) Open() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.open
-}
-
-// Reset forgets requests and bytes that were counted.
-func (r *Registry) Reset() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.log, r.sent = nil, map[digest.Digest]int64{}
-}
-
-// Pace limits the bytes of blobs per second, all requests together; 0: no
-// limit.
-func (r *Registry) Pace(bytesPerSecond int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.bucket = nil
-	if bytesPerSecond > 0 {
-		r.bucket = &bucket{rate: float64(bytesPerSecond), last: time.Now()}
-	}
-}
-
 // NoReferrers makes the referrers API answer 404, as old registries do.
 func (r *Registry) NoReferrers() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.noRefs = true
-}
-
-// bucket paces writers.
-type bucket struct {
-	mu   sync.Mutex
-	rate float64
-	last time.Time // when all that was taken will have been paid for
-}
-
-// take waits until n bytes may be sent.
-func (b *bucket) take(n int, stop <-chan struct{}) {
-	b.mu.Lock()
-	now := time.Now()
-	if b.last.Before(now) {
-		b.last = now
-	}
-	b.last = b.last.Add(time.Duration(float64(n) / b.rate * float64(time.Second)))
-	wait := b.last.Sub(now)
-	b.mu.Unlock()
-	select {
-	case <-time.After(wait):
-	case <-stop:
-	}
-}
-
-// parse sorts a path.
-func parse(path string) (kind, repository, reference string) {
-	rest, ok := strings.CutPrefix(path, "/v2/")
-	if !ok {
-		if path == "/token" {
-			return "token", "", ""
-		}
-		return "other", "", ""
-	}
-	if name, ok := strings.CutSuffix(rest, "/tags/list"); ok {
-		return "tags", name, ""
-	}
-	for _, k := range []string{"manifest", "blob", "referrer"} {
-		if i := strings.LastIndex(rest, "/"+k+"s/"); i >= 0 {
-			if k == "referrer" {
-				return "referrers", rest[:i], rest[i+len(k)+3:]
-			}
-			return k, rest[:i], rest[i+len(k)+3:]
-		}
-	}
-	return "other", "", ""
 }

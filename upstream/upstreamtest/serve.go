@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
 const chunk = 128 << 10
@@ -21,17 +23,12 @@ const chunk = 128 << 10
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	q := Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone()}
 	q.Kind, q.Repository, q.Reference = parse(req.URL.Path)
-	r.mu.Lock()
-	r.log = append(r.log, q)
-	r.open++
-	f := r.fault(q)
-	halted := r.halted
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		r.open--
-		r.mu.Unlock()
-	}()
+	var f Fault
+	visit := r.server.Enter(func() {
+		f = r.fault(q)
+		r.log.Add(q)
+	})
+	defer visit.Leave()
 	r.inspect(q)
 	if f.Latency > 0 {
 		select {
@@ -39,15 +36,12 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		case <-req.Context().Done():
 		}
 	}
+	if f.Hang && f.Do == nil {
+		visit.Hang(req)
+	}
 	switch {
 	case f.Do != nil:
 		f.Do(w, req)
-	case f.Hang:
-		select {
-		case <-req.Context().Done():
-		case <-halted:
-		}
-		panic(http.ErrAbortHandler)
 	case f.Challenge != "":
 		w.Header().Set("WWW-Authenticate", f.Challenge)
 		fail(w, q.Kind, http.StatusUnauthorized, "")
@@ -59,7 +53,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case q.Kind == "token":
 		r.token(w, req)
 	case r.allowed(w, req, q):
-		a := &reply{r: r, w: w, req: req, q: q, f: f, halted: halted}
+		a := &reply{r: r, w: w, req: req, q: q, f: f, visit: visit}
 		a.serve()
 	}
 }
@@ -67,7 +61,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // inspect checks what every client of a registry must do.
 func (r *Registry) inspect(q Request) {
 	if e := q.Header.Get("Accept-Encoding"); e != "identity" && q.Kind != "token" && strings.HasPrefix(q.Header.Get("User-Agent"), "pullthrough") {
-		r.complain("%s %s with Accept-Encoding %q, want identity", q.Method, q.Path, e)
+		r.complaints.Complain("%s %s with Accept-Encoding %q, want identity", q.Method, q.Path, e)
 	}
 }
 
@@ -93,12 +87,12 @@ func fail(w http.ResponseWriter, kind string, status int, retryAfter string) {
 
 // reply answers one request.
 type reply struct {
-	r      *Registry
-	w      http.ResponseWriter
-	req    *http.Request
-	q      Request
-	f      Fault
-	halted <-chan struct{}
+	r     *Registry
+	w     http.ResponseWriter
+	req   *http.Request
+	q     Request
+	f     Fault
+	visit *fakeserver.Visit
 }
 
 // count counts bytes of a blob.
@@ -258,13 +252,12 @@ func (a *reply) send(body []byte, at int64) {
 		if a.f.Stall > 0 {
 			n = min(n, a.f.Stall-sent)
 		}
-		if n == 0 {
-			if a.f.Stall > 0 {
-				select {
-				case <-a.req.Context().Done():
-				case <-a.halted:
-				}
-			}
+		switch {
+		case n == 0 && a.f.Stall > 0:
+			a.visit.Hang(a.req)
+			a.f.Stall = 0
+			continue
+		case n == 0:
 			panic(http.ErrAbortHandler)
 		}
 		piece := body[:n]

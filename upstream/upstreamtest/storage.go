@@ -3,12 +3,12 @@ package upstreamtest
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
 // signature stands in the links to a [Storage] as a SAS token does: who has it
@@ -21,9 +21,7 @@ const signature = "sig=upstreamtest-signature"
 type Storage struct {
 	registry *Registry
 	server   *Registry
-
-	mu  sync.Mutex
-	log []Request
+	log      fakeserver.Log[Request]
 }
 
 // RedirectBlobs makes the registry answer GET of blobs with 307 to a storage
@@ -48,11 +46,7 @@ func (s *Storage) Host() string { return s.server.Host() }
 func (s *Storage) Stop() { s.server.Stop() }
 
 // Requests returns what the storage was asked, in order.
-func (s *Storage) Requests() []Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.log)
-}
+func (s *Storage) Requests() []Request { return s.log.All() }
 
 // link is where a blob lies. The double slash is what ACR's links have.
 func (s *Storage) link(d digest.Digest) string {
@@ -60,12 +54,10 @@ func (s *Storage) link(d digest.Digest) string {
 }
 
 func (s *Storage) serve(w http.ResponseWriter, req *http.Request) {
-	s.mu.Lock()
-	s.log = append(s.log, Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone(), Kind: "storage"})
-	s.mu.Unlock()
+	s.log.Add(Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone(), Kind: "storage"})
 	for _, h := range []string{"Authorization", "Cookie", "Proxy-Authorization"} {
 		if req.Header.Get(h) != "" {
-			s.registry.complain("%s reached the storage server", h)
+			s.registry.complaints.Complain("%s reached the storage server", h)
 			http.Error(w, "InvalidAuthenticationInfo", http.StatusBadRequest)
 			return
 		}
