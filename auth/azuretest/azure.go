@@ -39,15 +39,19 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
 // Azure is one fake of Azure: one tenant that is home, and what was made in it.
 // Its methods are safe for concurrent use. Make it with [New].
 type Azure struct {
-	t      testing.TB // nil: complaints are only kept
-	tenant string
-	key    []byte // signs tokens
-	net    network
+	tenant     string
+	key        []byte // signs tokens
+	net        network
+	calls      fakeserver.Log[Call]
+	faults     fakeserver.Faults[fault]
+	complaints fakeserver.Complaints
 
 	mu         sync.Mutex
 	hosts      map[string]host
@@ -55,11 +59,8 @@ type Azure struct {
 	principals map[string]*ServicePrincipal
 	lifetimes  Lifetimes
 	skew       time.Duration
-	faults     []*fault
-	calls      []*Call // they change until they are answered
 	secrets    []Secret
 	refused    []string
-	complaints []string
 	issued     int
 }
 
@@ -77,11 +78,16 @@ const (
 	appServiceHost = "appservice.local"
 )
 
+// name is what errors and complaints begin with.
+const name = "azuretest"
+
 // New makes an Azure that ends with the test. If t is nil, complaints are only
 // kept, see [Azure.Complaints], and the caller must call [Azure.Close].
 func New(t testing.TB) *Azure {
-	a := &Azure{t: t, tenant: newGUID(), key: []byte(rand.Text()), hosts: map[string]host{},
-		identities: map[string]*Identity{}, principals: map[string]*ServicePrincipal{}}
+	a := &Azure{tenant: newGUID(), key: []byte(rand.Text()), hosts: map[string]host{},
+		identities: map[string]*Identity{}, principals: map[string]*ServicePrincipal{},
+		complaints: fakeserver.Complaints{Name: name, T: t}}
+	a.net.init(a)
 	only := func(e Endpoint) func(*http.Request) Endpoint { return func(*http.Request) Endpoint { return e } }
 	a.hosts[imdsHost] = host{only(IMDS), a.imds}
 	a.hosts[appServiceHost] = host{only(AppService), a.appService}
@@ -141,21 +147,9 @@ func (a *Azure) Refused() []string {
 
 // Complaints returns what no right client does. With a testing.TB each has
 // failed the test already.
-func (a *Azure) Complaints() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.complaints)
-}
+func (a *Azure) Complaints() []string { return a.complaints.All() }
 
-func (a *Azure) complain(format string, args ...any) {
-	text := "azuretest: " + fmt.Sprintf(format, args...)
-	a.mu.Lock()
-	a.complaints = append(a.complaints, text)
-	a.mu.Unlock()
-	if a.t != nil {
-		a.t.Error(text)
-	}
-}
+func (a *Azure) complain(format string, args ...any) { a.complaints.Complain(format, args...) }
 
 // now is the time of the fakes.
 func (a *Azure) now() time.Time {

@@ -1,63 +1,56 @@
 package azuretest
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
 // network is how an Azure is reached: nothing listens before it is needed.
 type network struct {
+	// secure and plain answer for all hosts, at the ports 443 and 80. secure also
+	// knows the requests that are being answered, whichever way they came.
+	secure, plain *fakeserver.Server
+	// proxy and service are what processes of their own reach.
+	proxy, service *fakeserver.Server
+
 	mu             sync.Mutex
-	authority      *authority
-	secure, plain  net.Listener
-	proxy, service net.Listener
+	authority      *fakeserver.CA
 	identityHeader string
-	closers        []io.Closer
+	clients        []*http.Transport
 }
 
-// Close ends everything that listens.
+func (n *network) init(a *Azure) {
+	n.secure = fakeserver.New(name, a, &tls.Config{NextProtos: []string{"h2", "http/1.1"}, GetCertificate: a.certificate})
+	n.plain = fakeserver.New(name, a, nil)
+	n.proxy = fakeserver.New(name, http.HandlerFunc(a.connect), nil)
+	n.service = fakeserver.New(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Host = appServiceHost
+		a.ServeHTTP(w, r)
+	}), nil)
+}
+
+// Close ends everything that listens, and the connections of the clients.
 func (a *Azure) Close() {
+	for _, s := range []*fakeserver.Server{a.net.secure, a.net.plain, a.net.proxy, a.net.service} {
+		s.Close()
+	}
 	a.net.mu.Lock()
-	closers := a.net.closers
-	a.net.closers = nil
+	clients := a.net.clients
+	a.net.clients = nil
 	a.net.mu.Unlock()
-	for _, c := range closers {
-		_ = c.Close()
+	for _, t := range clients {
+		t.CloseIdleConnections()
 	}
-}
-
-// listen starts a server on loopback, once. The caller holds net.mu.
-func (n *network) listen(l *net.Listener, h http.Handler, config *tls.Config) error {
-	if *l != nil {
-		return nil
-	}
-	opened, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	*l = opened
-	s := &http.Server{Handler: h, TLSConfig: config, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
-	n.closers = append(n.closers, s)
-	go func() {
-		if config != nil {
-			_ = s.ServeTLS(opened, "", "")
-			return
-		}
-		_ = s.Serve(opened)
-	}()
-	return nil
 }
 
 // Dial connects to the host of an address under its production name. It is what
@@ -75,29 +68,26 @@ func (a *Azure) Dial(ctx context.Context, network, address string) (net.Conn, er
 
 // address is where a host is on loopback.
 func (a *Azure) address(name string) (string, error) {
+	server := a.net.secure
+	if strings.HasSuffix(name, ":80") {
+		server = a.net.plain
+	}
+	if err := server.Start(); err != nil {
+		return "", err
+	}
+	return server.Address(), nil
+}
+
+// certificate is what a host shows a client.
+func (a *Azure) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if _, ok := a.lookup(hello.ServerName); !ok {
+		return nil, a.refuse(hello.ServerName)
+	}
 	authority, err := a.ca()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	a.net.mu.Lock()
-	defer a.net.mu.Unlock()
-	if strings.HasSuffix(name, ":80") {
-		err := a.net.listen(&a.net.plain, a, nil)
-		if err != nil {
-			return "", err
-		}
-		return a.net.plain.Addr().String(), nil
-	}
-	config := &tls.Config{NextProtos: []string{"h2", "http/1.1"}, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		if _, ok := a.lookup(hello.ServerName); !ok {
-			return nil, a.refuse(hello.ServerName)
-		}
-		return authority.certificate(hello.ServerName)
-	}}
-	if err := a.net.listen(&a.net.secure, a, config); err != nil {
-		return "", err
-	}
-	return a.net.secure.Addr().String(), nil
+	return authority.Certificate(hello.ServerName)
 }
 
 // Transport reaches the hosts of this Azure under their production names, each
@@ -124,78 +114,41 @@ func (a *Azure) ManagedIdentityClient() *http.Client {
 func (a *Azure) client(t *http.Transport) *http.Client {
 	a.net.mu.Lock()
 	defer a.net.mu.Unlock()
-	a.net.closers = append(a.net.closers, closerFunc(t.CloseIdleConnections))
+	a.net.clients = append(a.net.clients, t)
 	return &http.Client{Transport: t}
 }
 
-type closerFunc func()
+// Direct reaches all hosts in memory, without sockets, so that it works in a bubble
+// of testing/synctest and with the bubble's clock. An answer is complete before
+// its header arrives.
+func (a *Azure) Direct() *http.Client {
+	return &http.Client{Transport: direct{a, fakeserver.Direct(a)}}
+}
 
-func (f closerFunc) Close() error { f(); return nil }
+type direct struct {
+	azure *Azure
+	http.RoundTripper
+}
 
-// Direct reaches all hosts in memory: no sockets, no goroutines, so that it works
-// in a bubble of testing/synctest and with the bubble's clock. An answer is
-// complete before its header arrives.
-func (a *Azure) Direct() *http.Client { return &http.Client{Transport: direct{a}} }
-
-type direct struct{ azure *Azure }
-
-func (d direct) RoundTrip(req *http.Request) (resp *http.Response, err error) {
-	if req.Body != nil {
-		defer req.Body.Close()
-	}
-	if err := req.Context().Err(); err != nil {
-		return nil, err
-	}
+// RoundTrip refuses hosts that do not exist, as [Azure.Dial] does.
+func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	if _, ok := d.azure.lookup(req.URL.Host); !ok {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
 		return nil, d.azure.refuse(req.URL.Host)
 	}
-	in := req.Clone(req.Context())
-	if in.Host == "" {
-		in.Host = req.URL.Host
-	}
-	w := httptest.NewRecorder()
-	defer func() {
-		switch p := recover(); {
-		case p == http.ErrAbortHandler && req.Context().Err() != nil:
-			resp, err = nil, req.Context().Err()
-		case p == http.ErrAbortHandler:
-			resp, err = cut(w, req)
-		case p != nil:
-			panic(p)
-		}
-	}()
-	d.azure.ServeHTTP(w, in)
-	resp = w.Result()
-	resp.Request = req
-	return resp, nil
+	return d.RoundTripper.RoundTrip(req)
 }
-
-// cut is what a client sees of a connection that breaks.
-func cut(w *httptest.ResponseRecorder, req *http.Request) (*http.Response, error) {
-	if w.Body.Len() == 0 {
-		return nil, io.ErrUnexpectedEOF
-	}
-	resp := w.Result()
-	resp.Request = req
-	resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(w.Body.Bytes()), broken{}))
-	return resp, nil
-}
-
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // Proxy starts an HTTP proxy on loopback, once, and returns its URL: a process
 // whose HTTPS_PROXY it is reaches this Azure under production names, and nothing
 // else. Who asks it for what is in Refused, if it does not exist.
 func (a *Azure) Proxy() (string, error) {
-	a.net.mu.Lock()
-	defer a.net.mu.Unlock()
-	err := a.net.listen(&a.net.proxy, http.HandlerFunc(a.connect), nil)
-	if err != nil {
+	if err := a.net.proxy.Start(); err != nil {
 		return "", err
 	}
-	return "http://" + a.net.proxy.Addr().String(), nil
+	return "http://" + a.net.proxy.Address(), nil
 }
 
 func (a *Azure) connect(w http.ResponseWriter, r *http.Request) {
@@ -232,15 +185,11 @@ func (a *Azure) AppService() (map[string]string, error) {
 		defer a.secret("identity header", a.net.identityHeader, at("", AppService))
 	}
 	defer a.net.mu.Unlock()
-	err := a.net.listen(&a.net.service, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Host = appServiceHost
-		a.ServeHTTP(w, r)
-	}), nil)
-	if err != nil {
+	if err := a.net.service.Start(); err != nil {
 		return nil, err
 	}
 	return map[string]string{
-		"IDENTITY_ENDPOINT": "http://" + a.net.service.Addr().String() + "/msi/token",
+		"IDENTITY_ENDPOINT": "http://" + a.net.service.Address() + "/msi/token",
 		"IDENTITY_HEADER":   a.net.identityHeader,
 	}, nil
 }
@@ -248,11 +197,11 @@ func (a *Azure) AppService() (map[string]string, error) {
 var errNoAuthority = errors.New("azuretest: the test CA cannot be made")
 
 // ca makes the test CA, once.
-func (a *Azure) ca() (*authority, error) {
+func (a *Azure) ca() (*fakeserver.CA, error) {
 	a.net.mu.Lock()
 	defer a.net.mu.Unlock()
 	if a.net.authority == nil {
-		made, err := newAuthority()
+		made, err := fakeserver.NewCA("azuretest CA")
 		if err != nil {
 			return nil, errors.Join(errNoAuthority, err)
 		}
@@ -269,7 +218,7 @@ func (a *Azure) Roots() *x509.CertPool {
 		a.complain("%v", err)
 		return nil
 	}
-	return authority.roots
+	return authority.Roots()
 }
 
 // CA is the certificate of the test CA in PEM, for SSL_CERT_FILE; nil if it could
@@ -280,5 +229,5 @@ func (a *Azure) CA() []byte {
 		a.complain("%v", err)
 		return nil
 	}
-	return authority.pem
+	return authority.PEM()
 }

@@ -66,6 +66,20 @@ func (a *Azure) sign(text string) []byte {
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
+// Lifetimes say how long tokens live. A zero field: the default.
+type Lifetimes struct {
+	Entra   time.Duration // 24 hours
+	Refresh time.Duration // 3 hours
+	Access  time.Duration // 75 minutes
+}
+
+// SetLifetimes holds for tokens that are issued from now on.
+func (a *Azure) SetLifetimes(l Lifetimes) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lifetimes = l
+}
+
 // lifetime of a use.
 func (a *Azure) lifetime(use string) time.Duration {
 	a.mu.Lock()

@@ -1,0 +1,86 @@
+package azuretest
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// ServeHTTP answers for all hosts, by the Host of the request.
+func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, ok := a.lookup(r.Host)
+	if !ok {
+		http.Error(w, a.refuse(r.Host).Error(), http.StatusBadGateway)
+		return
+	}
+	body := readBody(w, r)
+	host, _, _ := strings.Cut(r.Host, ":")
+	c := Call{Endpoint: h.endpoint(r), Method: r.Method, Host: host, URL: r.URL, Header: r.Header.Clone(), Form: r.PostForm, body: body}
+	var f fault
+	var edit func(func(*Call))
+	visit := a.net.secure.Enter(func() {
+		f, _ = a.faults.Next(func(f fault) bool { return f.endpoint == c.Endpoint })
+		edit = a.calls.Add(c)
+	})
+	defer visit.Leave()
+	a.inspect(c)
+	watched := &watched{ResponseWriter: w}
+	watched.Header().Set("Date", a.now().UTC().Format(http.TimeFormat))
+	defer func() { edit(func(c *Call) { c.Status = watched.status }) }()
+	if f.Hang {
+		visit.Hang(r)
+	}
+	switch {
+	case f.Do != nil:
+		f.Do(watched, r)
+	case f.Status != 0:
+		if f.RetryAfter != "" {
+			watched.Header().Set("Retry-After", f.RetryAfter)
+		}
+		fail(watched, f.Status, "UNKNOWN", "a fault of azuretest")
+	default:
+		h.serve(watched, r, c.Endpoint)
+	}
+}
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	maxBody  = 1 << 20
+)
+
+// readBody reads what was sent: a form into r.PostForm, anything else is
+// returned, and can be read again.
+func readBody(w http.ResponseWriter, r *http.Request) string {
+	if r.Body == nil {
+		return ""
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if strings.HasPrefix(r.Header.Get("Content-Type"), formType) {
+		_ = r.ParseForm()
+		return ""
+	}
+	data, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(data))
+	return string(data)
+}
+
+// watched remembers the status.
+type watched struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *watched) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
