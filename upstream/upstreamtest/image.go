@@ -3,7 +3,6 @@ package upstreamtest
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -21,25 +20,9 @@ type Image struct {
 	Children []Image // of an index
 }
 
-// Layers makes n layers of size pseudo-random bytes, all different, and the
-// same in every run.
-func Layers(n, size int) [][]byte {
-	layers := make([][]byte, n)
-	for i := range layers {
-		layers[i] = Bytes(uint64(i)<<40|uint64(size), size)
-	}
-	return layers
-}
-
-// Bytes makes size pseudo-random bytes from a seed.
-func Bytes(seed uint64, size int) []byte {
-	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24), byte(seed >> 32), byte(seed >> 40), byte(seed >> 48)})
-	b := make([]byte, size)
-	_, _ = src.Read(b)
-	return b
-}
-
-// AddImage adds an image for linux/amd64 under a tag; an empty tag: untagged.
+// AddImage adds an image for linux/amd64 under a tag. If the tag is empty, the
+// image has none. A layer that is compressed with gzip, as those of [Layers] are,
+// is added as such; any other as a plain archive, whatever its bytes are.
 func (r *Registry) AddImage(repository, tag string, layers [][]byte) Image {
 	return r.addImage(repository, tag, "amd64", layers)
 }
@@ -48,8 +31,9 @@ func (r *Registry) addImage(repository, tag, arch string, layers [][]byte) Image
 	img := Image{Repository: repository}
 	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: arch}, RootFS: ocispec.RootFS{Type: "layers"}}
 	for _, l := range layers {
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(l))
-		img.Layers = append(img.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: r.AddBlob(repository, l), Size: int64(len(l))})
+		mediaType, diffID := layerType(l)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
+		img.Layers = append(img.Layers, ocispec.Descriptor{MediaType: mediaType, Digest: r.AddBlob(repository, l), Size: int64(len(l))})
 	}
 	body := mustJSON(config)
 	img.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: r.AddBlob(repository, body), Size: int64(len(body))}
@@ -78,7 +62,11 @@ func (r *Registry) AddMultiPlatform(repository, tag string, layers [][]byte, arc
 	for i, arch := range archs {
 		own := slices.Clone(layers)
 		for j := 1; j < len(own); j++ {
-			own[j] = Bytes(uint64(i+1)<<32|uint64(j)<<24|uint64(len(layers[j])), len(layers[j]))
+			generate := Bytes
+			if compressed(layers[j]) {
+				generate = Layer
+			}
+			own[j] = generate(uint64(i+1)<<32|uint64(j)<<24|uint64(len(layers[j])), len(layers[j]))
 		}
 		images = append(images, r.addImage(repository, "", arch, own))
 	}
