@@ -76,3 +76,20 @@ func (r *Registry) Reset() {
 	defer r.mu.Unlock()
 	r.sent = map[digest.Digest]int64{}
 }
+
+// String is the method and the path, such as "GET /v2/team/app/manifests/v1".
+func (q Request) String() string { return q.Method + " " + q.Path }
+
+// WantRequests complains, with what differs, unless the requests since the last
+// Reset are these, in any order; see [Request.String]. It reports whether they
+// are.
+func (r *Registry) WantRequests(want ...string) bool {
+	if r.complaints.T != nil {
+		r.complaints.T.Helper()
+	}
+	var got []string
+	for _, q := range r.Requests() {
+		got = append(got, q.String())
+	}
+	return r.complaints.Want("requests", got, want)
+}
