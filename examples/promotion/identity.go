@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pullthrough/pullthrough/examples/internal/puller"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
@@ -91,20 +92,20 @@ func (s *story) refusals(ctx context.Context) error {
 
 // refused pulls what must be answered with 403 and these words.
 func (s *story) refused(ctx context.Context, repository, tag string, words ...string) error {
-	_, err := s.client.pull(ctx, repository, tag, "amd64", nil)
+	_, err := s.client.Pull(ctx, repository, tag, "amd64", nil)
 	if err == nil {
 		return fmt.Errorf("%s:%s was not refused", repository, tag)
 	}
-	r, ok := errors.AsType[*refusal](err)
+	r, ok := errors.AsType[*puller.Refusal](err)
 	if !ok {
 		return err
 	}
 	s.line("client", "pulls %s:%s", repository, tag)
 	s.line("", "%v", r)
 	for _, w := range words {
-		ok = ok && strings.Contains(r.message, w)
+		ok = ok && strings.Contains(r.Message, w)
 	}
-	return check(ok && r.status == http.StatusForbidden && r.code == "DENIED", "the refusal does not say all of %q", words)
+	return check(ok && r.Status == http.StatusForbidden && r.Code == "DENIED", "the refusal does not say all of %q", words)
 }
 
 // secrets looks back at the whole story.

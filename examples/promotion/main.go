@@ -23,6 +23,7 @@ import (
 	"syscall"
 
 	"github.com/pullthrough/pullthrough/auth/azuretest"
+	"github.com/pullthrough/pullthrough/examples/internal/puller"
 )
 
 func main() {
@@ -67,10 +68,11 @@ func perform(ctx context.Context, out io.Writer, meddle func(step int, s *story)
 	s := &story{
 		stage:   st,
 		printer: &printer{out: io.MultiWriter(out, seen)},
-		client:  newClient(st.server.URL, seen),
+		client:  puller.New(st.server.URL),
 		seen:    seen,
 		meddle:  meddle,
 	}
-	defer s.client.http.CloseIdleConnections()
+	s.client.Seen = seen
+	defer s.client.HTTP.CloseIdleConnections()
 	return s.tell(ctx)
 }

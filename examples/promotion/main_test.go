@@ -70,7 +70,7 @@ func TestTheStoryIsTrue(t *testing.T) {
 // TestAStoryThatIsNotTrue: whoever meddles with a step makes that step fail, for
 // the right reason.
 func TestAStoryThatIsNotTrue(t *testing.T) {
-	pull := func(s *story) { _, _ = s.client.pull(context.Background(), local, tag, "amd64", nil) }
+	pull := func(s *story) { _, _ = s.client.Pull(context.Background(), local, tag, "amd64", nil) }
 	get := func(s *story, url string) {
 		if resp, err := s.azure.Client().Get(url); err == nil {
 			_ = resp.Body.Close()

@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/examples/internal/puller"
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
@@ -47,21 +48,21 @@ func (p *printer) text(lines string) {
 }
 
 // answers prints what a client saw. What is simply there is only counted.
-func (p *printer) answers(of pull) {
+func (p *printer) answers(of puller.Pull) {
 	var hits int
 	var all int64
-	for _, a := range of.answers {
-		all += a.size
+	for _, a := range of.Answers {
+		all += a.Size
 		switch {
-		case a.state == "hit" && a.origin == "":
+		case a.State == "hit" && a.Origin == "":
 			hits++
-		case a.origin == "":
-			p.line("client", "%-9s%9s   %s", a.what, size(a.size), a.state)
+		case a.Origin == "":
+			p.line("client", "%-9s%9s   %s", a.What, size(a.Size), a.State)
 		default:
-			p.line("client", "%-9s%9s   %-42s X-Azure-Origin: %s", a.what, size(a.size), a.state, a.origin)
+			p.line("client", "%-9s%9s   %-42s X-Azure-Origin: %s", a.What, size(a.Size), a.State, a.Origin)
 		}
 	}
-	p.line("client", "the tag is %s, %s in all; %d of %d answers from the store", brief(of.index), size(all), hits, len(of.answers))
+	p.line("client", "the tag is %s, %s in all; %d of %d answers from the store", brief(of.Index), size(all), hits, len(of.Answers))
 }
 
 // event prints what a webhook is told.

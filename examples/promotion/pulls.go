@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/pullthrough/pullthrough/examples/internal/puller"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -23,8 +24,8 @@ func blobSize(img upstreamtest.Image) int64 {
 }
 
 // pull pulls the promoted image for an architecture, and prints what came.
-func (s *story) pull(ctx context.Context, arch string, begun func()) (pull, error) {
-	p, err := s.client.pull(ctx, local, tag, arch, begun)
+func (s *story) pull(ctx context.Context, arch string, begun func()) (puller.Pull, error) {
+	p, err := s.client.Pull(ctx, local, tag, arch, begun)
 	if err == nil {
 		s.answers(p)
 	}
@@ -49,9 +50,9 @@ func (s *story) firstPull(ctx context.Context) error {
 	// The config and the other layers may be complete here before they are asked
 	// for; the first layer cannot be, on a line that slow.
 	var streamed []string
-	for _, a := range p.answers {
-		if a.origin == "upstream" {
-			streamed = append(streamed, a.what)
+	for _, a := range p.Answers {
+		if a.Origin == "upstream" {
+			streamed = append(streamed, a.What)
 		}
 	}
 	return errors.Join(
@@ -75,10 +76,10 @@ func (s *story) stored(ctx context.Context, state string) error {
 	if err != nil {
 		return err
 	}
-	moved := slices.ContainsFunc(p.answers[1:], func(a answer) bool { return a.state != "hit" || a.origin != "" })
+	moved := slices.ContainsFunc(p.Answers[1:], func(a puller.Answer) bool { return a.State != "hit" || a.Origin != "" })
 	return errors.Join(
-		check(p.index == s.image.Digest, "the tag is %s; at the source it was %s", p.index, s.image.Digest),
-		check(p.answers[0].state == state && p.answers[0].origin == "", "the tag's Cache-Status is %q; the story says %q", p.answers[0].state, state),
+		check(p.Index == s.image.Digest, "the tag is %s; at the source it was %s", p.Index, s.image.Digest),
+		check(p.Answers[0].State == state && p.Answers[0].Origin == "", "the tag's Cache-Status is %q; the story says %q", p.Answers[0].State, state),
 		check(!moved, "not everything came from the registry's own store"),
 		s.pushes(ctx),
 	)
@@ -93,8 +94,8 @@ func (s *story) pushedAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.index == before.Digest || p.index != s.image.Digest {
-		return fmt.Errorf("the tag is %s; at the source it is %s", p.index, s.image.Digest)
+	if p.Index == before.Digest || p.Index != s.image.Digest {
+		return fmt.Errorf("the tag is %s; at the source it is %s", p.Index, s.image.Digest)
 	}
 	img := s.image.Children[0]
 	return errors.Join(

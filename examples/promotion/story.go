@@ -9,6 +9,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/auth/azuretest"
+	"github.com/pullthrough/pullthrough/examples/internal/puller"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
@@ -25,7 +26,7 @@ const (
 type story struct {
 	*stage
 	*printer
-	client *client
+	client *puller.Client
 	seen   *witness
 	meddle func(step int, s *story) // nil: nobody does
 

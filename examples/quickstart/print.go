@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pullthrough/pullthrough/examples/internal/puller"
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
@@ -17,9 +18,9 @@ func (s *story) line(who, format string, args ...any) {
 }
 
 // answered prints an answer that was no mere hit.
-func (s *story) answered(a answer) {
-	if a.state != "hit" {
-		s.line("cache", "%-8s  %9s in %9s  %s", a.what, size(a.bytes), duration(a.took), a.state)
+func (s *story) answered(a puller.Answer) {
+	if a.State != "hit" {
+		s.line("cache", "%-8s  %9s in %9s  %s", a.What, size(a.Size), duration(a.Took), a.State)
 	}
 }
 

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/examples/internal/puller"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 	"github.com/pullthrough/pullthrough/webhook"
 )
@@ -30,24 +30,21 @@ type story struct {
 	address string
 	events  <-chan webhook.Event
 	hook    string
-	client  *client
+	client  *puller.Client
 
 	early int64 // what the upstream had sent at a pull's first byte
 }
 
 func newStory(out io.Writer, up *upstreamtest.Registry, c *cache.Cache, address string, r *receiver) *story {
 	s := &story{out: out, begun: time.Now(), up: up, cache: c, address: address, events: r.events, hook: r.url}
-	s.client = &client{
-		http: &http.Client{Transport: &http.Transport{}}, base: "http://" + address + "/v2/",
-		told:    s.answered,
-		arrived: s.arrived,
-	}
+	s.client = puller.New("http://" + address)
+	s.client.Answered = s.answered
 	return s
 }
 
 // tell tells the story, chapter by chapter, up to the first that is not true.
 func (s *story) tell(ctx context.Context) error {
-	defer s.client.http.CloseIdleConnections()
+	defer s.client.HTTP.CloseIdleConnections()
 	first, err := publish(s.up, 1)
 	if err != nil {
 		return err
@@ -71,18 +68,18 @@ func (s *story) tell(ctx context.Context) error {
 // firstPull streams, and leaves a complete copy.
 func (s *story) firstPull(ctx context.Context, img image) error {
 	s.print("\n1. The first pull streams through")
-	p, err := s.client.pull(ctx)
+	p, err := s.pull(ctx)
 	if err != nil {
 		return err
 	}
 	early := s.early
-	s.line("client", "the last of %s after %s", size(p.blobs), duration(p.took))
+	s.line("client", "the last of %s after %s", size(p.Blobs()), duration(p.Took))
 	if err := s.complete(ctx); err != nil {
 		return err
 	}
 	return errors.Join(
 		atMost("bytes that the upstream had sent at the first byte", early, img.layers[0].Size-1),
-		equal("bytes of blobs at the client", p.blobs, img.size()),
+		equal("bytes of blobs at the client", p.Blobs(), img.size()),
 		s.cost(0, 2, 4, img.size()),
 	)
 }
@@ -91,15 +88,15 @@ func (s *story) firstPull(ctx context.Context, img image) error {
 func (s *story) secondPull(ctx context.Context, img image) error {
 	s.print("\n2. The second pull is local")
 	s.up.Reset()
-	p, err := s.client.pull(ctx)
+	p, err := s.pull(ctx)
 	if err != nil {
 		return err
 	}
-	s.line("client", "%s after %s", size(p.blobs), duration(p.took))
+	s.line("client", "%s after %s", size(p.Blobs()), duration(p.Took))
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	return errors.Join(equal("bytes of blobs at the client", p.blobs, img.size()), s.cost(1, 0, 0, 0))
+	return errors.Join(equal("bytes of blobs at the client", p.Blobs(), img.size()), s.cost(1, 0, 0, 0))
 }
 
 // tagMoved fetches what is new, and nothing else.
@@ -110,16 +107,16 @@ func (s *story) tagMoved(ctx context.Context, _ image) error {
 		return err
 	}
 	s.up.Reset()
-	p, err := s.client.pull(ctx)
+	p, err := s.pull(ctx)
 	if err != nil {
 		return err
 	}
-	s.line("client", "%s after %s", size(p.blobs), duration(p.took))
+	s.line("client", "%s after %s", size(p.Blobs()), duration(p.Took))
 	if err := s.complete(ctx); err != nil {
 		return err
 	}
 	changed := img.config.Size + img.layers[len(img.layers)-1].Size
-	return errors.Join(equal("bytes of blobs at the client", p.blobs, img.size()), s.cost(1, 2, 2, changed))
+	return errors.Join(equal("bytes of blobs at the client", p.Blobs(), img.size()), s.cost(1, 2, 2, changed))
 }
 
 // upstreamDown serves on. It ends with an upstream that is back.
@@ -127,16 +124,22 @@ func (s *story) upstreamDown(ctx context.Context, img image) error {
 	s.print("\n4. The upstream is down")
 	s.up.Reset()
 	s.up.Stop()
-	p, err := s.client.pull(ctx)
+	p, err := s.pull(ctx)
 	if err != nil {
 		return err
 	}
-	s.line("client", "%s after %s", size(p.blobs), duration(p.took))
-	if !strings.Contains(p.tag.state, "fwd=stale") {
-		err = fmt.Errorf("Cache-Status is %q, the story says fwd=stale", p.tag.state)
+	s.line("client", "%s after %s", size(p.Blobs()), duration(p.Took))
+	if !strings.Contains(p.Answers[0].State, "fwd=stale") {
+		err = fmt.Errorf("Cache-Status is %q, the story says fwd=stale", p.Answers[0].State)
 	}
-	err = errors.Join(err, equal("bytes of blobs at the client", p.blobs, img.size()), s.cost(0, 0, 0, 0))
+	err = errors.Join(err, equal("bytes of blobs at the client", p.Blobs(), img.size()), s.cost(0, 0, 0, 0))
 	return errors.Join(err, s.up.Restart())
+}
+
+// pull pulls the image for linux/amd64.
+func (s *story) pull(ctx context.Context) (puller.Pull, error) {
+	begun := time.Now()
+	return s.client.Pull(ctx, local, tag, "amd64", func() { s.arrived(time.Since(begun)) })
 }
 
 // arrived counts what the upstream has sent when a client has the first byte of
@@ -219,13 +222,13 @@ func (s *story) back(ctx context.Context) error {
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	c := *s.client
-	c.told = func(answer) {}
+	c.Answered = nil
 	for {
-		a, _, err := c.get(ctx, "index", "manifests/"+tag, "", nil)
+		a, _, err := c.Index(ctx, local, tag)
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(a.state, "fwd=stale") {
+		if !strings.Contains(a.State, "fwd=stale") {
 			s.line("upstream", "is back, and the cache knows")
 			return nil
 		}
@@ -241,7 +244,7 @@ func (s *story) back(ctx context.Context) error {
 func (s *story) serveOn(ctx context.Context) error {
 	s.print("")
 	err := s.back(ctx)
-	s.client.http.CloseIdleConnections()
+	s.client.HTTP.CloseIdleConnections()
 	if err != nil {
 		return err
 	}
