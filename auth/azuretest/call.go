@@ -69,6 +69,16 @@ func (a *Azure) Count(e Endpoint) (n int) {
 	return a.calls.Count(func(c Call) bool { return c.Endpoint == e })
 }
 
+// WantCalls complains, with what differs, unless the calls since the last Reset
+// are these, in any order, and reports whether they are. Each is a method, a host
+// and a path, such as "GET devregistry.azurecr.io/v2/app/manifests/v1".
+func (a *Azure) WantCalls(want ...string) bool {
+	if t := a.complaints.T; t != nil {
+		t.Helper()
+	}
+	return a.complaints.Want("calls", a.calls.Lines(func(c Call) string { return c.Method + " " + c.Host + c.URL.Path }), want)
+}
+
 // Reset forgets the calls.
 func (a *Azure) Reset() { a.calls.Reset() }
 

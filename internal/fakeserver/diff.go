@@ -32,7 +32,7 @@ func Diff(got, want []string) string {
 }
 
 // Want complains unless a fake was asked what a test wants, in any order, and
-// reports whether it was. what says of what the lines are, such as "requests".
+// reports whether it was. what names the lines, such as "requests".
 func (c *Complaints) Want(what string, got, want []string) bool {
 	diff := Diff(got, want)
 	if diff == "" {

@@ -53,6 +53,15 @@ func (l *Log[T]) all() []T {
 	return all
 }
 
+// Lines returns a line for each entry, as [Complaints.Want] compares them.
+func (l *Log[T]) Lines(line func(T) string) []string {
+	var lines []string
+	for _, e := range l.All() {
+		lines = append(lines, line(e))
+	}
+	return lines
+}
+
 // Count counts the entries that fit.
 func (l *Log[T]) Count(fits func(T) bool) (n int) {
 	l.mu.Lock()

@@ -4,6 +4,11 @@
 //	up := upstreamtest.NewRegistry(t)
 //	img := up.AddImage("team/app", "v1", upstreamtest.Layers(3, 1<<20))
 //	c := &cache.Cache{Rules: rules, Upstream: up.Client()}
+//	... pull something ...
+//	up.WantRequests("HEAD /v2/team/app/manifests/v1")
+//
+// [Registry.Transport] reaches it without a network, for testing/synctest, and
+// [Registry.AddFrom] fills it with images of another place.
 //
 // What it fakes: it keeps everything in memory, its token server signs nothing,
 // and it is never pushed to. What it does speak, it speaks as the OCI
@@ -67,6 +72,12 @@ type stored struct {
 func NewRegistry(t testing.TB) *Registry {
 	t.Helper()
 	r, err := Start()
+	return ofTest(t, r, err)
+}
+
+// ofTest makes a registry that was started one of a test.
+func ofTest(t testing.TB, r *Registry, err error) *Registry {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

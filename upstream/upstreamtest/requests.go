@@ -77,19 +77,12 @@ func (r *Registry) Reset() {
 	r.sent = map[digest.Digest]int64{}
 }
 
-// String is the method and the path, such as "GET /v2/team/app/manifests/v1".
-func (q Request) String() string { return q.Method + " " + q.Path }
-
 // WantRequests complains, with what differs, unless the requests since the last
-// Reset are these, in any order; see [Request.String]. It reports whether they
-// are.
+// Reset are these, in any order, and reports whether they are. Each is a method
+// and a path, such as "GET /v2/team/app/manifests/v1".
 func (r *Registry) WantRequests(want ...string) bool {
-	if r.complaints.T != nil {
-		r.complaints.T.Helper()
+	if t := r.complaints.T; t != nil {
+		t.Helper()
 	}
-	var got []string
-	for _, q := range r.Requests() {
-		got = append(got, q.String())
-	}
-	return r.complaints.Want("requests", got, want)
+	return r.complaints.Want("requests", r.log.Lines(func(q Request) string { return q.Method + " " + q.Path }), want)
 }

@@ -15,12 +15,7 @@ import (
 func NewTLSRegistry(t testing.TB, names ...string) *Registry {
 	t.Helper()
 	r, err := StartTLS(names...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.complaints.T = t
-	t.Cleanup(r.Close)
-	return r
+	return ofTest(t, r, err)
 }
 
 // StartTLS is Start with https. See [NewTLSRegistry].

@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -148,6 +149,21 @@ func (r *Recorder) Events() []webhook.Event {
 		}
 	}
 	return all
+}
+
+// WantEvents complains, with what differs, unless the events that were taken over
+// since the last Reset are these, in any order, and reports whether they are. Each
+// is an action and what it is about, such as "push team/api:v1"; see
+// [webhook.Event.Subject]. An event that came twice counts once.
+func (r *Recorder) WantEvents(want ...string) bool {
+	if t := r.complaints.T; t != nil {
+		t.Helper()
+	}
+	var got []string
+	for _, ev := range r.Events() {
+		got = append(got, strings.TrimSpace(ev.Action+" "+ev.Subject()))
+	}
+	return r.complaints.Want("events", got, want)
 }
 
 // IDs returns how often each event was taken over, by the event's ID.
