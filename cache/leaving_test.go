@@ -38,6 +38,11 @@ func newImpatient(t *testing.T) *impatient {
 	blob := upstreamtest.Bytes(10, 3000)
 	s.absent = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: s.up.AddBlob("team/api", blob), Size: int64(len(blob))}
 	s.up.AddImage("team/api", "v2", upstreamtest.Layers(1, 700))
+	for deadline := time.Now().Add(10 * time.Second); s.up.Open() > 0; time.Sleep(time.Millisecond) { // polls a condition
+		if time.Now().After(deadline) {
+			s.Fatalf("%d requests of the set-up do not end", s.up.Open())
+		}
+	}
 	s.up.Reset()
 	s.up.Fail(upstreamtest.Fault{Latency: slowUpstream})
 	return s

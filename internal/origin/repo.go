@@ -140,6 +140,14 @@ func (r Repo) loopValue() string {
 	return r.loop
 }
 
+// prepared is ctx as a request to the upstream needs it: with the values of the request
+// that led to it, CDN-Loop, and this cache's limit for the header of the response in the
+// place of the client's own.
+func (r Repo) prepared(ctx context.Context) context.Context {
+	ctx = upstream.WithAnswerTimeout(r.with(ctx), r.origins.cfg.AnswerTimeout)
+	return upstream.WithLoop(ctx, r.loopValue())
+}
+
 // download is the upstream of one connection of a download: requests carry CDN-Loop and
 // the values of the request that led to it, and the bytes of blobs are counted.
 type download struct {
@@ -147,13 +155,9 @@ type download struct {
 	repo Repo
 }
 
-func (d download) context(ctx context.Context) context.Context {
-	return upstream.WithLoop(d.repo.with(ctx), d.repo.loopValue())
-}
-
 // Blob counts the bytes of the body.
 func (d download) Blob(ctx context.Context, dgst digest.Digest, offset, length int64) (upstream.Body, error) {
-	body, err := d.Repository.Blob(d.context(ctx), dgst, offset, length)
+	body, err := d.Repository.Blob(d.repo.prepared(ctx), dgst, offset, length)
 	if err == nil {
 		body.ReadCloser = counted{body.ReadCloser, &d.repo.origins.counts.bytes}
 	}
@@ -162,7 +166,7 @@ func (d download) Blob(ctx context.Context, dgst digest.Digest, offset, length i
 
 // StatBlob asks for the size of a blob.
 func (d download) StatBlob(ctx context.Context, dgst digest.Digest) (ocispec.Descriptor, error) {
-	return d.Repository.StatBlob(d.context(ctx), dgst)
+	return d.Repository.StatBlob(d.repo.prepared(ctx), dgst)
 }
 
 // counted counts what is read.

@@ -37,11 +37,11 @@ func (s Slot) begin(ctx context.Context) (_ context.Context, now Repo, stop func
 	if ended.Err() != nil {
 		return ctx, Repo{}, func() {}, context.Cause(ended)
 	}
-	ctx, cancel := context.WithTimeoutCause(s.repo.with(ctx), s.repo.origins.cfg.AnswerTimeout, errAnswer)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.repo.origins.cfg.AnswerTimeout, errAnswer)
 	unlink := context.AfterFunc(ended, cancel)
 	stop = func() { unlink(); cancel() }
-	now, err = s.repo.still(ctx)
-	return upstream.WithLoop(ctx, s.repo.loopValue()), now, stop, err
+	now, err = s.repo.still(s.repo.with(ctx))
+	return s.repo.prepared(ctx), now, stop, err
 }
 
 // logRequest tells the story of a request, for people who debug.
