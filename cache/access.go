@@ -51,8 +51,8 @@ func Guard(authorize func(*http.Request, Access) error, next http.Handler) http.
 	})
 }
 
-// denial is the answer to what Authorize says; nil: it allows. It sets the header
-// that goes with it.
+// denial is the answer to an error of Authorize, or nil if Authorize allows. It sets the
+// header that goes with it.
 func denial(w http.ResponseWriter, err error) *Error {
 	if err == nil {
 		return nil

@@ -20,45 +20,43 @@ import (
 // repository. Fields must not change after first use; Cache never writes them. A
 // Cache is safe for concurrent use and must not be copied.
 type Cache struct {
-	// Rules says what a repository stands for. If nil, nothing is covered and
+	// Rules says which upstream a repository stands for. If nil, nothing is covered and
 	// only what is stored is served. While it fails, what is stored is served for
 	// the names that it has matched before, and the rest answers 503.
 	Rules rule.Matcher
-	// Store keeps what was copied. If nil, a bounded [store.Mem] is used, which
-	// is gone with the process.
+	// Store keeps the stored images. If nil, a bounded [store.Mem] is used, whose content
+	// ends with the process.
 	Store store.Store
 	// Upstream opens the repositories that rules name. If nil, an
 	// [upstream.Client] with its defaults is used.
 	Upstream upstream.Opener
-	// Copier decides where copies run. If nil, they run here, Limits.Jobs at
-	// once.
+	// Copier decides where copy jobs run. If nil, they run here, Limits.Jobs at once.
 	Copier Copier
-	// Events is told of every completed copy, and of manifests that
-	// [Cache.Delete] deletes. Until it has taken an event over, the copy is not
-	// finished: a [webhook.Outbox] is quick and forgets nothing. Any error means
-	// that it was not taken over and is sent again later. If nil, nobody is told.
+	// Events receives an event for every image that becomes stored, and for every manifest
+	// that [Cache.Delete] deletes. A copy job is not finished before Events has taken its
+	// events over: a [webhook.Outbox] is quick and forgets nothing. Any error means that
+	// they were not taken over, and they are sent again later. If nil, there are no events.
 	Events webhook.Sink
 	// Host is the public name of this cache, such as "cache.example.com" or
-	// "cache.example.com:5000". Events tell it as the host of their request, from
-	// which receivers build the names of images. If empty, the host that the client
-	// asked for is told, which is the client's word: set it where receivers act on
-	// events.
+	// "cache.example.com:5000". Events name it as the host of their request, from
+	// which receivers build the names of images. If empty, they name the host that the
+	// client asked for, which is the client's word: set Host where receivers act on events.
 	Host string
-	// Parked is told of a copy that failed too often and is not tried again by
-	// itself, on the copy's goroutine. If nil, only the log is.
+	// Parked is called when a copy failed too often and is not tried again by itself, on
+	// the goroutine of the job. If nil, only the log says so.
 	Parked func(CopyState)
-	// Authorize is asked once for every HTTP request that is answered here, with
+	// Authorize is called once for every HTTP request that is answered here, with
 	// the canonical repository, and for /v2/ also if Next answers it: there clients
-	// learn how to prove themselves. What else goes to Next is for Next to check;
+	// learn how to prove themselves. Next itself checks what else goes to Next;
 	// [Guard] does it with the same function. A [*Challenge] answers 401, any other
-	// error 403; its text stays in the log. If nil, everyone may pull. The Go methods
-	// do not ask.
+	// error 403; its text stays in the log. If nil, every client may pull. The Go methods
+	// do not call it.
 	Authorize func(*http.Request, Access) error
-	// Admit is asked before a digest that is new to a tag is served by that tag
-	// or the tag moves. Any error means that the digest is not admitted now: it
-	// keeps the former digest, or answers 403 with the error's text if there is
-	// none; a [*Hold] also says until when. If nil, everything is admitted. It may
-	// be asked again about the same candidate.
+	// Admit is called before a digest that is new to a tag is served by that tag
+	// or the tag moves. Any error means that the digest is not admitted now: the tag
+	// keeps the former digest, or the client gets 403 with the error's text if there is
+	// none; a [*Hold] also says until when. If nil, everything is admitted. Admit may
+	// be called again for the same candidate.
 	//
 	// Admit guards tags. It does not guard pulls by digest, nor the platforms of an
 	// index and what refers to a manifest: a client that knows a digest gets it if the
@@ -68,16 +66,16 @@ type Cache struct {
 	// guarded by Authorize but for /v2/: see [Guard]. If nil, those are answered
 	// here, from what is stored.
 	Next http.Handler
-	// Freshness is how long the answer to "has this tag moved" is reused,
-	// unless the rule says otherwise. If zero, every pull by tag asks.
+	// Freshness is how long a tag check is good for further pulls, unless the rule says
+	// otherwise. If zero, every pull by tag checks the tag.
 	Freshness time.Duration
-	// Limits bounds what is done at once and kept in memory.
+	// Limits bounds what is done at once and kept in memory. If zero, it has its defaults.
 	Limits Limits
-	// SpoolDir is where downloads are kept for a Store that is no
-	// [store.Spooler]. If empty, the system's folder for temporary files.
+	// SpoolDir is the folder of downloads for a Store that is no [store.Spooler]. If empty,
+	// it is the system's folder for temporary files.
 	SpoolDir string
-	// ID names this cache in CDN-Loop headers (RFC 8586), so that a chain of
-	// caches that bites its tail is found. If empty, a random one.
+	// ID names this cache in CDN-Loop headers (RFC 8586), so that a chain of caches that
+	// leads back to this one is found. If empty, it is a random one.
 	ID string
 	// MaxHops is how many caches a request may have passed before this one. If
 	// zero, 3.
@@ -86,7 +84,8 @@ type Cache struct {
 	// request's goroutine, and not for what went to Next. The request must not be
 	// changed. If nil, requests that failed with 5xx are logged instead.
 	Observe func(*http.Request, Outcome)
-	// Logger gets what goes wrong. If nil, nothing is logged.
+	// Logger gets what goes wrong, and at debug level the story of each pull. If nil,
+	// nothing is logged.
 	Logger *slog.Logger
 
 	once sync.Once
@@ -117,8 +116,8 @@ const (
 // Access says what an HTTP request wants to do.
 type Access struct {
 	Kind AccessKind
-	// Repository is the canonical local name; empty for ping and catalog. Decide by
-	// it: names that stand for the same have one.
+	// Repository is the canonical local name, by which Authorize should decide: two names
+	// of one repository have the same. It is empty for the ping and the catalog.
 	Repository string
 	// Requested is the name as the client wrote it, such as hub/alpine for
 	// hub/library/alpine. Some clients (docker) ask for tokens for that name alone.
@@ -145,10 +144,10 @@ type Candidate struct {
 	Repository string // canonical local name
 	Tag        string
 	ocispec.Descriptor
-	// Manifest is the content. It must not be changed; nil if only the digest
-	// is known yet (a pull by HEAD).
+	// Manifest is the content, which must not be changed. It is nil if only the digest is
+	// known yet (a pull by HEAD).
 	Manifest []byte
-	// Former is what the tag stands for now; empty: nothing.
+	// Former is what the tag stands for now. It is empty if the tag stands for nothing.
 	Former digest.Digest
 	Source upstream.Source
 }

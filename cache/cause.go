@@ -9,15 +9,15 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// maxAgent is the length of the longest User-Agent that is told, and maxHost that of
+// maxAgent is the length of the longest User-Agent in an event, and maxHost that of
 // the longest Host.
 const (
 	maxAgent = 256
 	maxHost  = 255
 )
 
-// cause is what is told, in events, of the request that a copy comes from. It is kept
-// for longer than the request, and must hold no part of a long text.
+// cause is what events say of the request that a copy comes from. It is kept for longer
+// than the request, and must hold no part of a long text.
 type cause struct{ method, host, agent string }
 
 func causeOf(r *http.Request) cause {

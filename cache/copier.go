@@ -14,8 +14,8 @@ import (
 
 // Copier decides where copy jobs run.
 type Copier interface {
-	// Submit takes a job over: sooner or later somebody must call [Cache.Copy] with it,
-	// here or in another process with the same Store. An error, whatever it is, means
+	// Submit takes a job over: sooner or later [Cache.Copy] must be called with it, here or
+	// in another process with the same Store. An error, whatever it is, means
 	// that the job was not taken: the cache submits it again later, and does not count
 	// that against the copy; so it does with a job whose manifest is not in the Store ten
 	// minutes after. Jobs are deduplicated before they come here, and the job of an index

@@ -12,7 +12,7 @@ import (
 // Explanation says what a pull would do now, and why.
 type Explanation struct {
 	Repository string          // canonical local name
-	Rule       string          // name of the rule; empty: none covers it
+	Rule       string          // name of the rule; empty if none covers the repository
 	Source     upstream.Source // zero without a rule
 	Stored     bool            // the image is stored here, with all that it names
 	Digest     digest.Digest   // of the stored image, or what was asked for

@@ -21,7 +21,7 @@ import (
 // get. Never is it what happens to be stored, and never is it empty because nothing
 // is known.
 
-// listQuestion is a question for a page of a list.
+// listQuestion is a request for a page of a list.
 type listQuestion struct {
 	repository string
 	source     upstream.Source
@@ -37,11 +37,11 @@ type listAnswer struct {
 	Tags      []string             `json:"tags,omitempty"`
 	Manifests []ocispec.Descriptor `json:"manifests,omitempty"`
 	Filters   string               `json:"filters,omitempty"`
-	Next      string               `json:"next,omitempty"` // the query of the next page; empty: this is the last
+	Next      string               `json:"next,omitempty"` // the query of the next page; empty if this is the last
 	err       error
 }
 
-// next is the query of the next page; nil: there is none.
+// next is the query of the next page, or nil if there is none.
 func (a *listAnswer) next() url.Values {
 	if a.Next == "" {
 		return nil
@@ -61,14 +61,14 @@ func (q listQuestion) key(r origin.Repo) string {
 	return shelfKey(string(q.kind), q.repository, r.From, q.digest.String(), q.query)
 }
 
-// whole is the question whose answer is the whole list.
+// whole asks for the whole list.
 func (q listQuestion) whole() listQuestion {
 	q.query = ""
 	return q
 }
 
-// list answers a question for a list. stale is why the answer is a former one; nil if
-// it is not.
+// list answers a request for a page of a list. If the answer is a former one, stale is
+// why; otherwise stale is nil.
 func (e *engine) list(ctx context.Context, r origin.Repo, q listQuestion) (a listAnswer, stale error) {
 	if err, probe := r.Down(); err != nil && !probe {
 		return e.lists.former(ctx, r, q, err)
@@ -103,7 +103,7 @@ func (e *engine) list(ctx context.Context, r origin.Repo, q listQuestion) (a lis
 	return a, nil
 }
 
-// askList asks the upstream, on nobody's request.
+// askList asks the upstream, for all clients that want the page.
 func (e *engine) askList(slot origin.Slot, r origin.Repo, q listQuestion) listAnswer {
 	query, err := url.ParseQuery(q.query)
 	if err != nil {

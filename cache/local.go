@@ -184,7 +184,7 @@ func (l *local) disputed(r origin.Repo, d digest.Digest) {
 	l.blobSizes.Put(sourcedOf(r, d), blobSize{-1, true}, 1)
 }
 
-// linkInfo is what the store is told of a manifest.
+// linkInfo describes a manifest to the store.
 func linkInfo(r origin.Repo, man *oci.Content) store.Info {
 	info := store.Info{Descriptor: man.Descriptor, Manifest: true, Source: r.From, Subject: man.Parsed.Subject}
 	if man.Parsed.Subject != "" {
@@ -193,7 +193,7 @@ func linkInfo(r origin.Repo, man *oci.Content) store.Info {
 	return info
 }
 
-// blobInfo is what the store is told of a blob.
+// blobInfo describes a blob to the store.
 func blobInfo(r origin.Repo, d digest.Digest, size int64) store.Info {
 	return store.Info{Source: r.From, Descriptor: ocispec.Descriptor{Digest: d, Size: size}}
 }

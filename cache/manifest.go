@@ -58,7 +58,7 @@ func (e *engine) findDigest(ctx context.Context, r repository, d digest.Digest, 
 		}
 		return a
 	}
-	// One download for all who want it; who only asks for the head asks alone.
+	// All clients that want the content share one request; a HEAD is a request of its own.
 	refused := head && !r.HeadRefused(origin.Manifest)
 	if refused {
 		if a, settled := headDigest(ctx, r.Repo, d); settled {
@@ -92,7 +92,7 @@ func (e *engine) inHand(ctx context.Context, r repository, d digest.Digest) (ans
 	return answer{}, false
 }
 
-// fetchDigest fetches a manifest by digest for all who want it. With refused, the
+// fetchDigest fetches a manifest by digest for all clients that want it. With refused, the
 // upstream has refused a HEAD for it.
 func (e *engine) fetchDigest(wanted context.Context, r repository, d digest.Digest, head, refused bool) answer {
 	slot, err := r.Slot(wanted, false)

@@ -35,7 +35,7 @@ type PrefetchOptions struct {
 // prefetchTries is how often a copy is asked for that ends without an error.
 const prefetchTries = 3
 
-// progressEvery is how often Progress is told.
+// progressEvery is how often Progress is called.
 const progressEvery = 250 * time.Millisecond
 
 // Prefetch copies a manifest and what it names, and waits until that is complete,

@@ -23,8 +23,8 @@ type recorder struct {
 	bytes    int64
 	begun    time.Time
 	first    time.Duration
-	patience time.Duration // for one piece; negative: no end
-	until    time.Time     // the last deadline that was set; zero: none was
+	patience time.Duration // for one piece; no end if negative
+	until    time.Time     // the last deadline that was set; zero if none was
 	piece    int64         // how long the next piece may be
 
 	deadlines deadliner // of the connection
@@ -32,7 +32,7 @@ type recorder struct {
 
 type deadliner interface{ SetWriteDeadline(time.Time) error }
 
-// deadlines finds what sets the deadlines of a connection; nil: it has none, such as
+// deadlines finds what sets the deadlines of a connection, or nil if it has none, such as
 // that of a test. It looks where [http.ResponseController] looks, which makes an error
 // each time that there is nothing.
 func deadlines(w http.ResponseWriter) deadliner {

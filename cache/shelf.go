@@ -25,8 +25,8 @@ const (
 // What was used least recently makes room. It is safe for concurrent use.
 type shelf struct {
 	kind  string
-	store store.Records // nil: in memory
-	most  int64         // bytes in all; negative: none
+	store store.Records // nil if the entries are in memory
+	most  int64         // bytes in all; nothing is kept if negative
 
 	order sync.Mutex // held while records are written, so that the last one counts
 
@@ -41,9 +41,9 @@ type shelved struct {
 	key     string
 	size    int64
 	sum     [sha256.Size]byte // of the data
-	stamp   time.Time         // when it was put; zero: its record says it
-	written time.Time         // what its record says; zero: not known
-	data    []byte            // nil: it is a record
+	stamp   time.Time         // when it was put; zero if only its record says it
+	written time.Time         // the time in its record; zero if that is not known
+	data    []byte            // nil if it is a record
 }
 
 // shelfRecord is an entry as a record.

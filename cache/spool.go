@@ -8,8 +8,8 @@ import (
 	"github.com/pullthrough/pullthrough/store"
 )
 
-// fileSpool is where a download goes whose store cannot be written out of
-// order: a file without a name, uploaded after the digest has matched.
+// fileSpool is the spool of a download for a store that cannot be written out of order: a
+// temporary file, which is uploaded after the digest has matched.
 type fileSpool struct {
 	*os.File
 	store store.Store

@@ -58,7 +58,7 @@ func (l *local) tag(ctx context.Context, r origin.Repo, tag string) *storedTag {
 	}
 	l.tags.Update(k, func(now *storedTag, ok bool) (*storedTag, int64, bool) {
 		if ok && now != old {
-			s = now // somebody else was faster
+			s = now // another goroutine was faster
 		} else if ok {
 			s.asked.Store(max(s.asked.Load(), now.asked.Load()))
 		}

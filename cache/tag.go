@@ -66,7 +66,7 @@ func (e *engine) fresh(r origin.Repo, s *storedTag) bool {
 	return window > 0 && time.Now().UnixNano()-s.checked.Load() < int64(window)
 }
 
-// check asks the upstream about a tag, together with others who want to know.
+// check sends a tag check, one for all clients that want to know.
 func (e *engine) check(ctx context.Context, r repository, tag string, head bool) answer {
 	k := tagCheck{tag: tagKey{r.Name, tag}, source: r.Match.Source, loop: r.Loop(), head: head}
 	a, err := e.tagChecks.Do(ctx, k, func(wanted context.Context) answer {
@@ -134,7 +134,7 @@ func (e *engine) noteRefusal(r origin.Repo, tag string, s *storedTag, err error)
 	}
 }
 
-// ask sends one tag check. What it learns counts even when nobody waits for it any more.
+// ask sends one tag check. What it learns counts even when all clients have left.
 func (e *engine) ask(slot origin.Slot, r repository, tag string, head bool) answer {
 	s := e.local.tag(e.ctx, r.Repo, tag)
 	asked := s.askNow()

@@ -16,14 +16,14 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// retrySoon is when clients are told to try again after trouble of our own.
+// retrySoon is the Retry-After for trouble of this cache.
 const retrySoon = 5 * time.Second
 
-// failure is the one place that turns what went wrong into what clients are told: a
-// sentence that names the source, the rule and the cause, and on which a person
-// can act. It holds no secret and none of the upstream's own words, and does not
-// repeat its code, which clients print themselves. reference is the tag or the
-// digest that was asked for; it may be empty.
+// failure is the one place that turns what went wrong into the error that a client gets:
+// a sentence that names the source, the rule and the cause, and on which a person can
+// act. The sentence holds no secret and none of the upstream's own words, and does not
+// repeat the code, which clients print themselves. reference is the tag or the digest
+// that was asked for; it may be empty.
 func failure(r origin.Repo, k AccessKind, reference string, err error) *Error {
 	var known *Error
 	if errors.As(err, &known) {
@@ -143,8 +143,8 @@ func when(after time.Duration) string {
 	return fmt.Sprintf("in %d s", int((after+time.Second-1)/time.Second))
 }
 
-// refusalOf says whose the matter is when a source refuses: no credentials, wrong
-// ones, or ones that may not do that.
+// refusalOf says what is wrong when a source refuses: there are no credentials, they are
+// wrong, or they do not cover the source.
 func refusalOf(up *upstream.Error, source, rule string) string {
 	unknown := up.Status == http.StatusUnauthorized || up.Status == http.StatusBadRequest && up.Reason != "" // the token server's
 	switch {

@@ -20,7 +20,7 @@ import (
 // is safe for concurrent use.
 type worker struct {
 	copier    Copier       // nil if copies run here
-	events    webhook.Sink // nil if nobody wants events
+	events    webhook.Sink // nil if there are no events
 	limits    Limits
 	log       *slog.Logger
 	origins   *origin.Origins
