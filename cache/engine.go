@@ -64,9 +64,6 @@ var errShutdown = errors.New("cache: shut down")
 func (c *Cache) engine() *engine {
 	c.once.Do(func() {
 		c.e = newEngine(c)
-		if lacks := store.Lacks(c.e.local.store); len(lacks) > 0 {
-			c.e.log.Warn("the store lacks abilities", "without", strings.Join(lacks, "; "))
-		}
 		c.e.ledger.Start()
 		c.e.work.Go(c.e.recover)
 	})
@@ -154,6 +151,9 @@ func newLedger(e *engine, records store.Records) *ledger.Ledger {
 // recover goes on with what a former process left, beside its copy jobs, which the
 // ledger knows.
 func (e *engine) recover() {
+	if lacks := store.Lacks(e.local.store); len(lacks) > 0 && e.cfg.Store != nil {
+		e.log.Warn("the store lacks abilities", "without", strings.Join(lacks, "; "))
+	}
 	if e.ledger.Ready(e.ctx) != nil {
 		return
 	}

@@ -58,6 +58,11 @@ func (e *engine) findDigest(ctx context.Context, r repository, d digest.Digest, 
 		}
 		return a
 	}
+	return e.askDigest(ctx, r, d, head)
+}
+
+// askDigest asks the upstream for a manifest by digest.
+func (e *engine) askDigest(ctx context.Context, r repository, d digest.Digest, head bool) answer {
 	// All clients that want the content share one request; a HEAD is a request of its own.
 	refused := head && !r.HeadRefused(origin.Manifest)
 	if refused {

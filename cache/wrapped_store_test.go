@@ -2,11 +2,14 @@ package cache_test
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/cache/cachetest"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
@@ -93,5 +96,27 @@ func TestWrappedStoreKeepsWhatIsBehindIt(t *testing.T) {
 	}
 	if err := s.cache.Delete(t.Context(), "app/api", "v1"); err != nil {
 		t.Errorf("Delete in a wrapped store: %v", err)
+	}
+}
+
+// TestStoreThatLacks: the log says once what the store cannot do, and what that costs.
+func TestStoreThatLacks(t *testing.T) {
+	c, _ := cachetest.New(t)
+	var log lines
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	c.Store = struct{ store.Store }{&store.Mem{}}
+	for range 2 {
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Idle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "Records: unfinished copies") {
+		t.Error(text)
 	}
 }
