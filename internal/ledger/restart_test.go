@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
-	"github.com/pullthrough/pullthrough/store"
 )
 
 // eachState runs a story once for each state, with a copy job of image(1), or of
@@ -309,160 +307,4 @@ func (w *world) wantDue(tags ...string) {
 	if !slices.Equal(due, tags) {
 		w.Errorf("the records say that the events of %v are due, want %v", due, tags)
 	}
-}
-
-// broken is a store whose records can be damaged, slow or not listed.
-type broken struct {
-	*store.Mem
-	slow    time.Duration // to list
-	slowPut time.Duration
-	listed  error
-	write   error
-}
-
-func (b *broken) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		time.Sleep(b.slow)
-		if b.listed != nil {
-			yield("", b.listed)
-			return
-		}
-		b.Mem.RecordKeys(ctx, kind)(yield)
-	}
-}
-
-func (b *broken) PutRecord(ctx context.Context, kind, key string, data []byte) error {
-	time.Sleep(b.slowPut)
-	if b.write != nil {
-		return b.write
-	}
-	return b.Mem.PutRecord(ctx, kind, key, data)
-}
-
-func TestRecordsThatCannotBeUsed(t *testing.T) {
-	inBubble(t, func(w *world) {
-		b := &broken{Mem: w.store}
-		w.cfg.Records = b
-		w.restart()
-		w.comesTo(image(1), errHost)
-		w.add(image(1), "v1")
-		if err := w.store.PutRecord(w.Context(), "jobs", "damaged", []byte("{")); err != nil {
-			w.Fatal(err)
-		}
-		w.restart()
-		w.want(image(1), ledger.Paused, 1) // and the damaged one was dropped
-		if !strings.Contains(w.logs.String(), "cannot be understood") {
-			w.Error(w.logs.String())
-		}
-		b.listed = errors.New("the disk is broken")
-		w.restart()
-		if err := w.ledger.Unread(); !errors.Is(err, b.listed) || w.ledger.Len() != 0 {
-			w.Errorf("%v, %d jobs", err, w.ledger.Len())
-		}
-		b.listed, b.write = nil, errors.New("the disk is full")
-		w.restart()
-		w.comesTo(image(2), errHost)
-		w.add(image(2), "v2")
-		w.add(image(2), "v3")
-		if n := strings.Count(w.logs.String(), "records of copies cannot be written"); n != 1 {
-			w.Errorf("the log says %d times that records cannot be written", n)
-		}
-	})
-}
-
-// A job that is added while the records are read waits for them.
-func TestAddBeforeTheRecordsAreRead(t *testing.T) {
-	inBubble(t, func(w *world) {
-		w.comesTo(image(1), errHost)
-		w.add(image(1), "v1")
-		w.cfg.Records = &broken{Mem: w.store, slow: 3 * time.Second}
-		w.comesTo(image(1), nil)
-		w.restart()
-		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
-		defer cancel()
-		if _, err := w.ledger.Add(ctx, image(1), ledger.Job{Repository: repo, Source: source}, w.facts(image(1))); !errors.Is(err, context.DeadlineExceeded) {
-			w.Error(err)
-		}
-		if _, err := w.ledger.Retry(ctx, func(ledger.Job) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
-			w.Error(err)
-		}
-		w.add(image(1), "v2")
-		w.pass(2 * time.Minute)
-		w.wantMoved("v1", "v2")
-	})
-}
-
-// A job that ends before its record is written, and comes again, has a record.
-func TestRecordOfAJobThatComesAgain(t *testing.T) {
-	inBubble(t, func(w *world) {
-		for range 50 {
-			w.add(image(1), "v1")
-			w.comesTo(image(1), errHost)
-			delete(w.stored, key(image(1)))
-			w.add(image(1), "v2")
-			w.want(image(1), ledger.Paused, len(w.runs))
-			w.comesTo(image(1), nil)
-			w.ledger.Retry(w.Context(), func(ledger.Job) bool { return true })
-			synctest.Wait()
-			w.want(image(1), "", len(w.runs))
-		}
-	})
-}
-
-// After Close nothing begins, and who waits gets the cause.
-func TestClosed(t *testing.T) {
-	inBubble(t, func(w *world) {
-		release := w.hold()
-		defer release()
-		h := w.add(image(1), "v1")
-		ended := make(chan error, 2)
-		go func() { ended <- h.Wait(w.Context(), false) }()
-		go func() { ended <- w.ledger.Idle(w.Context()) }()
-		synctest.Wait()
-		w.ledger.Close()
-		for range 2 {
-			if err := <-ended; !errors.Is(err, errClosed) {
-				w.Error(err)
-			}
-		}
-		w.add(image(2), "v2")
-		w.pass(time.Hour)
-		if len(w.runs) != 1 || w.logs.Len() != 0 || len(w.parked) != 0 {
-			w.Errorf("runs %v, parked %v, logs %s", w.runs, w.parked, w.logs.String())
-		}
-		w.gate = nil
-		w.start()
-		w.wantMoved("v1")
-	})
-}
-
-func TestIdle(t *testing.T) {
-	inBubble(t, func(w *world) {
-		if err := w.ledger.Idle(w.Context()); err != nil {
-			w.Error(err)
-		}
-		w.comesTo(image(2), errHost)
-		w.add(image(2))
-		release := w.hold()
-		w.add(image(1), "v1")
-		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
-		defer cancel()
-		if err := w.ledger.Idle(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			w.Error(err)
-		}
-		idle := make(chan error, 1)
-		go func() { idle <- w.ledger.Idle(w.Context()) }()
-		w.ledger.Forget(repo, image(1).Digest.String()) // it runs on nevertheless
-		w.pass(time.Second)
-		select {
-		case err := <-idle:
-			w.Errorf("idle while a forgotten copy runs: %v", err)
-		default:
-		}
-		synctest.Wait()
-		release()
-		if err := <-idle; err != nil || w.state(image(2)) != ledger.Paused {
-			w.Errorf("%v, %q", err, w.state(image(2)))
-		}
-	})
 }
