@@ -45,7 +45,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, p.err
 	}
 	resp := &http.Response{
-		Status: http.StatusText(p.status), StatusCode: p.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: strconv.Itoa(p.status) + " " + http.StatusText(p.status), StatusCode: p.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: p.sent, Body: body, ContentLength: contentLength(p.sent), Request: req,
 	}
 	if p.head {

@@ -122,3 +122,17 @@ func TestTransportBody(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 }
+
+// TestTransportStatus: the status of a response reads as that of net/http.
+func TestTransportStatus(t *testing.T) {
+	c, _ := cachetest.New(t)
+	for path, want := range map[string]string{"/v2/": "200 OK", "/v2/hub/team/api/manifests/v1": "404 Not Found"} {
+		resp, err := get(t.Context(), c, "GET", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = resp.Body.Close(); resp.Status != want {
+			t.Errorf("%s: %q, want %q", path, resp.Status, want)
+		}
+	}
+}
