@@ -159,6 +159,11 @@ func TestOneTrace(t *testing.T) {
 			t.Errorf("%s %s: no request to the upstream is in the trace", step.method, step.path)
 		}
 	}
+	if !slices.ContainsFunc(tr.spans.GetSpans(), func(s tracetest.SpanStub) bool {
+		return slices.Contains(s.Attributes, attribute.String("cache.result", string(cache.ResultChecked)))
+	}) {
+		t.Error("no span tells what the cache did")
+	}
 	stored := storage.Requests()[0]
 	if !strings.Contains(stored.Query, "sig=") {
 		t.Fatalf("the link is not signed: %q", stored.Query)
