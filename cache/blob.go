@@ -33,7 +33,11 @@ func (a *blobAnswer) close() {
 // blob answers a pull of a blob: stored, in flight, known from the same origin, or
 // downloaded.
 func (e *engine) blob(ctx context.Context, r repository, d digest.Digest) blobAnswer {
-	e.ledger.Asked(r.Name, d, func() bool { return e.local.hasBlob(e.ctx, r.Repo, d) })
+	if e.ledger.Watches() {
+		// The client's download comes first, and then the copy that joins it.
+		stored := e.local.hasBlob(e.ctx, r.Repo, d)
+		defer e.ledger.Asked(r.Name, d, stored)
+	}
 	up := r.Via("")      // a download is nobody's request
 	for try := range 3 { // it may come into the store or leave it meanwhile, or have another size
 		if a, ok := e.storedBlob(ctx, up, d); ok {

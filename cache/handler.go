@@ -61,13 +61,19 @@ func (q *request) observe() {
 	q.out.Duration = time.Since(q.w.begun)
 	q.out.Result, q.out.UpstreamStatus, q.out.Detail = result(q.out.CacheState)
 	if debug {
-		q.e.log.LogAttrs(q.r.Context(), slog.LevelDebug, "answered", slog.String("method", q.out.Method), slog.String("kind", string(q.out.Access.Kind)),
-			slog.String("repository", q.out.Access.Repository), slog.String("reference", q.out.Reference), slog.Int("status", q.out.Status),
+		q.e.log.LogAttrs(q.r.Context(), slog.LevelDebug, "answered", slog.String("method", short(q.out.Method)), slog.String("kind", string(q.out.Access.Kind)),
+			slog.String("repository", short(q.out.Access.Repository)), slog.String("reference", short(q.out.Reference)), slog.Int("status", q.out.Status),
 			slog.String("cache", q.out.CacheState), slog.Int64("bytes", q.out.Bytes), slog.Duration("took", q.out.Duration))
 	}
 	if q.e.cfg.Observe != nil {
 		q.e.cfg.Observe(q.r, q.out)
 	}
+}
+
+// short is a client's word as far as a log needs it.
+func short(word string) string {
+	const most = 256
+	return word[:min(len(word), most)]
 }
 
 // serve answers. An error means that the header is out and the rest is not.

@@ -111,10 +111,10 @@ func (e *engine) submit(r repository, man *oci.Content) {
 	ctx, cancel := context.WithTimeout(e.ctx, recordWait)
 	defer cancel()
 	if e.ledger.Ready(ctx) != nil { // a slow disk is no trouble of the client
-		e.work.Go(func() { _, _ = e.ledger.Add(e.ctx, man, job, facts) }) // the ledger logs what it drops
+		e.work.Go(func() { _, _ = e.ledger.Add(e.ctx, r.Values(), man, job, facts) }) // the ledger logs what it drops
 		return
 	}
-	if h, err := e.ledger.Add(ctx, man, job, facts); err == nil {
+	if h, err := e.ledger.Add(ctx, r.Values(), man, job, facts); err == nil {
 		h.Recorded(ctx)
 	}
 }

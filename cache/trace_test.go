@@ -85,8 +85,16 @@ func (o *tracedOpener) take() []call {
 	return calls
 }
 
+// give puts a call back.
+func (o *tracedOpener) give(c call) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls = append(o.calls, c)
+}
+
 // TestValuesReachTheUpstream: requests to the upstream have the values of the context of
-// the client's request that began them, and neither its deadline nor its end.
+// the client's request that began them, and neither its deadline nor its end; so have
+// those of the copy that a pull began.
 func TestValuesReachTheUpstream(t *testing.T) {
 	c, up := cachetest.New(t)
 	o := &tracedOpener{Opener: c.Upstream}
@@ -104,7 +112,8 @@ func TestValuesReachTheUpstream(t *testing.T) {
 		found := false
 		for _, call := range o.take() {
 			if call.op != op {
-				continue // the copy's: it belongs to no request
+				o.give(call) // the copy's
+				continue
 			}
 			found = true
 			deadline, _ := call.ctx.Deadline()
@@ -122,7 +131,15 @@ func TestValuesReachTheUpstream(t *testing.T) {
 	if err := c.Idle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	o.take()
+	copies := o.take()
+	for _, call := range copies {
+		if call.op != "blob" || call.trace != "GETmanifests/v1" {
+			t.Errorf("the copy's %s has the values of %v", call.op, call.trace)
+		}
+	}
+	if len(copies) != 2 {
+		t.Errorf("the copy asked %d times", len(copies))
+	}
 	ask("GET", "manifests/v1", "resolve")
 	blob := up.AddBlob("team/api", upstreamtest.Bytes(1, 300<<10))
 	ask("HEAD", "blobs/"+blob.String(), "stat")

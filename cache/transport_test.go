@@ -80,9 +80,10 @@ func TestTransportCut(t *testing.T) {
 	c, up := cachetest.New(t)
 	done := make(chan cache.Outcome, 10)
 	c.Observe = func(_ *http.Request, o cache.Outcome) { done <- o }
-	img := up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1<<20))
+	img := up.AddImage("team/api", "v1", upstreamtest.Layers(1, 4<<20))
 	path := "/v2/hub/team/api/blobs/" + img.Layers[0].Digest.String()
-	up.Fail(upstreamtest.Fault{Kind: "blob", Flip: true, FlipAt: 500 << 10})
+	up.Pace(8 << 20) // so that the header is out before the end is seen
+	up.Fail(upstreamtest.Fault{Kind: "blob", Flip: true, FlipAt: 2 << 20})
 	resp, err := get(t.Context(), c, "GET", path)
 	if err != nil {
 		t.Fatal(err)

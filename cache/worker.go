@@ -81,6 +81,7 @@ func (w *worker) prepare(ctx context.Context, run *ledger.Run) (origin.Repo, *oc
 	if err != nil {
 		return r, nil, unusable(err)
 	}
+	r = r.Under(run.Values)
 	man := run.Manifest.At(r.From)
 	if w.local.manifest(ctx, r, job.Digest) != nil {
 		return r, man, nil // only tags and events are to come

@@ -32,8 +32,9 @@ type Handle struct {
 // must fill in Facts.Layers. [ErrTooMany] if there is no room.
 //
 // The caller sets Repository and Source of the job and what is special about it: Tags,
-// Platforms, Request, Depth, OnDemand.
-func (l *Ledger) Add(ctx context.Context, man *oci.Content, job Job, look func(layers bool) Facts) (*Handle, error) {
+// Platforms, Request, Depth, OnDemand. values is the context of the request that the job
+// comes from, for [Run.Values]; it may be nil.
+func (l *Ledger) Add(ctx, values context.Context, man *oci.Content, job Job, look func(layers bool) Facts) (*Handle, error) {
 	if err := l.Ready(ctx); err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func (l *Ledger) Add(ctx context.Context, man *oci.Content, job Job, look func(l
 	}
 	defer l.unlock()
 	job.Incomplete = !f.Stored
-	return l.add(job, man, f)
+	return l.add(job, man, f, values)
 }
 
 // has reports whether there is an entry for a job.
@@ -65,7 +66,7 @@ func (l *Ledger) has(k Key, job Job) bool {
 }
 
 // add enters or merges a job. l.mu is held.
-func (l *Ledger) add(job Job, man *oci.Content, f Facts) (*Handle, error) {
+func (l *Ledger) add(job Job, man *oci.Content, f Facts, values context.Context) (*Handle, error) {
 	k := job.Key()
 	e := l.entries[k]
 	if e != nil && e.job.Source != job.Source {
@@ -90,7 +91,7 @@ func (l *Ledger) add(job Job, man *oci.Content, f Facts) (*Handle, error) {
 		job.OnDemand = len(f.Layers) > 0
 	}
 	job.ID, job.Created = rand.Text(), time.Now().UTC()
-	e = &entry{job: job, man: man, unasked: f.Layers}
+	e = &entry{job: job, man: man, unasked: f.Layers, values: values}
 	l.insert(e)
 	return &Handle{l, e, l.save(k)}, nil
 }

@@ -169,6 +169,7 @@ type entry struct {
 	failures int                    // consecutive failures, including those of the upstream or the store
 	err      error                  // the last failure
 	attempt  *attempt               // the one that Wait waits for
+	values   context.Context        // see Run.Values; nil once the job has run
 }
 
 // attempt is what Wait waits for: the end of a job, or a failure after which it is

@@ -104,16 +104,16 @@ func (l *Ledger) Coming(k Key) bool {
 	return l.coming(k)
 }
 
-// Asked notes that a client asks for a blob. here says whether the blob is stored. Of
+// Watches reports whether a job is Watching: only then is there a reason to call Asked.
+func (l *Ledger) Watches() bool { return l.watching.Load() > 0 }
+
+// Asked notes that a client asks for a blob, and whether the blob was stored then. Of
 // the images that are Watching, one counts as pulled when it alone still lacks that
 // layer, when all its layers were asked for, or, with Config.Alone, some time after its
 // config was.
-func (l *Ledger) Asked(repository string, d digest.Digest, here func() bool) {
-	if l.watching.Load() == 0 {
-		return
-	}
+func (l *Ledger) Asked(repository string, d digest.Digest, stored bool) {
 	lacking := 1
-	if here() {
+	if stored {
 		lacking = 0
 	}
 	l.mu.Lock()

@@ -113,7 +113,8 @@ func (l *Ledger) start(e *entry) {
 	rule := e.job.Source.Rule
 	l.log(slog.LevelDebug, "a copy begins", "repository", e.job.Repository, "digest", e.job.Digest.String(), "rule", rule)
 	l.turns.took(rule)
-	r := &Run{Job: e.job, Manifest: e.man, l: l, e: e, moved: map[string]time.Time{}}
+	r := &Run{Job: e.job, Manifest: e.man, Values: e.values, l: l, e: e, moved: map[string]time.Time{}}
+	e.values = nil // a job that waits for long does not keep a request in memory
 	l.spawn(func() {
 		err := l.cfg.Worker.Do(l.ctx, r)
 		l.mu.Lock()

@@ -180,7 +180,7 @@ func againstTheModel(w *world, r *rand.Rand) {
 			}
 		case 6:
 			for _, d := range m.manifests[n].Parsed.Layers {
-				w.ledger.Asked(repo, d.Digest, func() bool { return false })
+				w.ledger.Asked(repo, d.Digest, false)
 				if j != nil && j.state == ledger.Watching {
 					j.state = ledger.Queued
 				}

@@ -82,7 +82,7 @@ func TestAddBeforeTheRecordsAreRead(t *testing.T) {
 		w.restart()
 		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
 		defer cancel()
-		if _, err := w.ledger.Add(ctx, image(1), ledger.Job{Repository: repo, Source: source}, w.facts(image(1))); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := w.ledger.Add(ctx, nil, image(1), ledger.Job{Repository: repo, Source: source}, w.facts(image(1))); !errors.Is(err, context.DeadlineExceeded) {
 			w.Error(err)
 		}
 		if _, err := w.ledger.Retry(ctx, func(ledger.Job) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {

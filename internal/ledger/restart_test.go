@@ -71,7 +71,7 @@ func TestRestart(t *testing.T) {
 		switch state {
 		case ledger.Watching:
 			w.want(image(1), state, 0)
-			w.ledger.Asked(repo, layer(1), func() bool { return false })
+			w.ledger.Asked(repo, layer(1), false)
 		case ledger.Waiting:
 			w.want(index(image(1)), state, 1)
 			w.add(image(1))
@@ -248,7 +248,7 @@ func TestRecordedBySomebodyElse(t *testing.T) {
 		defer w.hold()()
 		begun := time.Now()
 		for range 2 {
-			h, err := w.ledger.Add(w.Context(), image(1), ledger.Job{Repository: repo, Source: source}, w.facts(image(1)))
+			h, err := w.ledger.Add(w.Context(), nil, image(1), ledger.Job{Repository: repo, Source: source}, w.facts(image(1)))
 			if err != nil {
 				w.Fatal(err)
 			}

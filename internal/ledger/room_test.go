@@ -39,7 +39,7 @@ func TestRoom(t *testing.T) {
 			w.Errorf("the watched one is %s", s)
 		}
 		job := ledger.Job{Repository: repo, Source: source}
-		if _, err := w.ledger.Add(w.Context(), image(7), job, w.facts(image(7))); !errors.Is(err, ledger.ErrTooMany) {
+		if _, err := w.ledger.Add(w.Context(), nil, image(7), job, w.facts(image(7))); !errors.Is(err, ledger.ErrTooMany) {
 			w.Error(err)
 		}
 		w.addJob(index(image(8)), ofRule("other"))
@@ -75,7 +75,7 @@ func TestRoomForBytes(t *testing.T) {
 	inBubble(t, func(w *world) {
 		for n := range 10 {
 			w.comesTo(image(n), errHost)
-			_, _ = w.ledger.Add(w.Context(), image(n), ledger.Job{Repository: repo, Source: source}, w.facts(image(n)))
+			_, _ = w.ledger.Add(w.Context(), nil, image(n), ledger.Job{Repository: repo, Source: source}, w.facts(image(n)))
 		}
 		synctest.Wait()
 		if n := w.ledger.Len(); n != 2 {

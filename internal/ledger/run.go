@@ -12,6 +12,9 @@ import (
 type Run struct {
 	Job      Job // as it was when the run began
 	Manifest *oci.Content
+	// Values is the context whose values belong to the job, as Add was given it. If nil,
+	// there are none: a former process added the job, or it has run before.
+	Values context.Context
 
 	l     *Ledger
 	e     *entry // nil if the ledger has no entry for the job

@@ -199,7 +199,7 @@ func (w *world) addJob(m *oci.Content, job ledger.Job, tags ...string) *ledger.H
 	for _, t := range tags {
 		job.Tags = append(job.Tags, ledger.Tag{Name: t, Seen: time.Now(), EventDue: true})
 	}
-	h, err := w.ledger.Add(w.Context(), m, job, w.facts(m))
+	h, err := w.ledger.Add(w.Context(), nil, m, job, w.facts(m))
 	if err != nil {
 		w.Fatal(err)
 	}

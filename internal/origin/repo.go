@@ -41,18 +41,22 @@ func (r Repo) Via(loop string) Repo {
 }
 
 // Under is the Repo for what begins with a request: requests to the upstream get the
-// values of its context, such as a trace, and neither its deadline nor its end.
+// values of its context, such as a trace, and neither its deadline nor its end. A nil ctx
+// has no values.
 func (r Repo) Under(ctx context.Context) Repo {
 	r.values = ctx
 	return r
 }
+
+// Values is what [Repo.Under] was given.
+func (r Repo) Values() context.Context { return r.values }
 
 // with adds the values of the request that led to r to ctx.
 func (r Repo) with(ctx context.Context) context.Context {
 	if r.values == nil {
 		return ctx
 	}
-	return valued{ctx, r.values}
+	return valued{ctx, upstream.Detach(r.values)}
 }
 
 // valued is a context with the values of another one.
