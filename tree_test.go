@@ -34,7 +34,7 @@ func sources(t *testing.T, mode parser.Mode) (*token.FileSet, map[string][]*ast.
 		case !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil
 		}
-		file, err := parser.ParseFile(fset, name, nil, mode|parser.SkipObjectResolution)
+		file, err := parser.ParseFile(fset, name, nil, mode)
 		folder := path.Dir(filepath.ToSlash(name))
 		folders[folder] = append(folders[folder], file)
 		return err
