@@ -155,7 +155,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 			names[name+"."+member], names[pkg+"."+name+"."+member] = true, true
 		}
 	}
-	for _, document := range []string{"README.md", "SECURITY.md"} {
+	for _, document := range []string{"README.md", "SECURITY.md", "CONTRIBUTING.md"} {
 		data, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
