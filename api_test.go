@@ -152,10 +152,10 @@ func (s *surface) typ(t *doc.Type) {
 		switch typ := spec.Type.(type) {
 		case *ast.StructType:
 			s.add("type %s struct", t.Name)
-			s.fields(t.Name, typ.Fields)
+			s.fields(t.Name, typ.Fields, false)
 		case *ast.InterfaceType:
 			s.add("type %s interface", t.Name)
-			s.fields(t.Name, typ.Methods)
+			s.fields(t.Name, typ.Methods, true)
 			if typ.Incomplete {
 				s.add("type %s, with unexported methods", t.Name)
 			}
@@ -171,7 +171,7 @@ func (s *surface) typ(t *doc.Type) {
 }
 
 // fields adds what a struct or an interface has.
-func (s *surface) fields(of string, list *ast.FieldList) {
+func (s *surface) fields(of string, list *ast.FieldList, iface bool) {
 	for _, f := range list.List {
 		tag := ""
 		if f.Tag != nil {
@@ -181,7 +181,15 @@ func (s *surface) fields(of string, list *ast.FieldList) {
 			s.add("type %s, embeds %s%s", of, s.text(f.Type), tag)
 		}
 		for _, name := range f.Names {
-			s.add("type %s, %s %s%s", of, name.Name, s.text(f.Type), tag)
+			s.add("type %s, %s%s%s", of, name.Name, s.member(f.Type, iface), tag)
 		}
 	}
+}
+
+// member is what follows the name of a field, or that of an interface's method.
+func (s *surface) member(typ ast.Expr, iface bool) string {
+	if iface {
+		return strings.TrimPrefix(s.text(typ), "func")
+	}
+	return " " + s.text(typ)
 }
