@@ -48,7 +48,8 @@
 //     fake registry with faults, for your tests too
 //   - store: what was copied; Mem and Dir, and store/storetest for stores of your
 //     own
-//   - cache: the http.Handler, and the same as Go methods
+//   - cache: the http.Handler, and the same as Go methods; cache/cachetest gives
+//     tests a cache and its upstream in one line
 //   - webhook: who is told when a copy is complete, durably and at least once;
 //     webhook/webhooktest receives events in tests
 //   - examples: programs to run
