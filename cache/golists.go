@@ -113,9 +113,10 @@ type StoredManifest struct {
 	// Bytes is the size of the manifest and of the blobs that it names; of an index, that
 	// of the index alone.
 	Bytes int64
-	// LastRead is when a client read the manifest last by its digest, as far as this
-	// process remembers. It is zero if none did, or if the manifest was not in use since.
-	LastRead time.Time
+	// LastUse is when a client pulled the manifest last, as far as this process remembers:
+	// what is pulled again and again is remembered ([Limits.ManifestMemory]). Zero means
+	// that it was not pulled for long, or not by this process.
+	LastUse time.Time
 }
 
 // Manifests yields the manifests that are stored in a repository, in the order of their
@@ -142,7 +143,7 @@ func (c *Cache) Manifests(ctx context.Context, repository string) iter.Seq2[Stor
 			if man == nil {
 				continue // deleted meanwhile, or from another source than the rule's
 			}
-			m := StoredManifest{Descriptor: info.Descriptor, Bytes: man.Size, LastRead: man.LastRead()}
+			m := StoredManifest{Descriptor: info.Descriptor, Bytes: man.Size, LastUse: man.LastUse()}
 			for _, b := range man.Parsed.Blobs() {
 				m.Bytes += b.Size
 			}

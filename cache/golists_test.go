@@ -63,21 +63,22 @@ func TestListsInGo(t *testing.T) {
 	if names, err := all(c.Repositories(t.Context(), "")); err != nil || len(names) != 0 {
 		t.Errorf("nothing is stored: %v, %v", names, err)
 	}
-	pulled := time.Now()
+	var pulled time.Time
 	if _, _, err := c.Manifest(t.Context(), "hub/team/api", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Idle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.Manifest(t.Context(), "hub/team/api", img.Digest.String()); err != nil {
+	pulled = time.Now()
+	if _, _, err := c.Manifest(t.Context(), "hub/team/api", "v1"); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := all(c.Repositories(t.Context(), "")); err != nil || !slices.Equal(names, []string{"hub/team/api"}) {
 		t.Errorf("%v, %v", names, err)
 	}
 	mans, err := all(c.Manifests(t.Context(), "hub/team/api"))
-	if err != nil || len(mans) != 1 || mans[0].Digest != img.Digest || mans[0].LastRead.Before(pulled) {
+	if err != nil || len(mans) != 1 || mans[0].Digest != img.Digest || mans[0].LastUse.Before(pulled) {
 		t.Fatalf("%+v, %v", mans, err)
 	}
 	want := img.Size + img.Config.Size

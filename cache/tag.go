@@ -24,6 +24,14 @@ type tagCheck struct {
 
 // byTag answers a pull by tag.
 func (e *engine) byTag(ctx context.Context, r repository, tag string, head bool) answer {
+	a := e.findTag(ctx, r, tag, head)
+	if !head && a.err == nil {
+		a.man.MarkUsed()
+	}
+	return a
+}
+
+func (e *engine) findTag(ctx context.Context, r repository, tag string, head bool) answer {
 	s := e.local.tag(ctx, r.Repo, tag)
 	if !r.Covered() {
 		if s.man == nil {

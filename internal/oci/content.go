@@ -22,7 +22,8 @@ type Content struct {
 	// Header holds the values of headers.
 	Header Header
 
-	read atomic.Int64 // unix nanoseconds
+	read atomic.Int64 // when a client read it last by its digest, in unix nanoseconds
+	used atomic.Int64 // the same for a client that pulled it in any way
 }
 
 // Header holds the values of the headers of a manifest, made once.
@@ -54,11 +55,19 @@ func (c *Content) At(from string) *Content {
 	}
 	there := &Content{Descriptor: c.Descriptor, Body: c.Body, From: from, Parsed: c.Parsed, Header: c.Header}
 	there.read.Store(c.read.Load())
+	there.used.Store(c.used.Load())
 	return there
 }
 
 // MarkRead notes that a client reads the manifest now, by its digest.
-func (c *Content) MarkRead() { c.read.Store(time.Now().UnixNano()) }
+func (c *Content) MarkRead() {
+	now := time.Now().UnixNano()
+	c.read.Store(now)
+	c.used.Store(now)
+}
+
+// MarkUsed notes that a client pulls the manifest now, by a tag.
+func (c *Content) MarkUsed() { c.used.Store(time.Now().UnixNano()) }
 
 // ReadAfter reports whether a client has read the manifest after a time.
 func (c *Content) ReadAfter(t time.Time) bool { return time.Unix(0, c.read.Load()).After(t) }
@@ -74,9 +83,9 @@ func (c *Content) Cost() int64 {
 	return cost
 }
 
-// LastRead is when a client read the manifest last by its digest; zero if none did.
-func (c *Content) LastRead() time.Time {
-	if n := c.read.Load(); n != 0 {
+// LastUse is when a client pulled the manifest last; zero if none did.
+func (c *Content) LastUse() time.Time {
+	if n := c.used.Load(); n != 0 {
 		return time.Unix(0, n)
 	}
 	return time.Time{}
