@@ -26,13 +26,13 @@ var (
 	// errBadJob reports a job that can never be done.
 	errBadJob = errors.New("cache: the job cannot be done")
 	// errNoUpstream reports a rule that cannot be found or opened now.
-	errNoUpstream = errors.New("cache: the rule cannot be used")
+	errNoUpstream = errors.New("cache: the rule or its source cannot be read now")
 	// errNotTaken reports a job that its Copier does not take.
-	errNotTaken = errors.New("cache: the copier takes nothing")
+	errNotTaken = errors.New("cache: the Copier did not take the job")
 	// errNotSent reports an event that Cache.Events does not take.
-	errNotSent = errors.New("cache: the event is not taken over")
+	errNotSent = errors.New("cache: the receiver of events did not take them over")
 	// errYield reports a copy that gave its slot to others.
-	errYield = errors.New("cache: the copy is slow and gave its place to others")
+	errYield = errors.New("cache: the copy was slow and gave its slot to others")
 )
 
 // ErrTooManyCopies reports that [Limits.MaxJobs] copies are known already, so that

@@ -171,7 +171,7 @@ func (f *prefetch) copy(ctx context.Context, man *oci.Content) error {
 	job := ledger.Job{Repository: r.Name, Source: r.Match.Source, Platforms: f.platforms}
 	for try := 0; e.local.manifest(ctx, r, man.Digest) == nil; try++ {
 		if try == prefetchTries { // it expired, or the store does not show what it took
-			return fmt.Errorf("cache: %s was copied and is not here", man.Digest)
+			return fmt.Errorf("cache: %s was copied and is not in the store", man.Digest)
 		}
 		h, err := e.ledger.Add(ctx, ctx, man, job, e.local.facts(ctx, r, man))
 		if err == ErrTooManyCopies {

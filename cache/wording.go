@@ -63,7 +63,7 @@ func failure(r origin.Repo, k AccessKind, reference string, err error) *Error {
 	case errors.Is(err, origin.ErrNoList):
 		e.Status, e.Code, e.Message = http.StatusMethodNotAllowed, CodeUnsupported, what+" cannot list: the client that this cache asks its source with does not know how"
 	case errors.Is(err, origin.ErrBusy):
-		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" found no free place in time; try again", retrySoon
+		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" found no free slot in time; try again", retrySoon
 	case errors.Is(err, flight.ErrClosed), errors.Is(err, errShutdown):
 		e.Status, e.Message, e.RetryAfter = http.StatusServiceUnavailable, what+" is not possible: the cache is shutting down", retrySoon
 	case errors.Is(err, context.DeadlineExceeded):

@@ -165,7 +165,7 @@ func (w *worker) Done(ctx context.Context, run *ledger.Run) (bool, error) {
 		events = append(events, pushEvent(job, run.Manifest, ""))
 	}
 	if err := w.send(ctx, events); err != nil {
-		w.log.Warn("the events of a copy are not taken over and are sent later", "repository", job.Repository, "digest", job.Digest.String(), "err", err)
+		w.log.Warn("the events of a copy were not taken over; they are sent again later", "repository", job.Repository, "digest", job.Digest.String(), "err", err)
 		return false, err
 	}
 	return true, nil

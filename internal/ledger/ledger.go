@@ -71,7 +71,7 @@ var (
 	// repository has another source now.
 	ErrForgotten = errors.New("cache: the copy was given up")
 	// ErrTooMany reports that no more copy jobs can be kept.
-	ErrTooMany = errors.New("cache: too many copies are known")
+	ErrTooMany = errors.New("cache: too many copy jobs are known")
 )
 
 // Worker copies. The ledger calls it with no lock held, on goroutines of its own.

@@ -76,11 +76,11 @@ func (l *Ledger) act(e *entry, now time.Time) {
 	case e.state == Waiting && l.imageComes(e): // the upstream or the disk takes its time
 		l.to(e, Waiting, now.Add(l.cfg.Wait))
 	case e.state == Waiting:
-		l.log(slog.LevelInfo, "no platform of an index was pulled; its copy is given up", about...)
+		l.log(slog.LevelInfo, "no platform of an index was pulled in time; its copy job is given up", about...)
 		l.remove(e, nil)
 		l.wakeIndexes(e.job.Key())
 	case e.state == Parked:
-		l.log(slog.LevelInfo, "a copy that was parked for long is given up", append(about, "err", e.job.Error)...)
+		l.log(slog.LevelInfo, "a copy job that was parked for a week is given up", append(about, "err", e.job.Error)...)
 		l.remove(e, nil)
 		l.wakeIndexes(e.job.Key())
 	}
@@ -162,7 +162,7 @@ func (l *Ledger) fail(e *entry, err error) {
 	v := l.cfg.Worker.Judge(e.job, e.failures, err)
 	about := []any{"repository", k.Repository, "digest", k.Digest.String(), "rule", e.job.Source.Rule, "err", err}
 	if v.GiveUp {
-		l.log(slog.LevelInfo, "a copy is given up", about...)
+		l.log(slog.LevelInfo, "a copy job is given up", about...)
 		l.remove(e, err)
 		return
 	}
@@ -177,7 +177,7 @@ func (l *Ledger) fail(e *entry, err error) {
 	if v.Park {
 		e.job.Parked, e.job.Next = true, now.Add(parkedPause).UTC()
 		l.to(e, Parked, now.Add(parkedLongest))
-		l.log(slog.LevelError, "a copy failed too often and is parked", about...)
+		l.log(slog.LevelError, "a copy failed too often; its job is parked until somebody pulls it, or Retry", about...)
 		l.change(k)
 		l.wakeIndexes(k)
 	} else {

@@ -97,7 +97,7 @@ func (l *Ledger) write() {
 			l.mu.Lock()
 			l.now = Key{}
 			if err != nil && !l.failing && !l.closed {
-				l.log(slog.LevelError, "the records of copies cannot be written; a crash would lose some", "repository", k.Repository, "err", err)
+				l.log(slog.LevelError, "the records of copy jobs cannot be written; a crash would lose some jobs", "repository", k.Repository, "err", err)
 			}
 			l.failing = err != nil
 		}
@@ -120,7 +120,7 @@ func (l *Ledger) sync(ctx context.Context) {
 		return
 	}
 	if err := l.records.Sync(ctx); err != nil && ctx.Err() == nil {
-		l.cfg.Log.Warn("the records of copies cannot be synced; a loss of power could lose events", "err", err)
+		l.cfg.Log.Warn("the records of copy jobs cannot be synced; a loss of power could lose events", "err", err)
 	}
 }
 
@@ -156,16 +156,16 @@ func (l *Ledger) load() {
 	err := l.records.Load(l.ctx, func(key string, job Job, err error) {
 		switch {
 		case errors.Is(err, recordset.ErrDamaged):
-			l.cfg.Log.Error("the record of a copy cannot be understood and is dropped", "key", key, "err", err)
+			l.cfg.Log.Error("the record of a copy job cannot be understood and is dropped", "key", key, "err", err)
 			_ = l.records.Delete(l.ctx, key)
 		case err != nil:
-			l.cfg.Log.Error("the record of a copy cannot be read", "key", key, "err", err)
+			l.cfg.Log.Error("the record of a copy job cannot be read; the job is lost if it stays so", "key", key, "err", err)
 		default:
 			l.resume(job)
 		}
 	})
 	if err != nil && l.ctx.Err() == nil {
-		l.unread = fmt.Errorf("cache: the records of copies cannot be listed: %w", err)
+		l.unread = fmt.Errorf("cache: the records of copy jobs cannot be listed: %w", err)
 	}
 }
 

@@ -66,7 +66,7 @@ func TestRecordsThatCannotBeUsed(t *testing.T) {
 		w.comesTo(image(2), errHost)
 		w.add(image(2), "v2")
 		w.add(image(2), "v3")
-		if n := strings.Count(w.logs.String(), "records of copies cannot be written"); n != 1 {
+		if n := strings.Count(w.logs.String(), "records of copy jobs cannot be written"); n != 1 {
 			w.Errorf("the log says %d times that records cannot be written", n)
 		}
 	})

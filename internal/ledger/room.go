@@ -41,7 +41,7 @@ func (l *Ledger) room(rule string, cost int64) bool {
 		if other.state == Watching {
 			level = slog.LevelDebug // nobody asked for it
 		}
-		l.log(level, "a "+string(other.state)+" copy makes room for others and is given up", "repository", other.job.Repository, "digest", other.job.Digest.String())
+		l.log(level, "a copy job makes room for others and is given up", "state", string(other.state), "repository", other.job.Repository, "digest", other.job.Digest.String())
 		l.remove(other, ErrTooMany)
 	}
 	if fits() {
@@ -49,7 +49,7 @@ func (l *Ledger) room(rule string, cost int64) bool {
 		return true
 	}
 	if !l.crowded {
-		l.log(slog.LevelError, "too many copies are known; new ones are dropped until the next pull", "copies", len(l.entries), "bytes", l.bytes)
+		l.log(slog.LevelError, "too many copy jobs are known; new ones are dropped, and the next pull asks for them again", "copies", len(l.entries), "bytes", l.bytes)
 	}
 	l.crowded = true
 	l.dropped.Add(1)

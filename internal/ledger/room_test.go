@@ -82,7 +82,7 @@ func TestRoomForBytes(t *testing.T) {
 			w.Errorf("%d jobs in the memory of two", n)
 		}
 		w.pass(0)
-		if n := strings.Count(w.logs.String(), "too many copies are known"); n != 1 {
+		if n := strings.Count(w.logs.String(), "too many copy jobs are known"); n != 1 {
 			w.Errorf("the log says it %d times", n)
 		}
 	}, func(w *world) { w.cfg.Memory = 2*image(1).Cost() + 100 })

@@ -189,7 +189,7 @@ var (
 	// errAnswer ends a request that was not answered within Config.AnswerTimeout.
 	errAnswer = &timeUp{"cache: the upstream did not answer in time"}
 	// ErrPatience ends the wait of a client for an answer, and not the request.
-	ErrPatience error = &timeUp{"cache: nobody waits any longer"}
+	ErrPatience error = &timeUp{"cache: the client waits no longer for the upstream"}
 )
 
 // timeUp is the end of a time that this cache allows, as opposed to one that its caller
