@@ -1,11 +1,11 @@
-// Package ask lets many who want to know the same thing ask once.
+// Package ask lets concurrent callers with the same question share one call.
 //
-// Who asks joins a question that has not been sent yet. One that is under way
-// may have been answered before the asker came, so it does not count: the
-// asker joins the next one, which is sent when the first has its answer. So
-// any number at once cost at most two, and an answer is never older than its
-// question. Each question is told when nobody waits for it any more, so that one
-// that was not sent yet need not be.
+// A caller joins a call that has not begun. A call that is under way may already have
+// seen a state older than the caller's, so the caller does not join it, but the next
+// call, which begins when the first one ends. Any number of concurrent callers thus
+// cost at most two calls, and no caller receives a result from before its own request.
+// A call can see whether anyone still waits for it, so that one that has not sent
+// anything yet need not.
 package ask
 
 import (
@@ -13,7 +13,7 @@ import (
 	"sync"
 )
 
-// Group is a set of questions. The zero value is ready. It is safe for
+// Group is a set of calls by key. The zero value is ready to use. It is safe for
 // concurrent use.
 type Group[K comparable, V any] struct {
 	mu    sync.Mutex
@@ -23,31 +23,31 @@ type Group[K comparable, V any] struct {
 type call[V any] struct {
 	done   chan struct{}
 	value  V
-	next   *call[V] // not sent yet
-	wanted context.Context
-	leave  context.CancelFunc
-	askers int
+	next   *call[V]           // the call after this one; it has not begun
+	wanted context.Context    // ends when no caller waits any more
+	cancel context.CancelFunc // ends wanted
+	waits  int                // how many callers wait
 }
 
 func newCall[V any]() *call[V] { return &call[V]{done: make(chan struct{})} }
 
-// join counts one who waits. g.mu is held.
+// join counts one more caller that waits. g.mu is held.
 func (c *call[V]) join() {
-	if c.askers == 0 {
-		c.wanted, c.leave = context.WithCancel(context.Background())
+	if c.waits == 0 {
+		c.wanted, c.cancel = context.WithCancel(context.Background())
 	}
-	c.askers++
+	c.waits++
 }
 
-// Do returns the answer of a question that is sent after Do was called, or the
-// cause of ctx's end. ask runs on a goroutine of its own; the context that it is
-// given ends when nobody waits any more, and has nothing else of ctx. What was sent
-// may go on nevertheless; it must end by itself.
+// Do returns the result of a call that begins after Do was called, or the cause of
+// ctx's end. ask runs on a goroutine of its own. Its context ends when no caller waits
+// any more, and has neither values nor a deadline of ctx. ask need not return then,
+// but it must return at some time.
 func (g *Group[K, V]) Do(ctx context.Context, k K, ask func(wanted context.Context) V) (V, error) {
 	return g.do(ctx, k, ask, false)
 }
 
-// Share is Do for what never changes: it also joins a question under way.
+// Share is Do for results that never change: it also joins a call that is under way.
 func (g *Group[K, V]) Share(ctx context.Context, k K, ask func(wanted context.Context) V) (V, error) {
 	return g.do(ctx, k, ask, true)
 }
@@ -63,11 +63,11 @@ func (g *Group[K, V]) do(ctx context.Context, k K, ask func(context.Context) V, 
 		c = newCall[V]()
 		g.calls[k] = c
 		go g.run(k, c, ask)
-	case share && c.askers > 0: // else everybody has left it, and it may not be sent
+	case share && c.waits > 0: // with no caller left, the call may have given up
 	default:
 		if c.next == nil {
 			c.next = newCall[V]()
-			go g.after(k, c, ask)
+			go g.runAfter(k, c, ask)
 		}
 		c = c.next
 	}
@@ -77,30 +77,30 @@ func (g *Group[K, V]) do(ctx context.Context, k K, ask func(context.Context) V, 
 	case <-c.done:
 		return c.value, nil
 	case <-ctx.Done():
-		g.left(c)
+		g.leave(c)
 		var none V
 		return none, context.Cause(ctx)
 	}
 }
 
-// left notes that somebody does not wait any more.
-func (g *Group[K, V]) left(c *call[V]) {
+// leave notes that a caller does not wait any more.
+func (g *Group[K, V]) leave(c *call[V]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if c.askers--; c.askers == 0 {
-		c.leave()
+	if c.waits--; c.waits == 0 {
+		c.cancel()
 	}
 }
 
-// after sends the question that follows c.
-func (g *Group[K, V]) after(k K, c *call[V], ask func(context.Context) V) {
+// runAfter runs the call after c when c has ended.
+func (g *Group[K, V]) runAfter(k K, c *call[V], ask func(context.Context) V) {
 	<-c.done
 	g.run(k, c.next, ask)
 }
 
-// run sends a question. It is the current one of its key.
+// run runs c, the call under way for k.
 func (g *Group[K, V]) run(k K, c *call[V], ask func(context.Context) V) {
-	g.mu.Lock() // the one who asks has joined
+	g.mu.Lock() // until the caller that made c has joined it
 	wanted := c.wanted
 	g.mu.Unlock()
 	c.value = ask(wanted)
@@ -110,7 +110,7 @@ func (g *Group[K, V]) run(k K, c *call[V], ask func(context.Context) V) {
 	} else {
 		delete(g.calls, k)
 	}
-	c.leave()
+	c.cancel()
 	g.mu.Unlock()
 	close(c.done)
 }

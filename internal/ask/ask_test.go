@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestManyAtOnceCostTwo(t *testing.T) {
+func TestConcurrentCallersCostTwoCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, int64]
 		var asked atomic.Int64
@@ -25,29 +25,29 @@ func TestManyAtOnceCostTwo(t *testing.T) {
 		}
 		wg.Wait()
 		if n := asked.Load(); n > 2 {
-			t.Fatalf("50 at once asked %d times, want at most 2", n)
+			t.Fatalf("50 concurrent callers cost %d calls, want at most 2", n)
 		}
 		if len(g.calls) != 0 {
-			t.Fatal("a question was left behind")
+			t.Fatal("a call was left behind")
 		}
 	})
 }
 
-func TestAnAnswerIsNeverOlderThanItsQuestion(t *testing.T) {
+func TestResultIsNewerThanItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, int]
 		state := 1
 		look := func(context.Context) int { v := state; time.Sleep(time.Second); return v }
 		go func() { _, _ = g.Do(t.Context(), "k", look) }()
 		synctest.Wait()
-		state = 2 // a push, while a question is under way
+		state = 2 // a push, while a call is under way
 		if v, _ := g.Do(t.Context(), "k", look); v != 2 {
-			t.Fatalf("got the answer %d of a question sent before the push", v)
+			t.Fatalf("got the result %d of a call from before the push", v)
 		}
 	})
 }
 
-func TestShareJoinsWhatIsUnderWay(t *testing.T) {
+func TestShareJoinsACallUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, int64]
 		var asked atomic.Int64
@@ -59,12 +59,12 @@ func TestShareJoinsWhatIsUnderWay(t *testing.T) {
 		}
 		wg.Wait()
 		if n := asked.Load(); n != 1 {
-			t.Fatalf("asked %d times, want 1", n)
+			t.Fatalf("%d calls, want 1", n)
 		}
 	})
 }
 
-func TestWhoLeavesDoesNotStopIt(t *testing.T) {
+func TestCallOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, int]
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -80,13 +80,13 @@ func TestWhoLeavesDoesNotStopIt(t *testing.T) {
 		cancel(gone)
 		time.Sleep(2 * time.Second)
 		if !finished.Load() {
-			t.Fatal("the question ended with who asked it")
+			t.Fatal("the call ended with its caller")
 		}
 	})
 }
 
-// TestUnwanted: a question learns that nobody waits for it, and one that somebody
-// joins afterwards is wanted again.
+// TestUnwanted: a call sees that no caller waits for it, and that one has joined it
+// since.
 func TestUnwanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, string]
@@ -110,20 +110,20 @@ func TestUnwanted(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		_, _ = g.Do(brief(), "k", unwanted) // the next one, which is left too
+		_, _ = g.Do(brief(), "k", unwanted) // the next call, whose caller leaves too
 		if v, err := g.Do(t.Context(), "k", unwanted); v != "wanted" || err != nil {
-			t.Errorf("%q, %v: one that was joined again is not wanted", v, err)
+			t.Errorf("%q, %v: a call that a caller joined again is not wanted", v, err)
 		}
 		if v := <-seen; v != "unwanted" {
-			t.Errorf("one that everybody left is %s", v)
+			t.Errorf("a call that all callers have left is %s", v)
 		}
 		_, _ = g.Share(brief(), "k", unwanted)
 		if v, err := g.Share(t.Context(), "k", unwanted); v != "wanted" || err != nil {
-			t.Errorf("%q, %v: what nobody waits for is shared", v, err)
+			t.Errorf("%q, %v: Share joined a call for which nobody waits", v, err)
 		}
 		synctest.Wait()
 		if len(g.calls) != 0 {
-			t.Error("a question was left behind")
+			t.Error("a call was left behind")
 		}
 	})
 }
