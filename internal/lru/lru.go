@@ -1,5 +1,5 @@
-// Package lru is a bounded map that forgets what was used least recently. It
-// is split into shards so that no lock is shared by all.
+// Package lru is a bounded map that forgets the entries that were used least recently.
+// It is split into shards, each with its own lock.
 package lru
 
 import (
@@ -16,7 +16,8 @@ type Cache[K comparable, V any] struct {
 	shards [shardCount]shard[K, V]
 }
 
-// New returns a map that holds entries of at most max cost in all, about.
+// New returns a map whose entries cost about max in all at most. Each shard has an
+// equal part of max.
 func New[K comparable, V any](max int64) *Cache[K, V] {
 	c := &Cache[K, V]{seed: maphash.MakeSeed()}
 	for i := range c.shards {
@@ -47,7 +48,7 @@ func (c *Cache[K, V]) shard(k K) *shard[K, V] {
 	return &c.shards[maphash.Comparable(c.seed, k)%shardCount]
 }
 
-// Get returns the value of k and counts as a use.
+// Get returns the value of k, and counts as a use of it.
 func (c *Cache[K, V]) Get(k K) (v V, ok bool) {
 	s := c.shard(k)
 	s.mu.Lock()
@@ -63,7 +64,7 @@ func (c *Cache[K, V]) Get(k K) (v V, ok bool) {
 	return e.value, true
 }
 
-// Put sets the value of k. One that costs more than a shard holds is not kept.
+// Put sets the value of k. A value that costs more than a shard may hold is not kept.
 func (c *Cache[K, V]) Put(k K, v V, cost int64) {
 	c.Update(k, func(V, bool) (V, int64, bool) { return v, cost, true })
 }
@@ -74,7 +75,7 @@ func (c *Cache[K, V]) Delete(k K) {
 }
 
 // Update replaces the value of k by what f returns, or removes it if keep is
-// false. f is called with a lock held: it must be short and call nobody.
+// false. f is called with a lock held: it must be short and must not call c.
 func (c *Cache[K, V]) Update(k K, f func(v V, ok bool) (value V, cost int64, keep bool)) {
 	s := c.shard(k)
 	s.mu.Lock()
@@ -86,7 +87,7 @@ func (c *Cache[K, V]) Update(k K, f func(v V, ok bool) (value V, cost int64, kee
 	}
 	value, cost, keep := f(old, e != nil)
 	if e != nil {
-		s.drop(e)
+		s.remove(e)
 	}
 	if !keep || cost > s.max {
 		return
@@ -96,7 +97,7 @@ func (c *Cache[K, V]) Update(k K, f func(v V, ok bool) (value V, cost int64, kee
 	s.cost += cost
 	s.push(e)
 	for s.cost > s.max {
-		s.drop(s.root.newer)
+		s.remove(s.root.newer)
 	}
 }
 
@@ -110,7 +111,7 @@ func (c *Cache[K, V]) Len() (n int) {
 	return n
 }
 
-func (s *shard[K, V]) drop(e *entry[K, V]) {
+func (s *shard[K, V]) remove(e *entry[K, V]) {
 	e.unlink()
 	delete(s.entries, e.key)
 	s.cost -= e.cost
