@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// hog wants n places for each claim and holds what it gets until the test ends.
+// hog claims n slots for each claim and holds what it gets until ctx ends.
 func hog(ctx context.Context, p *Pool, n int, claims ...Claim) {
 	for range n {
 		for _, c := range claims {
@@ -25,10 +25,10 @@ func hog(ctx context.Context, p *Pool, n int, claims ...Claim) {
 	synctest.Wait()
 }
 
-// TestWhatOneRuleLeaves: how many places one rule gets that wants more than there are,
-// beside another that claimed something before.
-func TestWhatOneRuleLeaves(t *testing.T) {
-	at := func(copies bool, hosts ...string) (claims []Claim) {
+// TestSlotsOfOneRule: how many slots a rule gets that wants more than there are, alone
+// and beside another rule that claimed one before.
+func TestSlotsOfOneRule(t *testing.T) {
+	hogAt := func(copies bool, hosts ...string) (claims []Claim) {
 		for _, h := range hosts {
 			claims = append(claims, Claim{Rule: "hog", Host: h, Copy: copies})
 		}
@@ -37,25 +37,25 @@ func TestWhatOneRuleLeaves(t *testing.T) {
 	many := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, c := range map[string]struct {
 		pool   *Pool
-		before time.Duration // when the other was there; 0: never
+		before time.Duration // how long ago the other rule was active; 0 means never
 		claims []Claim
 		want   int
 	}{
-		"alone, all":                              {&Pool{Size: 8}, 0, at(false, "h"), 8},
-		"alone, all of a host":                    {&Pool{Size: 100, PerHost: 8}, 0, at(false, "h"), 8},
-		"beside another, three quarters":          {&Pool{Size: 8}, time.Minute, at(false, "h"), 6},
-		"at many hosts too":                       {&Pool{Size: 8, PerHost: 4}, time.Minute, at(false, many...), 6},
-		"three quarters of a host":                {&Pool{Size: 100, PerHost: 8}, time.Minute, at(false, "h"), 6},
-		"almost ten minutes later":                {&Pool{Size: 8}, 10*time.Minute - time.Second, at(false, "h"), 6},
-		"after ten minutes all again":             {&Pool{Size: 8}, 10*time.Minute + time.Second, at(false, "h"), 8},
-		"copies alone, half":                      {&Pool{Size: 8}, 0, at(true, "h"), 4},
-		"copies alone, half of a host":            {&Pool{Size: 100, PerHost: 8}, 0, at(true, "h"), 4},
-		"copies beside another, less":             {&Pool{Size: 8}, time.Minute, at(true, "h"), 3},
-		"copies at many hosts beside another":     {&Pool{Size: 8, PerHost: 4}, time.Minute, at(true, many...), 3},
-		"copies at one host beside another":       {&Pool{Size: 100, PerHost: 8}, time.Minute, at(true, "h"), 3},
-		"a single place is not divided":           {&Pool{Size: 1}, time.Minute, at(false, "h"), 1},
-		"a single place is for a copy too":        {&Pool{Size: 1}, time.Minute, at(true, "h"), 1},
-		"a rule without a name is one as another": {&Pool{Size: 8}, time.Minute, []Claim{{}}, 6},
+		"alone, all":                              {&Pool{Size: 8}, 0, hogAt(false, "h"), 8},
+		"alone, all of a host":                    {&Pool{Size: 100, PerHost: 8}, 0, hogAt(false, "h"), 8},
+		"beside another, three quarters":          {&Pool{Size: 8}, time.Minute, hogAt(false, "h"), 6},
+		"at many hosts too":                       {&Pool{Size: 8, PerHost: 4}, time.Minute, hogAt(false, many...), 6},
+		"three quarters of a host":                {&Pool{Size: 100, PerHost: 8}, time.Minute, hogAt(false, "h"), 6},
+		"almost ten minutes later":                {&Pool{Size: 8}, 10*time.Minute - time.Second, hogAt(false, "h"), 6},
+		"after ten minutes all again":             {&Pool{Size: 8}, 10*time.Minute + time.Second, hogAt(false, "h"), 8},
+		"copies alone, half":                      {&Pool{Size: 8}, 0, hogAt(true, "h"), 4},
+		"copies alone, half of a host":            {&Pool{Size: 100, PerHost: 8}, 0, hogAt(true, "h"), 4},
+		"copies beside another, less":             {&Pool{Size: 8}, time.Minute, hogAt(true, "h"), 3},
+		"copies at many hosts beside another":     {&Pool{Size: 8, PerHost: 4}, time.Minute, hogAt(true, many...), 3},
+		"copies at one host beside another":       {&Pool{Size: 100, PerHost: 8}, time.Minute, hogAt(true, "h"), 3},
+		"a single slot is not divided":            {&Pool{Size: 1}, time.Minute, hogAt(false, "h"), 1},
+		"a single slot is for a copy too":         {&Pool{Size: 1}, time.Minute, hogAt(true, "h"), 1},
+		"a rule without a name is like any other": {&Pool{Size: 8}, time.Minute, []Claim{{}}, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -69,16 +69,16 @@ func TestWhatOneRuleLeaves(t *testing.T) {
 				defer cancel()
 				hog(ctx, c.pool, 20, c.claims...)
 				if n, all := c.pool.Held(c.claims[0].Rule); n != c.want || all != c.want {
-					t.Errorf("it holds %d of %d places, want %d", n, all, c.want)
+					t.Errorf("it holds %d of %d slots, want %d", n, all, c.want)
 				}
 			})
 		})
 	}
 }
 
-// TestWhatIsLeftIsThere: the place that a rule leaves is had at once by another, a
-// client's also beside copies that take all that they may.
-func TestWhatIsLeftIsThere(t *testing.T) {
+// TestFreeSlotsServeAnotherRule: another rule gets a slot that a hog leaves free at
+// once, and a client does so beside copies that hold all they may.
+func TestFreeSlotsServeAnotherRule(t *testing.T) {
 	for _, copies := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &Pool{Size: 8, PerHost: 4}
@@ -99,9 +99,9 @@ func TestWhatIsLeftIsThere(t *testing.T) {
 	}
 }
 
-// TestWhoComesNext: of those who wait for the same it is the first; of several hosts
-// of one rule, the host that holds fewest.
-func TestWhoComesNext(t *testing.T) {
+// TestOrderOfClaims: among claims of one rule and host the first goes first; among the
+// hosts of one rule, the host that holds fewest.
+func TestOrderOfClaims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pool{Size: 4}
 		var held []func() // three at g, one at h
@@ -109,18 +109,18 @@ func TestWhoComesNext(t *testing.T) {
 			release, _ := p.Acquire(context.Background(), Claim{Rule: "a", Host: host})
 			held = append(held, release)
 		}
-		came := make(chan string, 4)
+		served := make(chan string, 4)
 		for i, host := range []string{"g", "g", "h", "h"} {
 			go func() {
 				release, _ := p.Acquire(context.Background(), Claim{Rule: "a", Host: host})
-				came <- fmt.Sprint(host, i)
+				served <- fmt.Sprint(host, i)
 				time.Sleep(time.Second)
 				release()
 			}()
 			synctest.Wait()
 		}
 		held[0]() // two at g and one at h are left
-		order := []string{<-came, <-came, <-came, <-came}
+		order := []string{<-served, <-served, <-served, <-served}
 		if want := []string{"h2", "h3", "g0", "g1"}; !slices.Equal(order, want) {
 			t.Errorf("the order is %v, want %v", order, want)
 		}
@@ -131,9 +131,8 @@ func TestWhoComesNext(t *testing.T) {
 	})
 }
 
-// TestWhoLeavesTheQueue: places go past those who left, and what they waited for is
-// nobody's.
-func TestWhoLeavesTheQueue(t *testing.T) {
+// TestAbandonedClaims: claims that were given up get no slot, and none is lost.
+func TestAbandonedClaims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pool{Size: 1}
 		first, _ := p.Acquire(context.Background(), Claim{Rule: "a", Host: "h"})
@@ -150,7 +149,7 @@ func TestWhoLeavesTheQueue(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if n := p.Waiting(); n != 0 || got.Load() != 0 {
-			t.Fatalf("%d wait and %d hold a place", n, got.Load())
+			t.Fatalf("%d wait and %d hold a slot", n, got.Load())
 		}
 		first()
 		last, err := p.Acquire(context.Background(), Claim{Rule: "b", Host: "h"})
@@ -164,8 +163,8 @@ func TestWhoLeavesTheQueue(t *testing.T) {
 	})
 }
 
-// However many rules there are, few of them are remembered.
-func TestRulesThatAreRememberedAreBounded(t *testing.T) {
+// TestActiveRulesAreBounded: however many rules there are, few of them are remembered.
+func TestActiveRulesAreBounded(t *testing.T) {
 	p := &Pool{Size: 1}
 	for i := range 3 * maxSeen {
 		release, _ := p.Acquire(context.Background(), Claim{Rule: fmt.Sprint(i), Host: "h"})
@@ -176,8 +175,9 @@ func TestRulesThatAreRememberedAreBounded(t *testing.T) {
 	}
 }
 
-// A rule that becomes alone gets what was left to others, though nothing else happens.
-func TestWhoBecomesAloneIsServed(t *testing.T) {
+// TestRuleThatBecomesAlone: it gets the slots that were free for others, though no slot
+// is claimed or released meanwhile.
+func TestRuleThatBecomesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pool{Size: 4}
 		release, err := p.Acquire(t.Context(), Claim{Rule: "other"})
@@ -192,23 +192,23 @@ func TestWhoBecomesAloneIsServed(t *testing.T) {
 			}
 		}
 		if waited := time.Since(begun); waited < 9*time.Minute || waited > 12*time.Minute {
-			t.Errorf("the last place was given after %v", waited)
+			t.Errorf("the last slot was given after %v", waited)
 		}
 	})
 }
 
-// A place that nobody wants any more is not taken.
-func TestEndedContextTakesNoPlace(t *testing.T) {
+// TestEndedContextTakesNoSlot: a caller whose context has ended gets none.
+func TestEndedContextTakesNoSlot(t *testing.T) {
 	p := &Pool{Size: 1}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 100 {
 		if release, err := p.Acquire(ctx, Claim{Rule: "one"}); err == nil {
 			release()
-			t.Fatal("a place was given to one who had left")
+			t.Fatal("a slot was given to a caller that had given up")
 		}
 	}
 	if _, all := p.Held("one"); all != 0 {
-		t.Errorf("%d places are held", all)
+		t.Errorf("%d slots are held", all)
 	}
 }

@@ -1,12 +1,12 @@
-// Package share gives out places: a bounded number of them, fairly among rules and
-// among the hosts of each.
+// Package share gives out a bounded number of slots, fairly among rules and among the
+// hosts of each rule.
 //
-// A share that is not used is lent: a rule that is alone has all places. When there is
-// none left, the next one goes to the rule that holds fewest, and there to the host
-// that holds fewest, and there to the claim that waits longest. What is lent is never
-// kept: when other rules were there in the last ten minutes, one leaves a quarter of
-// the places, and a quarter of those of each host, to them, so that they need not wait
-// for its end. Copies leave half of the places to clients.
+// A rule that is alone may take all slots. When none is free, the next one goes to the
+// rule that holds fewest, within that rule to the host that holds fewest, and there to
+// the claim that has waited longest. A rule beside which another one was active in the
+// last ten minutes leaves a quarter of all slots, and a quarter of those of each host,
+// free for others, so that they need not wait until one of its slots is released.
+// Copies leave half of the slots to clients.
 package share
 
 import (
@@ -15,52 +15,53 @@ import (
 	"time"
 )
 
-// recent is how long a rule counts as there after its last claim.
+// recent is how long a rule counts as active after its last claim.
 const recent = 10 * time.Minute
 
-// lookAgain is how often a claim that waits looks whether its rule is alone by now.
-const lookAgain = time.Minute
+// aloneCheck is how often a waiting claim checks whether its rule is alone by now.
+const aloneCheck = time.Minute
 
-// maxSeen is how many rules are remembered as there.
+// maxSeen is how many active rules are remembered.
 const maxSeen = 1024
 
-// Claim says who wants a place.
+// Claim describes a request for a slot.
 type Claim struct {
 	Rule, Host string
-	// Copy says that no client waits for it.
+	// Copy says that the slot is for a copy, for which no client waits.
 	Copy bool
-	// Promoted makes it a client's when it is closed; nil: it never is.
+	// Promoted, when closed, turns the claim of a copy into that of a client. If nil,
+	// it stays a copy's.
 	Promoted <-chan struct{}
 }
 
-// Pool is a number of places. Its exported fields must be set before its first use
+// Pool is a number of slots. Its exported fields must be set before its first use
 // and not change. It is safe for concurrent use.
 type Pool struct {
-	Size    int // places in all
-	PerHost int // places at one host; zero: Size
+	Size    int // slots in all
+	PerHost int // slots at one host; zero means Size
 
 	mu      sync.Mutex
 	used    map[key]use
-	waiting []*turn              // in order of arrival
+	waiting []*waiter            // in order of arrival
 	seen    map[string]time.Time // when each rule claimed something last
 }
 
-// key is what places are counted by: a rule, a host or both, and with neither all.
+// key is what slots are counted by: a rule, a host, or both. The zero key counts all.
 type key struct{ rule, host string }
 
-// use counts the places taken, and how many of them by copies.
+// use counts the slots that are held, and how many of them copies hold.
 type use struct{ all, copies int }
 
-// turn is a claim that waits.
-type turn struct {
+// waiter is a claim that waits for its slot, or holds it.
+type waiter struct {
 	Claim
-	ok chan struct{} // closed when it has its place
+	ok chan struct{} // closed when the claim has its slot
 }
 
-// Acquire waits for a place, or for the end of ctx, whose cause it returns then. The
-// place is given back by the returned function, which must be called once.
+// Acquire waits for a slot. If ctx ends first, it returns the cause. The caller must
+// call release once, which gives the slot back.
 func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error) {
-	t := &turn{Claim: c, ok: make(chan struct{})}
+	t := &waiter{Claim: c, ok: make(chan struct{})}
 	p.mu.Lock()
 	p.see(c.Rule)
 	p.waiting = append(p.waiting, t)
@@ -68,21 +69,21 @@ func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error)
 	p.mu.Unlock()
 	select {
 	case <-t.ok:
-		return p.given(ctx, t)
+		return p.granted(ctx, t)
 	default:
 	}
 	promoted := c.Promoted
 	if !c.Copy {
 		promoted = nil
 	}
-	again := time.NewTicker(lookAgain)
-	defer again.Stop()
+	check := time.NewTicker(aloneCheck)
+	defer check.Stop()
 	for {
 		select {
 		case <-t.ok:
-			return p.given(ctx, t)
-		case <-again.C: // a rule may be alone by now
-			p.again()
+			return p.granted(ctx, t)
+		case <-check.C:
+			p.dispatchNow()
 		case <-promoted:
 			promoted = nil
 			p.promote(t)
@@ -95,8 +96,9 @@ func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error)
 	}
 }
 
-// given is what Acquire returns when t has its place: nobody may want it any more.
-func (p *Pool) given(ctx context.Context, t *turn) (release func(), err error) {
+// granted is what Acquire returns when t has its slot. If the caller has granted up
+// meanwhile, the slot goes back.
+func (p *Pool) granted(ctx context.Context, t *waiter) (release func(), err error) {
 	if ctx.Err() != nil {
 		p.release(t)
 		return nil, context.Cause(ctx)
@@ -104,43 +106,43 @@ func (p *Pool) given(ctx context.Context, t *turn) (release func(), err error) {
 	return func() { p.release(t) }, nil
 }
 
-// Held returns how many places a rule holds, and how many are held in all.
+// Held returns how many slots a rule holds, and how many are held in all.
 func (p *Pool) Held(rule string) (byRule, all int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.used[key{rule: rule}].all, p.used[key{}].all
 }
 
-// Waiting returns how many wait for a place.
+// Waiting returns how many claims wait for a slot.
 func (p *Pool) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.waiting)
 }
 
-// see notes that a rule is there. p.mu is held.
+// see notes that a rule is active. p.mu is held.
 func (p *Pool) see(rule string) {
 	now := time.Now()
 	if p.seen == nil {
 		p.seen = map[string]time.Time{}
 	}
 	if _, known := p.seen[rule]; !known && len(p.seen) >= maxSeen {
-		clear(p.seen) // who is there comes again
+		clear(p.seen) // rules that are active are soon noted again
 	}
 	p.seen[rule] = now
 }
 
-// alone reports whether no other rule is there. p.mu is held.
+// alone reports whether no other rule is active. p.mu is held.
 func (p *Pool) alone(rule string) bool {
-	for r, at := range p.seen {
-		if r != rule && time.Since(at) <= recent {
+	for r, last := range p.seen {
+		if r != rule && time.Since(last) <= recent {
 			return false
 		}
 	}
 	return true
 }
 
-// dispatch gives places to all who can have one. p.mu is held.
+// dispatch gives a slot to each waiter that may have one. p.mu is held.
 func (p *Pool) dispatch() {
 	for len(p.waiting) > 0 {
 		next := -1
@@ -159,14 +161,15 @@ func (p *Pool) dispatch() {
 	}
 }
 
-func (p *Pool) again() {
+// dispatchNow is dispatch without p.mu held.
+func (p *Pool) dispatchNow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dispatch()
 }
 
-// free reports whether t may have a place now. p.mu is held.
-func (p *Pool) free(t *turn) bool {
+// free reports whether t may have a slot now. p.mu is held.
+func (p *Pool) free(t *waiter) bool {
 	perHost := p.PerHost
 	if perHost <= 0 {
 		perHost = p.Size
@@ -186,28 +189,28 @@ func (p *Pool) free(t *turn) bool {
 	return p.alone(t.Rule)
 }
 
-// Most is how many of n places one rule may hold while others are there.
+// Most is how many of n slots one rule may hold while others are active.
 func Most(n int) int { return max(1, n-n/4) }
 
-// half is how many of n places copies may hold.
+// half is how many of n slots copies may hold.
 func half(n int) int { return max(1, n/2) }
 
-// before reports whether a comes before b, who came earlier. p.mu is held.
-func (p *Pool) before(a, b *turn) bool {
+// before reports whether a goes before b, which arrived earlier. p.mu is held.
+func (p *Pool) before(a, b *waiter) bool {
 	if x, y := p.used[key{rule: a.Rule}].all, p.used[key{rule: b.Rule}].all; x != y {
 		return x < y
 	}
 	return p.used[key{a.Rule, a.Host}].all < p.used[key{b.Rule, b.Host}].all
 }
 
-// count notes that t takes places, or gives them back. p.mu is held.
-func (p *Pool) count(t *turn, n int) {
+// count adds n to the slots held by the rule and at the host of t. p.mu is held.
+func (p *Pool) count(t *waiter, n int) {
 	if p.used == nil {
 		p.used = map[key]use{}
 	}
 	counted := map[key]bool{}
 	for _, k := range [4]key{{}, {host: t.Host}, {rule: t.Rule}, {t.Rule, t.Host}} {
-		if counted[k] { // without a rule or a host some are the same
+		if counted[k] { // without a rule or a host, some keys are equal
 			continue
 		}
 		counted[k] = true
@@ -224,20 +227,20 @@ func (p *Pool) count(t *turn, n int) {
 	}
 }
 
-// promote makes a copy's turn a client's.
-func (p *Pool) promote(t *turn) {
+// promote turns the claim of a copy into that of a client.
+func (p *Pool) promote(t *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case <-t.ok: // it keeps the copy's place
+	case <-t.ok: // it keeps the slot of a copy
 	default:
 		t.Copy = false
 		p.dispatch()
 	}
 }
 
-// abandon takes t out of the queue; false: it got its place meanwhile.
-func (p *Pool) abandon(t *turn) bool {
+// abandon takes t out of the queue. It returns false if t has got its slot meanwhile.
+func (p *Pool) abandon(t *waiter) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, w := range p.waiting {
@@ -249,7 +252,7 @@ func (p *Pool) abandon(t *turn) bool {
 	return false
 }
 
-func (p *Pool) release(t *turn) {
+func (p *Pool) release(t *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count(t, -1)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// crowd has n claims of each kind want a place for a second each, and returns the
-// most places that were held at once, by what fmt.Sprint makes of rule and host.
+// crowd makes each claim n times, holds each slot for a second, and returns the most
+// slots that were held at once, by rule/, /host, rule/host and "" for all.
 func crowd(t *testing.T, p *Pool, n int, claims ...Claim) map[string]int {
 	t.Helper()
 	var mu sync.Mutex
@@ -59,7 +59,7 @@ func TestBounds(t *testing.T) {
 		"two rules take all":      {&Pool{Size: 8}, []Claim{{Rule: "a", Host: "h"}, {Rule: "b", Host: "h"}}, map[string]int{"": 8, "a/": 6, "b/": 6}},
 		"two hosts of one rule":   {&Pool{Size: 8, PerHost: 4}, []Claim{{Rule: "a", Host: "g"}, {Rule: "a", Host: "h"}, {Rule: "b", Host: "i"}}, map[string]int{"": 8, "a/": 6, "a/g": 3, "a/h": 3}},
 		"copies leave half":       {&Pool{Size: 8}, []Claim{{Rule: "a", Host: "h", Copy: true}, {Rule: "b", Host: "h", Copy: true}}, map[string]int{"": 4, "a/": 3}},
-		"one place":               {&Pool{Size: 1}, []Claim{{Rule: "a", Host: "h", Copy: true}, {Rule: "b", Host: "h"}}, map[string]int{"": 1}},
+		"one slot":                {&Pool{Size: 1}, []Claim{{Rule: "a", Host: "h", Copy: true}, {Rule: "b", Host: "h"}}, map[string]int{"": 1}},
 		"without rules and hosts": {&Pool{Size: 4}, []Claim{{}}, map[string]int{"": 4}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestBounds(t *testing.T) {
 				most := crowd(t, c.pool, 30, c.claims...)
 				for k, want := range c.want {
 					if got := most[k]; got > want || k == "" && got != want {
-						t.Errorf("%q held %d places at once, want %d", k, got, want)
+						t.Errorf("%q held %d slots at once, want %d", k, got, want)
 					}
 				}
 			})
@@ -75,9 +75,9 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestNextIsTheOneWhoHoldsFewest: a rule that comes late to a full pool gets the next
-// place, not the last.
-func TestNextIsTheOneWhoHoldsFewest(t *testing.T) {
+// TestNextSlotGoesToTheRuleThatHoldsFewest: a rule that comes late to a full pool gets
+// the next slot, not the last.
+func TestNextSlotGoesToTheRuleThatHoldsFewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pool{Size: 4}
 		var hogs sync.WaitGroup
@@ -99,12 +99,12 @@ func TestNextIsTheOneWhoHoldsFewest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if d := time.Since(begun); d > 10*time.Second {
-			t.Errorf("it took %v, more than one turn", d)
+			t.Errorf("it took %v, longer than one slot is held", d)
 		}
 		release()
 		hogs.Wait()
 	})
-	synctest.Test(t, func(t *testing.T) { // beside one that was there a single hog does not even take a turn
+	synctest.Test(t, func(t *testing.T) { // a single hog beside a rule that is active leaves it a slot
 		p := &Pool{Size: 4}
 		first, _ := p.Acquire(context.Background(), Claim{Rule: "honest", Host: "h"})
 		first()
@@ -128,7 +128,8 @@ func TestNextIsTheOneWhoHoldsFewest(t *testing.T) {
 	})
 }
 
-// One who leaves takes no place, and a copy that a client joins is a client's.
+// TestLeavingAndPromotion: a caller that gives up takes no slot, and a copy that a
+// client joins counts as a client.
 func TestLeavingAndPromotion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pool{Size: 2}
@@ -157,7 +158,7 @@ func TestLeavingAndPromotion(t *testing.T) {
 			t.Errorf("%v, want the cause of the context's end", err)
 		}
 		if n := p.Waiting(); n != 0 {
-			t.Errorf("%d wait though they left", n)
+			t.Errorf("%d wait though they gave up", n)
 		}
 		if rule, all := p.Held("a"); rule != 1 || all != 2 {
 			t.Errorf("a holds %d of %d", rule, all)
@@ -167,7 +168,7 @@ func TestLeavingAndPromotion(t *testing.T) {
 	})
 }
 
-// At random nothing is ever given out twice, and nothing is left over.
+// TestAtRandom: no slot is given out twice, and none is lost.
 func TestAtRandom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pool{Size: 5, PerHost: 3}
@@ -189,7 +190,7 @@ func TestAtRandom(t *testing.T) {
 					return
 				}
 				if _, all := p.Held(""); all > 5 {
-					t.Errorf("%d of 5 places are taken", all)
+					t.Errorf("%d of 5 slots are held", all)
 				}
 				time.Sleep(hold)
 				release()
