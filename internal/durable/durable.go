@@ -1,12 +1,12 @@
-// Package durable is the one way in which files come into being.
+// Package durable creates and changes files so that a crash leaves nothing half done.
 //
-// A file is written under a temporary name in a folder for such files, synced,
-// and renamed to its place; the folder that then names it is synced last. What
-// a crash leaves behind is thus the old state or the new one, and temporary
-// files. Folder syncs are grouped: see [Folders].
+// A file is written under a temporary name in a folder for such files, synced, and
+// renamed to its final path; then the folder of that path is synced. After a crash
+// there is thus the old file or the new one, and perhaps temporary files. Syncs of one
+// folder are grouped: see [Folders].
 //
-// Files have the mode 0600 and folders 0700, whatever the umask is. No file is
-// opened through a symbolic link in its place.
+// Files have the mode 0600 and folders 0700, whatever the umask is. No file is opened
+// through a symbolic link.
 package durable
 
 import (
@@ -20,31 +20,31 @@ import (
 	"sync/atomic"
 )
 
-// Op names a step that changes the disk, for [Disk.Step].
+// Op names a step that changes the disk: see [Disk.Step].
 type Op string
 
-// The steps. Each is announced before it is done.
+// The steps.
 const (
-	OpCreate   Op = "create"   // a new file that is empty
-	OpWrite    Op = "write"    // bytes into a file
+	OpCreate   Op = "create"   // an empty file is created
+	OpWrite    Op = "write"    // bytes are written into a file
 	OpSync     Op = "sync"     // the bytes of a file reach the disk
 	OpRename   Op = "rename"   // a file takes its final name
-	OpSymlink  Op = "symlink"  // a symbolic link appears
-	OpLink     Op = "link"     // a second name of a file appears
-	OpMkdir    Op = "mkdir"    // a folder appears
-	OpRemove   Op = "remove"   // a name goes away
+	OpSymlink  Op = "symlink"  // a symbolic link is created
+	OpLink     Op = "link"     // a file gets a second name
+	OpMkdir    Op = "mkdir"    // a folder is created
+	OpRemove   Op = "remove"   // a name is removed
 	OpTruncate Op = "truncate" // a file becomes shorter
 	OpFolder   Op = "folder"   // the names in a folder reach the disk
 )
 
-// The modes of everything that is created. The umask can take bits away, so they
-// are set once more after that.
+// The modes of files and folders. The umask can take bits away from a new one, so its
+// mode is set once more.
 const (
 	fileMode   = 0o600
 	folderMode = 0o700
 )
 
-// ErrSymlink reports a symbolic link where a file or a folder must be.
+// ErrSymlink reports a symbolic link at a path where a file or a folder must be.
 var ErrSymlink = errors.New("a symbolic link is in its place, which is not followed")
 
 // tempPrefix begins the names of temporary files.
@@ -52,13 +52,14 @@ const tempPrefix = "tmp-"
 
 // Disk changes files below one root. It is safe for concurrent use.
 type Disk struct {
-	// Temp is the folder for temporary files: same file system, one process.
+	// Temp is the folder for temporary files. It must be on the file system of the
+	// files, and no other process may use it.
 	Temp string
-	// Step, if not nil, is called before each step with the path it is about,
-	// and for a rename with the former one. Its error replaces the step; tests
-	// stop the world with it.
+	// Step, if not nil, is called before each step with the path that it changes; for
+	// a rename, from is the former path. If Step returns an error, the step is not
+	// taken and fails with that error, as tests of crashes need.
 	Step func(op Op, path, from string) error
-	// NoSync leaves syncs out, for tests that only pretend to lose power.
+	// NoSync leaves syncs out, for tests that do not lose power.
 	NoSync bool
 
 	n atomic.Uint64
@@ -73,14 +74,14 @@ func (d *Disk) stepFrom(op Op, path, from string) error {
 	return d.Step(op, path, from)
 }
 
-// TempName returns a name in Temp that nobody uses.
+// TempName returns an unused path in Temp.
 func (d *Disk) TempName() string {
 	return d.Temp + "/" + tempPrefix + strconv.FormatUint(d.n.Add(1), 36)
 }
 
-// WriteFile puts data at path, as a whole or not at all. With sync the bytes
-// are on disk before the name is there; the folder is the caller's to sync.
-// The folder of path must exist: [fs.ErrNotExist].
+// WriteFile writes data to path, as a whole or not at all. With sync, the bytes are on
+// disk before path names them; the caller syncs the folder. If the folder of path does
+// not exist, the error is [fs.ErrNotExist].
 func (d *Disk) WriteFile(path string, data []byte, sync bool) error {
 	temp, err := d.WriteTemp(data, sync)
 	if err != nil {
@@ -93,7 +94,7 @@ func (d *Disk) WriteFile(path string, data []byte, sync bool) error {
 	return nil
 }
 
-// WriteTemp writes data to a temporary file and returns its name.
+// WriteTemp writes data to a temporary file and returns its path.
 func (d *Disk) WriteTemp(data []byte, sync bool) (string, error) {
 	temp := d.TempName()
 	if err := d.step(OpCreate, temp); err != nil {
@@ -123,7 +124,7 @@ func (d *Disk) CreateTemp() (*os.File, error) {
 	return createNew(temp)
 }
 
-// createNew creates a file that is not there, open for reading and writing.
+// createNew creates a file that must not exist yet, open for reading and writing.
 func createNew(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
@@ -137,7 +138,7 @@ func createNew(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Sync brings the bytes of f to the disk. f may be closed meanwhile.
+// Sync brings the bytes of f to the disk. f may be closed at the same time.
 func (d *Disk) Sync(f *os.File) error {
 	if err := d.step(OpSync, f.Name()); err != nil || d.NoSync {
 		return err
@@ -145,7 +146,7 @@ func (d *Disk) Sync(f *os.File) error {
 	return datasync(f)
 }
 
-// Rename moves a file to its final name, replacing what was there.
+// Rename moves a file to its final path, and replaces a file that is there.
 func (d *Disk) Rename(from, to string) error {
 	if err := d.stepFrom(OpRename, to, from); err != nil {
 		return err
@@ -153,7 +154,7 @@ func (d *Disk) Rename(from, to string) error {
 	return rename(from, to)
 }
 
-// Symlink creates a symbolic link; [fs.ErrExist] if there is something.
+// Symlink creates a symbolic link. If path exists already, the error is [fs.ErrExist].
 func (d *Disk) Symlink(target, path string) error {
 	if err := d.step(OpSymlink, path); err != nil {
 		return err
@@ -161,7 +162,7 @@ func (d *Disk) Symlink(target, path string) error {
 	return symlink(target, path)
 }
 
-// ReplaceSymlink creates a symbolic link in the place of what is there.
+// ReplaceSymlink creates a symbolic link, and replaces a link or file that is there.
 func (d *Disk) ReplaceSymlink(target, path string) error {
 	temp := d.TempName()
 	if err := d.Symlink(target, temp); err != nil {
@@ -174,9 +175,9 @@ func (d *Disk) ReplaceSymlink(target, path string) error {
 	return nil
 }
 
-// Link gives a file a second name; one that is there already is no error. On a
-// file system that knows no such names, or for a file that has as many as it
-// may have, path becomes an empty file.
+// Link gives a file a second name; it is no error if path exists already. On a file
+// system without hard links, or for a file that has as many as it may have, path
+// becomes an empty file.
 func (d *Disk) Link(file, path string) error {
 	if err := d.step(OpLink, path); err != nil {
 		return err
@@ -194,7 +195,7 @@ func (d *Disk) Link(file, path string) error {
 	return nil
 }
 
-// Remove removes a name; one that is not there is no error.
+// Remove removes a name; it is no error if there is none.
 func (d *Disk) Remove(path string) error {
 	if err := d.step(OpRemove, path); err != nil {
 		return err
@@ -205,7 +206,7 @@ func (d *Disk) Remove(path string) error {
 	return nil
 }
 
-// ReadFile returns what is in a file.
+// ReadFile returns the content of a file.
 func ReadFile(path string) ([]byte, error) {
 	f, size, err := OpenRead(path)
 	if err != nil {
@@ -225,8 +226,8 @@ func (d *Disk) Truncate(f *os.File, size int64) error {
 	return f.Truncate(size)
 }
 
-// MkdirAll creates a folder and those above it, and calls made with the folder
-// that each new name is in. It never creates below a file.
+// MkdirAll creates a folder and those above it, and calls made with the parent of each
+// folder that it created. A file in the path is an error.
 func (d *Disk) MkdirAll(path string, made func(parent string)) error {
 	err := d.mkdir(path, made)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -260,11 +261,11 @@ func (d *Disk) mkdir(path string, made func(parent string)) error {
 	return err
 }
 
-// Writing announces bytes that the caller writes into f itself.
+// Writing is the step [OpWrite] for bytes that the caller writes into f itself.
 func (d *Disk) Writing(f *os.File) error { return d.step(OpWrite, f.Name()) }
 
-// CreateFile creates a file that is not there, open for reading and writing,
-// in a folder where names need no sync.
+// CreateFile creates a file that must not exist yet, open for reading and writing, in a
+// folder that needs no sync.
 func (d *Disk) CreateFile(path string) (*os.File, error) {
 	if err := d.step(OpCreate, path); err != nil {
 		return nil, err

@@ -80,7 +80,7 @@ func TestLinkTwice(t *testing.T) {
 	}
 }
 
-// Everybody who waits while a sync runs shares the next one.
+// TestFoldersShareSyncs: all callers that arrive while a sync runs share the next one.
 func TestFoldersShareSyncs(t *testing.T) {
 	dir := t.TempDir()
 	var syncs atomic.Int32
@@ -102,7 +102,7 @@ func TestFoldersShareSyncs(t *testing.T) {
 	})
 	<-begun
 	for range 50 {
-		mark := f.Dirty(dir) // after the first sync began: it does not count
+		mark := f.Dirty(dir) // after the first sync began, which does not cover it
 		wait.Go(func() {
 			if err := f.Sync(map[string]Mark{dir: mark}); err != nil {
 				t.Error(err)

@@ -11,11 +11,10 @@ const syncers = 16
 // Mark is a moment in the life of a folder: see [Folders.Dirty].
 type Mark uint64
 
-// Folders syncs folders, each once for all who wait: a sync that has begun
-// does not count for a change made after that, but one further sync counts for
-// all the changes made meanwhile. It holds an entry only for folders that have
-// something to sync. The zero value works with Disk set; it is safe for
-// concurrent use.
+// Folders syncs folders, and lets concurrent callers share syncs: a sync that has begun
+// does not cover a change made after that, but one further sync covers all changes made
+// meanwhile. Folders holds an entry only for folders with changes that are not synced.
+// The zero value is ready once Disk is set. It is safe for concurrent use.
 type Folders struct {
 	Disk *Disk
 
@@ -25,14 +24,14 @@ type Folders struct {
 }
 
 type folder struct {
-	mark, done Mark
+	mark, done Mark // of the last change, and of the last one that is on disk
 	round      *round
 }
 
 // round is one sync of one folder.
 type round struct {
-	mark Mark // of the changes that it covers
-	over chan struct{}
+	mark Mark          // of the last change that it covers
+	over chan struct{} // closed when it has ended
 	err  error
 }
 
@@ -54,7 +53,7 @@ func (f *Folders) Dirty(path string) Mark {
 	return e.mark
 }
 
-// Pending returns the mark of a folder's last change, false if it is on disk.
+// Pending returns the mark of a folder's last change, or false if it is on disk.
 func (f *Folders) Pending(path string) (Mark, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,7 +64,7 @@ func (f *Folders) Pending(path string) (Mark, bool) {
 	return e.mark, true
 }
 
-// All returns what is not on disk.
+// All returns the mark of each folder whose last change is not on disk.
 func (f *Folders) All() map[string]Mark {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,7 +75,7 @@ func (f *Folders) All() map[string]Mark {
 	return all
 }
 
-// Sync returns when every folder's names are on disk as of its mark.
+// Sync brings the changes of each folder up to its mark to the disk.
 func (f *Folders) Sync(want map[string]Mark) error {
 	var (
 		wait sync.WaitGroup

@@ -2,5 +2,5 @@
 
 package durable
 
-// Free is not known here; a full disk still says so when it is written.
+// Free returns false: on this system, only a failed write shows that the disk is full.
 func Free(string) (float64, bool) { return 0, false }

@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// ErrLocked reports a lock that another process has.
+// ErrLocked reports a lock that another process holds.
 var ErrLocked = errors.New("locked")
 
-// Lock creates a file and locks it until the process ends or the file is
-// closed. [ErrLocked] if another one has it, [errors.ErrUnsupported] where
-// there are no such locks.
+// Lock creates a file, or opens it, and locks it until the file is closed or the
+// process ends. The error is [ErrLocked] if another process holds the lock, and
+// [errors.ErrUnsupported] on systems without such locks.
 func Lock(path string) (*os.File, error) {
 	f, err := openFile(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -34,5 +34,5 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// SyncAll brings to disk what an earlier process may have left in memory.
+// SyncAll brings to the disk what an earlier process may have written without a sync.
 func SyncAll() { syscall.Sync() }

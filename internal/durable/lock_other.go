@@ -9,10 +9,10 @@ import (
 	"runtime"
 )
 
-// ErrLocked reports a lock that another process has.
+// ErrLocked reports a lock that another process holds.
 var ErrLocked = errors.New("locked")
 
-// Lock is not there on this system.
+// Lock returns [errors.ErrUnsupported]: this system has no such locks.
 func Lock(string) (*os.File, error) {
 	return nil, fmt.Errorf("folder locks on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }

@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// Elsewhere nothing of this is durable, and Lock says so before anything else
-// is called; what follows only has to compile.
+// Systems other than Unix are not supported. Lock says so before any of these functions
+// is called; they only have to compile.
 
 func writeNew(string, []byte, bool) error { return errors.ErrUnsupported }
 func datasync(*os.File) error             { return errors.ErrUnsupported }
@@ -28,7 +28,7 @@ func OpenWrite(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 // CheckOwn checks a folder.
 func CheckOwn(string, bool) error { return errors.ErrUnsupported }
 
-// Used returns how much of the disk a file takes.
+// Used returns how many bytes of the disk a file takes.
 func Used(st fs.FileInfo) int64 { return st.Size() }
 
 // Size returns the size of a file.

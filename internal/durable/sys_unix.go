@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// The functions of this file make the system call and nothing else: package os
-// would register new files with the poller, ask for their type, and take
-// another lstat for a rename. For files of 2 KB that is half of the work.
+// The functions of this file make one system call each: package os would also register
+// new files with the poller, look up their type, and call lstat before a rename. For
+// files of 2 KB that is half of the work.
 
 // again repeats a system call that a signal interrupted.
 func again(f func() error) error {
@@ -53,7 +53,7 @@ func writeNew(path string, data []byte, sync bool) error {
 	return nil
 }
 
-// datasync uses SyscallConn: a concurrent Close then waits for it.
+// datasync uses SyscallConn, so that a concurrent Close waits until it returns.
 func datasync(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -110,16 +110,16 @@ func syncFolder(path string) error {
 	}
 	err = again(func() error { return syscall.Fsync(fd) })
 	syscall.Close(fd)
-	// Some file systems cannot sync a folder and say so: their names are as
-	// durable as they will ever be.
+	// Some file systems cannot sync a folder and return these errors. Nothing can make
+	// their names more durable.
 	if err != nil && err != syscall.EINVAL && err != syscall.ENOTSUP {
 		return &fs.PathError{Op: "sync", Path: path, Err: err}
 	}
 	return nil
 }
 
-// OpenRead opens a regular file and returns its size: open, fstat, and no
-// poller. A symbolic link is [ErrSymlink].
+// OpenRead opens a regular file and returns its size. For a symbolic link the error is
+// [ErrSymlink].
 func OpenRead(path string) (*os.File, int64, error) {
 	var (
 		fd int
@@ -143,8 +143,8 @@ func OpenRead(path string) (*os.File, int64, error) {
 	return os.NewFile(uintptr(fd), path), st.Size, nil
 }
 
-// OpenWrite opens a regular file that is there, for reading and writing. A
-// symbolic link is [ErrSymlink].
+// OpenWrite opens an existing regular file for reading and writing. For a symbolic link
+// the error is [ErrSymlink].
 func OpenWrite(path string) (*os.File, error) { return openFile(path, os.O_RDWR) }
 
 func openFile(path string, flag int) (*os.File, error) {
@@ -175,8 +175,8 @@ func regular(st *syscall.Stat_t) error {
 	return errIrregular
 }
 
-// openError says what is wrong. Each system has an error of its own for a link
-// that is not followed, so the link itself is looked at.
+// openError returns the error of a failed open, [ErrSymlink] for a symbolic link. Each
+// system has another error for a link that it does not follow, so lstat decides.
 func openError(path string, err error) error {
 	var perr *fs.PathError
 	if errors.As(err, &perr) {
@@ -190,9 +190,9 @@ func openError(path string, err error) error {
 }
 
 // CheckOwn returns an error unless path is a folder that belongs to the user of
-// this process and that no other user may write. A symbolic link to such a
-// folder will do if follow is set. From an empty folder that the group may write,
-// as an umask of 002 makes them, it takes that right away.
+// this process and that no other user may write. With follow, path may be a symbolic
+// link to such a folder. If path is an empty folder that its group may write, as an
+// umask of 002 makes it, CheckOwn takes that right away.
 func CheckOwn(path string, follow bool) error {
 	stat := os.Lstat
 	if follow {
@@ -235,8 +235,8 @@ func empty(folder string) bool {
 	return err == io.EOF
 }
 
-// Used returns how much of the disk a file takes, which is less than its size if
-// there are holes in it.
+// Used returns how many bytes of the disk a file takes: fewer than its size if it has
+// holes.
 func Used(st fs.FileInfo) int64 {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 		return min(st.Size(), int64(sys.Blocks)*512)
@@ -257,14 +257,14 @@ func Size(path string) (int64, error) {
 	return st.Size, nil
 }
 
-// Exists reports whether there is a name, whatever it leads to.
+// Exists reports whether path exists, be it a symbolic link that leads nowhere.
 func Exists(path string) bool {
 	var st syscall.Stat_t
 	return again(func() error { return syscall.Lstat(path, &st) }) == nil
 }
 
-// Readlink reads a symbolic link into buf and returns how much it is; a target
-// longer than buf is cut.
+// Readlink reads the target of a symbolic link into buf and returns its length. A
+// target longer than buf is cut.
 func Readlink(path string, buf []byte) (int, error) {
 	var n int
 	err := again(func() (err error) { n, err = syscall.Readlink(path, buf); return err })
