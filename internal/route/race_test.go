@@ -2,5 +2,5 @@
 
 package route
 
-// raceEnabled: sync.Pool, and so regexp, allocates more under the race detector.
+// raceEnabled: under the race detector sync.Pool, and so regexp, allocates more.
 const raceEnabled = true

@@ -7,11 +7,12 @@ import (
 )
 
 var (
-	// ErrRange reports a Range header that is to be ignored: not of this
-	// grammar, of another unit, or asking for more than there is.
+	// ErrRange reports a Range header that the server ignores, as RFC 9110 allows:
+	// one that is malformed, has another unit than bytes, or whose ranges add up to
+	// more than the whole.
 	ErrRange = errors.New("route: this Range header is ignored")
-	// ErrUnsatisfiable reports a Range header that asks only for what lies
-	// beyond the end: 416.
+	// ErrUnsatisfiable reports a Range header all of whose ranges lie beyond the end.
+	// Its status is 416.
 	ErrUnsatisfiable = errors.New("route: the range cannot be satisfied")
 )
 
@@ -21,11 +22,12 @@ const MaxRanges = 64
 // Range is a piece of a blob. Length is never 0.
 type Range struct{ Start, Length int64 }
 
-// ParseRange reads a Range header (RFC 9110, 14.2) for content of that size, in
-// the order of the header. No ranges and no error mean everything: there is no
-// header, or nothing to choose from. A header with more than [MaxRanges], or
-// whose ranges overlap so that they add up to more than the whole, is ignored:
-// it could only make the answer dearer.
+// ParseRange reads a Range header (RFC 9110, 14.2) for content of size bytes, and
+// returns the ranges in its order. No ranges and no error mean the whole content: there
+// is no header, or the content is empty. The errors are [ErrRange] and
+// [ErrUnsatisfiable]. A header with more than [MaxRanges] ranges, or whose ranges
+// overlap so that they add up to more than the whole, is an [ErrRange], since it could
+// only make the response larger.
 func ParseRange(header string, size int64) ([]Range, error) {
 	if header == "" {
 		return nil, nil
@@ -65,12 +67,12 @@ func ParseRange(header string, size int64) ([]Range, error) {
 	case ranges == nil && size > 0:
 		return nil, ErrUnsatisfiable
 	}
-	// Of nothing every range is beyond the end, but clients that put a Range on
-	// everything are better served with 200 and no bytes.
+	// Of empty content every range lies beyond the end, but clients that send a Range
+	// with every request are better served with 200 and no bytes than with 416.
 	return ranges, nil
 }
 
-// parseSpec reads one range. Length 0: it lies beyond the end.
+// parseSpec reads one range. Its length is 0 if it lies beyond the end.
 func parseSpec(spec string, size int64) (Range, error) {
 	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
@@ -102,8 +104,8 @@ func parseSpec(spec string, size int64) (Range, error) {
 	return Range{Start: start, Length: end - start + 1}, nil
 }
 
-// position reads digits. What does not fit is the largest there is, which is
-// beyond every end.
+// position reads digits. A number that does not fit becomes the largest int64, which
+// lies beyond every end.
 func position(s string) (int64, error) {
 	if s == "" {
 		return 0, ErrRange

@@ -35,7 +35,7 @@ func TestParseRange(t *testing.T) {
 		{"bytes=0-99999999999999999999", 10, []Range{{0, 10}}},
 		{"bytes=-99999999999999999999", 10, []Range{{0, 10}}},
 		{"bytes=0-9223372036854775807", math.MaxInt64, []Range{{0, math.MaxInt64}}},
-		{"bytes=0-", 0, nil}, // of nothing, all is 200 without bytes
+		{"bytes=0-", 0, nil}, // of empty content, all of it is 200 without bytes
 		{"bytes=5-9", 0, nil},
 		{"bytes=-5", 0, nil},
 	} {

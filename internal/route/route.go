@@ -1,5 +1,5 @@
-// Package route reads what clients ask for: the paths of the distribution API
-// and the Range header. It is the only place that takes them apart.
+// Package route parses the paths of the distribution API and the Range header of
+// requests. No other package does.
 package route
 
 import (
@@ -14,21 +14,21 @@ import (
 )
 
 var (
-	// ErrPath reports a path that is none of the distribution API.
+	// ErrPath reports a path that the distribution API does not have.
 	ErrPath = errors.New("route: not a path of the distribution API")
 	// ErrName reports a repository name that is not valid.
 	ErrName = errors.New("route: invalid repository name")
 	// ErrDigest reports a digest that is not valid, or whose algorithm is
 	// neither sha256 nor sha512.
 	ErrDigest = errors.New("route: invalid digest")
-	// ErrTag reports a tag that cannot exist.
+	// ErrTag reports a tag that is not valid.
 	ErrTag = errors.New("route: invalid tag")
 )
 
-// MaxName is the length of the longest repository name.
+// MaxName is the length of the longest repository name, in bytes.
 const MaxName = ociname.MaxRepository
 
-// Kind says what a path is about.
+// Kind says to what a path leads.
 type Kind int
 
 const (
@@ -43,11 +43,11 @@ const (
 	Referrers      // /v2/NAME/referrers/DIGEST
 )
 
-// Request is a path taken apart. Its texts share memory with the path.
+// Request is a parsed path. Its strings share memory with the path.
 type Request struct {
 	Kind Kind
-	// Repository is the name as it was asked for. With an error it is set only
-	// if the name itself is valid.
+	// Repository is the repository name in the path. If Parse returns an error, it is
+	// set only if the name itself is valid.
 	Repository string
 	// Reference is the last part of the path of a manifest, blob or referrer
 	// list, valid or not.
@@ -56,11 +56,11 @@ type Request struct {
 	Digest digest.Digest
 }
 
-// Parse takes the path of u apart. The errors are [ErrPath], [ErrName],
-// [ErrDigest] and [ErrTag]; the request holds what is known nevertheless.
-// Escapes are undone once, but an escaped slash is refused: what is one segment
-// for a proxy in front of us must not be two for us. Dot segments and empty
-// ones are in no grammar.
+// Parse parses the path of u. The errors are [ErrPath], [ErrName], [ErrDigest] and
+// [ErrTag]; with an error, the request still holds the parts that are known. Escapes are
+// undone once, but an escaped slash is an [ErrPath]: a segment that is one for a proxy
+// in front of the cache must not be two for the cache. Dot segments and empty segments
+// are not valid in any name.
 func Parse(u *url.URL) (Request, error) {
 	if escapedSlash(u.RawPath) {
 		return Request{}, fmt.Errorf("%w: escaped slash", ErrPath)
@@ -87,7 +87,7 @@ func Parse(u *url.URL) (Request, error) {
 	return r, r.check()
 }
 
-// check validates the reference.
+// check validates the reference, and sets Digest.
 func (r *Request) check() error {
 	switch {
 	case r.Kind == Tags || r.Kind == Upload:
@@ -104,8 +104,8 @@ func (r *Request) check() error {
 	return nil
 }
 
-// split finds the last keyword: names may hold segments that are called
-// manifests, blobs or tags.
+// split splits a path at its last keyword, since segments of a name may be called
+// manifests, blobs or tags too.
 func split(path string) (name string, kind Kind, reference string) {
 	if name, ok := cutSuffix(path, "tags/list"); ok {
 		return name, Tags, ""
@@ -163,8 +163,9 @@ func escapedSlash(raw string) bool {
 	return false
 }
 
-// Reference checks a repository name and a reference that do not come from a
-// path. The digest is empty if the reference is a tag.
+// Reference validates a repository name and a reference that do not come from a path.
+// The digest is empty if the reference is a tag. The errors are [ErrName], [ErrDigest]
+// and [ErrTag].
 func Reference(repository, reference string) (digest.Digest, error) {
 	if !ValidName(repository) {
 		return "", ErrName
