@@ -1,4 +1,5 @@
-// Package oci reads what a cache must know of a manifest: what it names.
+// Package oci parses manifests as far as a cache needs: the blobs and manifests that
+// they name, and their platforms.
 package oci
 
 import (
@@ -13,15 +14,15 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// Docker's names of what OCI took over.
+// Docker's media types of what OCI standardised later.
 const (
 	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	DockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerForeign  = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 )
 
-// Manifests of artifacts from before image-spec 1.1, which registries still hold:
-// that of its first release candidates, and that of ORAS.
+// The media types of artifact manifests from before image-spec 1.1, which registries
+// still hold: that of its first release candidates, and that of ORAS.
 const (
 	OCIArtifact  = "application/vnd.oci.artifact.manifest.v1+json"
 	ORASArtifact = "application/vnd.cncf.oras.artifact.manifest.v1+json"
@@ -41,13 +42,13 @@ func IsManifest(t string) bool {
 	return false
 }
 
-// IsImageConfig reports whether t is the config of an image to run, which says for
-// which platform it is.
+// IsImageConfig reports whether t is the media type of the config of a container image,
+// which names its platform.
 func IsImageConfig(t string) bool {
 	return t == ocispec.MediaTypeImageConfig || t == "application/vnd.docker.container.image.v1+json"
 }
 
-// IsSchema1 reports whether t is a manifest of Docker's schema 1.
+// IsSchema1 reports whether t is the media type of a manifest of Docker's schema 1.
 func IsSchema1(t string) bool {
 	return t == "application/vnd.docker.distribution.manifest.v1+json" || t == "application/vnd.docker.distribution.manifest.v1+prettyjws"
 }
@@ -55,13 +56,13 @@ func IsSchema1(t string) bool {
 // Manifest is what a manifest or an index names.
 type Manifest struct {
 	Index        bool
-	Layers       []ocispec.Descriptor // of an image, or the blobs of an artifact, without what may not be fetched
+	Layers       []ocispec.Descriptor // of an image, or the blobs of an artifact; see Fetchable
 	Config       *ocispec.Descriptor  // of an image
 	Manifests    []ocispec.Descriptor // of an index
 	Subject      digest.Digest
 	ArtifactType string
 	Annotations  map[string]string
-	Bad          error // it could not be parsed
+	Bad          error // why the manifest could not be parsed
 }
 
 // IsIndex reports whether a media type is that of an index.
@@ -69,7 +70,7 @@ func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == DockerIndex
 }
 
-// raw is what manifests of all types have between them.
+// raw has the fields of all types of manifests.
 type raw struct {
 	Config       *ocispec.Descriptor  `json:"config"`
 	Layers       []ocispec.Descriptor `json:"layers"`
@@ -80,15 +81,15 @@ type raw struct {
 	Annotations  map[string]string    `json:"annotations"`
 }
 
-// MaxDescriptors is how many layers or manifests a manifest may name: a file system
-// takes no more than 128 layers, and an artifact has some hundreds.
+// MaxDescriptors is how many layers or manifests a manifest may name. An image has at
+// most about 128 layers, since overlay file systems take no more; an artifact may have
+// some hundreds of blobs.
 const MaxDescriptors = 4096
 
-// Parse reads a manifest. Names in it that are no sha256 or sha512 digests, which
-// alone can be fetched and kept, are an error, and so are more than
-// [MaxDescriptors]. A manifest of an unknown type is an artifact of the
-// blobs that it names as the known types do; one that does not name any in that way
-// names none.
+// Parse parses a manifest. A digest other than sha256 or sha512 is an error, since its
+// content cannot be fetched or stored, and so are more than [MaxDescriptors]
+// descriptors. A manifest of an unknown type is parsed as if it had the fields of the
+// known types; if that fails, it names nothing.
 func Parse(mediaType string, body []byte) (*Manifest, error) {
 	m, err := parse(mediaType, body)
 	if err != nil && !IsManifest(mediaType) {
@@ -151,14 +152,14 @@ func check(d ocispec.Descriptor) error {
 	return nil
 }
 
-// Fetchable reports whether a layer is the registry's to give: not one that
-// lies elsewhere or must not be distributed.
+// Fetchable reports whether the registry serves a layer. It does not serve layers that
+// lie at URLs elsewhere or must not be distributed.
 func Fetchable(d ocispec.Descriptor) bool {
 	return len(d.URLs) == 0 && d.MediaType != dockerForeign &&
 		!strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.")
 }
 
-// Blobs returns what an image needs, each digest once.
+// Blobs returns the config and the layers of an image, each digest once.
 func (m *Manifest) Blobs() []ocispec.Descriptor {
 	var blobs []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
@@ -177,11 +178,11 @@ func (m *Manifest) Blobs() []ocispec.Descriptor {
 	return blobs
 }
 
-// Children returns what an index names.
+// Children returns the manifests that an index names.
 func (m *Manifest) Children() []ocispec.Descriptor { return m.Manifests }
 
-// Images returns the children without which an index is worth nothing: all but
-// attestations. An index without any is complete by itself.
+// Images returns the children of an index that are images, which are all but
+// attestations.
 func (m *Manifest) Images() []ocispec.Descriptor {
 	var images []ocispec.Descriptor
 	for _, d := range m.Manifests {
@@ -192,7 +193,8 @@ func (m *Manifest) Images() []ocispec.Descriptor {
 	return images
 }
 
-// attestation tells what BuildKit stores beside the images of an index.
+// attestation reports whether d is an attestation, which BuildKit stores beside the
+// images of an index.
 func attestation(d ocispec.Descriptor) bool {
 	if d.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
 		return true

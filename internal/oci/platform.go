@@ -10,14 +10,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// The words for platforms that are not named.
+// The words that select platforms without naming them.
 const (
 	AllPlatforms    = "all"
 	PulledPlatforms = "pulled"
 )
 
-// CheckPlatforms checks a selection of platforms: nothing or "pulled" alone,
-// "all" alone, or names such as linux/arm64 or linux/arm/v7.
+// CheckPlatforms validates a selection of platforms: empty or "pulled" for those that
+// clients pull, "all", or names such as linux/arm64 or linux/arm/v7.
 func CheckPlatforms(list []string) error {
 	for _, p := range list {
 		switch {
@@ -36,7 +36,7 @@ func CheckPlatforms(list []string) error {
 // concurrent use and never changes.
 var platform = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
 
-// Selected is what a selection names; nil: what is pulled.
+// Selected returns a selection, or nil if it selects the platforms that clients pull.
 func Selected(list []string) []string {
 	if len(list) == 1 && list[0] == PulledPlatforms {
 		return nil
@@ -44,8 +44,8 @@ func Selected(list []string) []string {
 	return list
 }
 
-// MergePlatforms selects what either does. What was to wait for nothing but a
-// pull now waits for what the other names.
+// MergePlatforms returns a selection of what either selects. If only one of them names
+// platforms, the result is that one.
 func MergePlatforms(a, b []string) []string {
 	a, b = Selected(a), Selected(b)
 	if len(a) == 0 {
@@ -63,8 +63,8 @@ func MergePlatforms(a, b []string) []string {
 	return merged
 }
 
-// Select returns the children of an index that a selection names: all of them,
-// or those of its platforms with their attestations.
+// Select returns the children of an index that a selection names: all of them, those of
+// its platforms with their attestations, or none if it selects what clients pull.
 func (m *Manifest) Select(list []string) []ocispec.Descriptor {
 	list = Selected(list)
 	if len(list) == 0 {
@@ -74,28 +74,28 @@ func (m *Manifest) Select(list []string) []ocispec.Descriptor {
 		return m.Manifests
 	}
 	var chosen []ocispec.Descriptor
-	of := map[digest.Digest]bool{}
+	isChosen := map[digest.Digest]bool{}
 	for _, d := range m.Images() {
 		if slices.ContainsFunc(list, func(p string) bool { return matches(p, d.Platform) }) {
 			chosen = append(chosen, d)
-			of[d.Digest] = true
+			isChosen[d.Digest] = true
 		}
 	}
 	for _, d := range m.Manifests {
-		if attestation(d) && of[digest.Digest(d.Annotations["vnd.docker.reference.digest"])] {
+		if attestation(d) && isChosen[digest.Digest(d.Annotations["vnd.docker.reference.digest"])] {
 			chosen = append(chosen, d)
 		}
 	}
 	return chosen
 }
 
-// Selects reports whether a selection has a platform.
+// Selects reports whether a selection of names, or of all, has a platform.
 func Selects(list []string, p *ocispec.Platform) bool {
 	return slices.ContainsFunc(list, func(name string) bool { return name == AllPlatforms || matches(name, p) })
 }
 
-// NamesPlatforms reports whether a selection names platforms, and not all of them
-// nor those that are pulled.
+// NamesPlatforms reports whether a selection names platforms, instead of "all" or
+// "pulled".
 func NamesPlatforms(list []string) bool {
 	return len(list) > 0 && list[0] != AllPlatforms && list[0] != PulledPlatforms
 }
@@ -111,7 +111,7 @@ func (m *Manifest) Lacks(list []string) (names []string) {
 	return names
 }
 
-// matches reports whether a name selects a platform. Without a variant it selects
+// matches reports whether a name selects a platform. A name without a variant selects
 // all variants.
 func matches(name string, p *ocispec.Platform) bool {
 	if p == nil {
@@ -122,7 +122,8 @@ func matches(name string, p *ocispec.Platform) bool {
 	return p.OS == os && p.Architecture == architecture && (!exact || p.Variant == variant)
 }
 
-// PlatformName writes a platform as OS/ARCHITECTURE[/VARIANT]; "" for none.
+// PlatformName returns a platform as OS/ARCHITECTURE[/VARIANT], or "" if it is nil or
+// lacks one of the first two.
 func PlatformName(p *ocispec.Platform) string {
 	if p == nil || p.OS == "" || p.Architecture == "" {
 		return ""
