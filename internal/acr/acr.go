@@ -1,5 +1,5 @@
-// Package acr knows the hosts of Azure Container Registry, what they end in in each
-// of Azure's clouds, and what the refusals of a registry mean. It links no SDK.
+// Package acr knows the host names of Azure Container Registry in each of Azure's
+// clouds, and explains the refusals of a registry. It uses no SDK.
 package acr
 
 import (
@@ -9,19 +9,20 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// Domain is what the hosts of one cloud end in. Each suffix begins with its dot.
+// Domain holds the suffixes of the host names of one cloud. Each begins with its dot.
 type Domain struct {
-	// Suffix is what login servers end in.
+	// Suffix is that of login servers.
 	Suffix string
-	// Data is what dedicated data endpoints end in.
+	// Data is that of dedicated data endpoints.
 	Data string
-	// Storage is what storage accounts end in, where blobs lie otherwise.
+	// Storage is that of storage accounts, from which blobs come if the registry has no
+	// dedicated data endpoints.
 	Storage string
-	// Vault is what Key Vaults end in.
+	// Vault is that of Key Vaults.
 	Vault string
 }
 
-// Public returns the domain of the cloud that everybody may use.
+// Public returns the domain of the public cloud.
 func Public() Domain {
 	return Domain{".azurecr.io", ".data.azurecr.io", ".blob.core.windows.net", ".vault.azure.net"}
 }
@@ -60,9 +61,10 @@ func DomainOf(host string) (Domain, bool) {
 	return Domain{}, false
 }
 
-// LoginServer reports whether a canonical host is the login server of a
-// registry: one label and a suffix, no port. Registries with a domain name
-// label have a hyphen in it. Data and regional endpoints are none.
+// LoginServer reports whether a canonical host is the login server of a registry, and
+// returns its domain. A login server is one label and a suffix, without a port. The
+// label may have a hyphen, as that of a registry with a domain name label does. Data
+// endpoints and regional endpoints are not login servers.
 func LoginServer(host string) (Domain, bool) {
 	d, ok := DomainOf(host)
 	label, found := strings.CutSuffix(host, d.Suffix)
@@ -72,8 +74,9 @@ func LoginServer(host string) (Domain, bool) {
 	return d, true
 }
 
-// Companion reports whether target serves the blobs of the registry host. With
-// Private Link it may lie in a private network though the registry does not.
+// Companion reports whether target, a data endpoint or storage account of the same
+// cloud, may serve the blobs of the registry host. With Private Link it may have a
+// private address though the registry has a public one.
 func Companion(host, target string) bool {
 	d, ok := DomainOf(host)
 	target = strings.TrimSuffix(strings.ToLower(target), ".")

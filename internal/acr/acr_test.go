@@ -22,7 +22,7 @@ func TestLoginServer(t *testing.T) {
 	}
 }
 
-// No suffix is one of two things, in one cloud or in two.
+// TestDomains: no suffix has two meanings, be it in one cloud or in two.
 func TestDomains(t *testing.T) {
 	seen := map[string]bool{}
 	for _, d := range Domains() {

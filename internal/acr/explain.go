@@ -15,10 +15,10 @@ const (
 	pull   = "'AcrPull' (7f951dda-4ed3-4680-a7ca-43fe172d538d)"
 )
 
-// Explain says what a registry's refusal means for who, who asked for a
-// repository: that the network is not let in, that a role is missing, or one of
-// the two if the registry does not say. It is empty if the status is no refusal. message is the registry's own; no more of
-// it is passed on than an IP address.
+// Explain returns an explanation of a registry's refusal to let the identity who pull a
+// repository: that its firewall refuses the network, that a role is missing, or that it
+// is one of the two if the registry does not say. It is empty if the status is no
+// refusal. Of the registry's own message, only an IP address is repeated.
 func Explain(host, repository, who string, status int, message string) string {
 	switch {
 	case status == http.StatusForbidden && networkDenied(message):
@@ -28,7 +28,7 @@ func Explain(host, repository, who string, status int, message string) string {
 		}
 		return fmt.Sprintf("registry '%s' does not let %s in, whoever asks (here %s): allow the address in its network rules, "+
 			"or reach it over a private endpoint; see https://aka.ms/acr/firewall", host, from, who)
-	case status == http.StatusForbidden && message == "": // as every answer to a HEAD
+	case status == http.StatusForbidden && message == "": // as of every response to a HEAD
 		return fmt.Sprintf("registry '%s' refuses %s repository '%s' and does not say why: either this network is not let in "+
 			"(see https://aka.ms/acr/firewall), or a role is missing: %s and %s with ABAC, or %s with RBAC only", host, who, repository, reader, lister, pull)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
@@ -38,14 +38,14 @@ func Explain(host, repository, who string, status int, message string) string {
 	return ""
 }
 
-// networkDenied tells a firewall's refusal from a missing role by the words
+// networkDenied reports whether a message is the refusal of a firewall, by the words
 // that ACR uses.
 func networkDenied(message string) bool {
 	m := strings.ToLower(message)
 	return strings.Contains(m, "is not allowed access") || strings.Contains(m, "aka.ms/acr/firewall") || strings.Contains(m, "public network access")
 }
 
-// addressIn returns the IP address that stands between quotes in a message.
+// addressIn returns the IP address between single quotes in a message.
 func addressIn(message string) string {
 	for part := range strings.SplitSeq(message, "'") {
 		if ip, err := netip.ParseAddr(part); err == nil && ip.Zone() == "" {

@@ -1,5 +1,5 @@
-// Package arm reads resource ids of Azure Resource Manager, as far as cache
-// rules name resources: identities and credential sets.
+// Package arm parses those resource IDs of Azure Resource Manager that cache rules
+// name: identities and credential sets.
 package arm
 
 import (
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// maxID is the longest id that is read, in bytes; ARM's own limits come to
-// less.
+// maxID is the length of the longest valid id, in bytes. The limits that ARM sets come
+// to less.
 const maxID = 1024
 
 // kind is a type of resource, as ARM writes it.
@@ -25,7 +25,7 @@ var (
 
 // Identity returns the canonical form of the id of a user-assigned identity:
 // /subscriptions/S/resourceGroups/G/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME
-// in lower case, since ARM does not mind the case and others compare strings.
+// in lower case. ARM ignores the case, but ids are compared as strings.
 func Identity(id string) (string, error) { return identity.parse(id) }
 
 // CredentialSet is [Identity] for
@@ -49,7 +49,7 @@ func (k kind) parse(id string) (string, error) {
 	return strings.ToLower(id), nil
 }
 
-// name checks one part: what ARM lets names consist of, taken all together.
+// name reports whether part consists of characters that ARM allows in some name.
 func name(part string) bool {
 	for i := range len(part) {
 		c := part[i]
