@@ -8,19 +8,19 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// Policy says what an upstream wants of a rule's authenticator.
+// Policy says whether rules for an upstream must or may have an authenticator.
 type Policy int
 
 const (
-	// AuthOptional lets a rule be anonymous or not.
+	// AuthOptional allows rules with and without an authenticator.
 	AuthOptional Policy = iota
 	// AuthRequired refuses rules without an authenticator.
 	AuthRequired
-	// AuthForbidden refuses rules with one.
+	// AuthForbidden refuses rules with an authenticator.
 	AuthForbidden
 )
 
-// String names the policy as ACR's documentation does.
+// String returns the name that ACR's documentation gives the policy.
 func (p Policy) String() string {
 	switch p {
 	case AuthRequired:
@@ -33,19 +33,19 @@ func (p Policy) String() string {
 
 // Upstream is a line of a [Table].
 type Upstream struct {
-	// Host is a canonical host, or "*." and a suffix. The star stands for
-	// exactly one label.
+	// Host is a canonical host, or "*." and a suffix. The star stands for exactly
+	// one label.
 	Host string
-	// Auth is what rules for the host must have.
+	// Auth says whether rules for the host must or may have an authenticator.
 	Auth Policy
 }
 
-// Table lists upstreams that rules may name. To allow more than ACR does,
-// append to [ACR]'s.
+// Table lists upstreams that rules may name. To allow more upstreams than ACR does,
+// append to the table that [ACR] returns.
 type Table []Upstream
 
-// ACR returns the upstreams that Azure Container Registry's artifact cache
-// supports, in a table of the caller's own.
+// ACR returns a new table of the upstreams that Azure Container Registry's artifact
+// cache supports.
 func ACR() Table {
 	t := Table{
 		{ociname.DockerHub, AuthRequired},
@@ -69,8 +69,8 @@ func ACR() Table {
 	}...)
 }
 
-// Lookup returns the line of a canonical host: the one that names it, or else
-// the first whose pattern covers it.
+// Lookup returns the line of a canonical host: the one that names it, or else the
+// first one whose pattern covers it. It returns false if there is none.
 func (t Table) Lookup(host string) (Upstream, bool) {
 	for _, u := range t {
 		if u.Host == host {
@@ -86,7 +86,7 @@ func (t Table) Lookup(host string) (Upstream, bool) {
 	return Upstream{}, false
 }
 
-// hosts lists the table for an error.
+// hosts lists the hosts of the table for an error text.
 func (t Table) hosts() string {
 	names := make([]string, len(t))
 	for i, u := range t {
@@ -95,7 +95,7 @@ func (t Table) hosts() string {
 	return strings.Join(names, ", ")
 }
 
-// anonymous reports whether a rule proves nothing.
+// anonymous reports whether a rule with the authenticator a sends no credential.
 func anonymous(a auth.Authenticator) bool {
 	switch a.(type) {
 	case nil, auth.Anonymous, *auth.Anonymous:
@@ -104,8 +104,8 @@ func anonymous(a auth.Authenticator) bool {
 	return false
 }
 
-// checkUpstream applies the table, and the one law that holds without any:
-// an ACR never serves a rule that is anonymous.
+// checkUpstream applies the table, and the one rule that holds without a table: an
+// anonymous rule cannot have an ACR as its source.
 func (o *Options) checkUpstream(f *faults, host string, a auth.Authenticator) {
 	if t := o.table(); t != nil {
 		u, ok := t.Lookup(host)
@@ -142,8 +142,8 @@ func (f *faults) needAuth(host string) {
 	}
 }
 
-// unsupported is ACR's sentence, with a hint for names inside an ACR's domain
-// that are not its login server.
+// unsupported returns ACR's sentence, with a hint for hosts in an ACR's domain that are
+// not login servers.
 func unsupported(t Table, host string) string {
 	text := "Unsupported upstream or login server '" + host + "' provided. " +
 		"Supported upstreams or login servers are: " + t.hosts() + "."

@@ -9,13 +9,13 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// Length of rule names: ours, and ACR's in strict mode and in JSON.
+// The lengths of rule names. ACR's minimum holds in strict mode and in JSON.
 const (
 	maxRuleName    = 50
 	minACRRuleName = 5
 )
 
-// checkName checks a rule's name.
+// checkName validates a rule's name.
 func (f *faults) checkName(field, name string, strict bool) {
 	least := 1
 	if strict {
@@ -31,14 +31,14 @@ func (f *faults) checkName(field, name string, strict bool) {
 	}
 }
 
-// pattern is a source's or target's repository part: a repository, or with wild
-// everything below base (everything at all if base is empty).
+// pattern is the repository part of a source or target: a repository, or, with wild,
+// every repository below base. An empty base with wild stands for all repositories.
 type pattern struct {
 	base string
 	wild bool
 }
 
-// parsePattern reads REPOSITORY, PREFIX/* or *.
+// parsePattern parses REPOSITORY, PREFIX/* or *.
 func (f *faults) parsePattern(field, whole, text string) (p pattern, ok bool) {
 	switch {
 	case text == "*":
@@ -75,8 +75,8 @@ func (f *faults) parsePattern(field, whole, text string) (p pattern, ok bool) {
 	return p, false
 }
 
-// parseSource reads HOST/PATTERN. Whether the first segment is a host is
-// decided as docker does: it has a dot or a port, or is localhost.
+// parseSource parses HOST/PATTERN. As for docker, the first segment is a host if it has
+// a dot or a port, or is localhost.
 func (f *faults) parseSource(source string) (host string, p pattern, ok bool) {
 	if strings.Contains(source, "://") {
 		f.add(CodeLoginServer, "source", "Source '%s' must not have a scheme: HOST/REPOSITORY is expected.", shorten(source))
@@ -100,16 +100,15 @@ func (f *faults) parseSource(source string) (host string, p pattern, ok bool) {
 	return host, p, ok && err == nil
 }
 
-// parse checks one rule by itself and takes it apart. There is an entry even if
-// the rule has faults, so that the rule can be compared with others; only
-// without faults may it get into a set.
+// parse validates one rule by itself and returns its entry. A rule with faults has an
+// entry too, so that it can be compared with others, but that must not get into a set.
 func (o *Options) parse(r Rule) (*entry, error) {
 	f := &faults{rule: r.Name}
 	f.checkName("name", r.Name, o.Strict)
 	host, source, okSource := f.parseSource(r.Source)
 	target, okTarget := f.parsePattern("target", r.Target, r.Target)
 	mismatch := okSource && okTarget && source.wild != target.wild
-	if mismatch { // either may be the wrong one, so the target says nothing
+	if mismatch { // either may be wrong, so the target is not compared with others
 		f.add(CodeWildcard, "target", "Source '%s' and target '%s' must both end in a wildcard, or neither.", r.Source, r.Target)
 	}
 	if okSource {
@@ -121,15 +120,15 @@ func (o *Options) parse(r Rule) (*entry, error) {
 		f.add(CodePlatforms, "platforms", "Cache rule with %v.", err)
 	}
 	r.Platforms = slices.Clone(r.Platforms)
-	e := &entry{rule: &r, host: host, source: source.base, target: target.base, wild: target.wild, unread: !okTarget || mismatch}
+	e := &entry{rule: &r, host: host, source: source.base, target: target.base, wild: target.wild, badTarget: !okTarget || mismatch}
 	if !e.wild {
 		e.source = library(host, e.source)
 	}
 	return e, f.err()
 }
 
-// checkAuth checks whether a rule for host may have this authenticator. It
-// calls the embedder's code, so it must not be called with a lock held.
+// checkAuth checks whether a rule for host may have this authenticator. It calls code
+// of the embedder, so it must not be called with a lock held.
 func (o *Options) checkAuth(f *faults, host string, a auth.Authenticator) {
 	o.checkUpstream(f, host, a)
 	if c, ok := auth.As[auth.Checker](a); ok {
@@ -144,7 +143,7 @@ func (o *Options) checkAuth(f *faults, host string, a auth.Authenticator) {
 	}
 }
 
-// library completes the short names of Docker Hub.
+// library returns the full name of a repository that Docker Hub lets clients shorten.
 func library(host, repository string) string {
 	if onHub(host) && strings.IndexByte(repository, '/') < 0 {
 		return "library/" + repository
@@ -152,7 +151,7 @@ func library(host, repository string) string {
 	return repository
 }
 
-// shorten keeps what strangers wrote out of long log lines.
+// shorten cuts a text of strangers, so that it fits a log line.
 func shorten(s string) string {
 	if len(s) > 300 {
 		return s[:300] + "..."

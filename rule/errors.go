@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Code names a kind of fault, as ACR's error codes do. It is itself an error,
-// so that errors.Is(err, CodeRuleNotFound) asks for it.
+// Code names a kind of fault, as ACR's error codes do. It is an error, so that callers
+// can test for it, as with errors.Is(err, CodeRuleNotFound).
 type Code string
 
 // Codes that ACR documents.
@@ -15,13 +15,13 @@ const (
 	CodeDockerAuthentication Code = "EnforceDockerAuthentication"
 	CodeTargetPresent        Code = "TargetRepositoryAlreadyPresentInRegistry"
 	CodeTargetPrefixPresent  Code = "TargetRepositoryPrefixMatchesExistingRegistries"
-	CodeRepositoryName       Code = "InvalidRepositoryName"            // ACR's sentence; the code is ours
-	CodeIdentityID           Code = "InvalidManagedIdentityResourceId" // ACR's sentence; the code is ours
+	CodeRepositoryName       Code = "InvalidRepositoryName"            // the code is not of ACR, but the sentence is
+	CodeIdentityID           Code = "InvalidManagedIdentityResourceId" // likewise
 	CodeCredentialSetID      Code = "InvalidCredentialSetResourceId"
 )
 
-// Codes of our own, for what ACR refuses without a documented code, or cannot
-// refuse.
+// Codes of this package, for faults for which ACR documents no code or which it does
+// not have.
 const (
 	CodeRuleName                  Code = "InvalidCacheRuleName"
 	CodeRuleExists                Code = "CacheRuleAlreadyExists"
@@ -43,23 +43,24 @@ const (
 // Error returns the code.
 func (c Code) Error() string { return string(c) }
 
-// Error is one fault of one rule. errors.Is finds its Code, and the cause if
-// there is one. Several faults come joined, in the order that [Set.Assign] tells.
+// Error is one fault of one rule. errors.Is finds its Code, and the cause if there is
+// one. Several faults are joined, in the order that [Set.Assign] documents.
 type Error struct {
 	// Code says what kind of fault it is.
 	Code Code
-	// Rule is the name of the rule; empty: none was given.
+	// Rule is the name of the rule. It is empty if the rule has none.
 	Rule string
-	// Field is what is wrong: name, source, target, auth, or a path in JSON such
-	// as properties.sourceRepository. Empty: the rule as a whole.
+	// Field is the faulty field: name, source, target, auth, platforms, or a path in
+	// JSON such as properties.sourceRepository. It is empty if the fault is not that
+	// of one field.
 	Field string
-	// Message is a sentence for people. It holds no secret.
+	// Message describes the fault in a sentence. It holds no secret.
 	Message string
-	// Err is the cause; nil: none.
+	// Err is the cause, or nil if there is none.
 	Err error
 }
 
-// Error names rule, field and code, then says the sentence.
+// Error returns rule, field, code and message.
 func (e *Error) Error() string {
 	text := "rule"
 	if e.Rule != "" {
@@ -79,7 +80,7 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Code, e.Err}
 }
 
-// faults collects what is wrong with one rule, all of it.
+// faults collects all faults of one rule.
 type faults struct {
 	rule string
 	list []error

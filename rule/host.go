@@ -6,9 +6,9 @@ import (
 	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// CanonicalHost returns the one form of a registry's host that everything is
-// keyed by: lower case, no trailing dot, no ":443", addresses in their usual
-// notation, and docker.io for every name of Docker Hub. It fails for what is
+// CanonicalHost returns the canonical form of a registry's host, in which hosts are
+// compared and stored: lower case, no trailing dot, no ":443", addresses in their usual
+// notation, and docker.io for every name of Docker Hub. It returns an error if host is
 // not HOST or HOST:PORT.
 func CanonicalHost(host string) (string, error) {
 	name, err := ociname.CanonicalHost(host)

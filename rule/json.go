@@ -9,42 +9,43 @@ import (
 	"strings"
 )
 
-// MaxResourceSize is the size of the largest resource that is read, in bytes.
+// MaxResourceSize is the size of the largest valid resource, in bytes.
 const MaxResourceSize = 64 << 10
 
 // Succeeded is the provisioning state of a rule that is in force.
 const Succeeded = "Succeeded"
 
 // Resource is a cache rule in the shape of Azure's resource model
-// (Microsoft.ContainerRegistry/registries/cacheRules). It reads and writes
-// ACR's JSON. Unknown fields are refused: what is not understood must not look
-// as if it were in force.
+// (Microsoft.ContainerRegistry/registries/cacheRules). Its JSON is that of ACR. An
+// unknown field is an error, since a field without effect must not look as if it were in
+// force.
 //
 // A Resource is a plain value; [Resource.Rule] and [NewResource] turn it into a
 // [Rule] and back.
 type Resource struct {
 	// ID and Name are empty in the body of a request.
 	ID, Name string
-	// SourceRepository has the login server in front, TargetRepository has not.
+	// SourceRepository begins with the login server; TargetRepository has none.
 	SourceRepository, TargetRepository string
-	// CredentialSetID is the resource id of a credential set; empty: none.
+	// CredentialSetID is the resource id of a credential set. If empty, there is none.
 	CredentialSetID string
-	// IdentityID is the resource id of the one user-assigned identity; empty:
-	// none. What a response tells about the identity is not kept.
+	// IdentityID is the resource id of the one user-assigned identity. If empty,
+	// there is none. The other properties of the identity in a response are not kept.
 	IdentityID string
-	// Additional is additionalAuthenticationProperties as it is; nil: none.
+	// Additional is the JSON of additionalAuthenticationProperties, or nil if there
+	// is none.
 	Additional json.RawMessage
-	// CreationDate and ProvisioningState are read-only for clients of ACR. They
-	// are kept as they are.
+	// CreationDate and ProvisioningState are read-only for clients of ACR. They are
+	// kept unchanged.
 	CreationDate, ProvisioningState string
 }
 
-// resourceType is what ARM calls cache rules.
+// resourceType is the type of cache rules in ARM.
 const resourceType = "Microsoft.ContainerRegistry/registries/cacheRules"
 
-// UnmarshalJSON reads a resource of at most [MaxResourceSize]. Its errors join
-// one [*Error] for each fault, with [CodeProperty] or
-// [CodeAuthenticationConflict] and the path of the field.
+// UnmarshalJSON parses a resource of at most [MaxResourceSize]. Its error joins one
+// [*Error] for each fault, with [CodeProperty] or [CodeAuthenticationConflict] and the
+// path of the field.
 func (r *Resource) UnmarshalJSON(data []byte) error {
 	f := &faults{}
 	if len(data) > MaxResourceSize {
@@ -57,7 +58,7 @@ func (r *Resource) UnmarshalJSON(data []byte) error {
 	if t := top.text("type"); t != "" && !strings.EqualFold(t, resourceType) {
 		f.add(CodeProperty, "type", "The type '%s' is not '%s'.", shorten(t), resourceType)
 	}
-	top.take("systemData") // ARM's, about who called
+	top.take("systemData") // ARM writes it; it names the last callers
 	f.rule = read.Name
 	read.readProperties(f, top)
 	read.readIdentity(f, top)
@@ -155,20 +156,20 @@ func (r Resource) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// object is a JSON object whose fields are taken one by one. Unlike
-// encoding/json it minds the case of names and refuses those that come twice:
-// two readers must not see two different rules.
+// object is a JSON object whose fields are taken one by one. Unlike encoding/json it
+// distinguishes the case of names and refuses a name that comes twice, so that two
+// programs cannot read two different rules from one text.
 type object struct {
 	faults *faults
 	prefix string
 	fields map[string]json.RawMessage
 }
 
-// object reads a JSON object, or notes why it is none.
+// object parses a JSON object. If data is none, it notes a fault.
 func (f *faults) object(path string, data []byte) *object {
 	o := &object{faults: f, prefix: path, fields: map[string]json.RawMessage{}}
 	if err := o.read(data); err != nil {
-		f.add(CodeProperty, path, "This is no valid JSON object: %v.", err)
+		f.add(CodeProperty, path, "The value is not a valid JSON object: %v.", err)
 	}
 	return o
 }
@@ -197,7 +198,7 @@ func (o *object) read(data []byte) error {
 		return err
 	}
 	if d.InputOffset() != int64(len(bytes.TrimRight(data, " \t\r\n"))) {
-		return fmt.Errorf("something follows it")
+		return fmt.Errorf("more text follows the object")
 	}
 	return nil
 }
@@ -205,7 +206,7 @@ func (o *object) read(data []byte) error {
 func open(d *json.Decoder) error {
 	t, err := d.Token()
 	if err == nil && t != json.Delim('{') {
-		err = fmt.Errorf("it does not begin with a brace")
+		err = fmt.Errorf("it does not begin with '{'")
 	}
 	return err
 }
@@ -217,7 +218,7 @@ func (o *object) path(name string) string {
 	return o.prefix + "." + shorten(name)
 }
 
-// take removes a field and returns it; nil: it is not there, or null.
+// take removes a field and returns it, or nil if it is missing or null.
 func (o *object) take(name string) json.RawMessage {
 	raw := o.fields[name]
 	delete(o.fields, name)
@@ -227,7 +228,7 @@ func (o *object) take(name string) json.RawMessage {
 	return raw
 }
 
-// text takes a string; empty: it is not there.
+// text takes a string field, which is empty if it is missing.
 func (o *object) text(name string) (s string) {
 	raw := o.take(name)
 	if raw != nil && json.Unmarshal(raw, &s) != nil {
@@ -236,7 +237,7 @@ func (o *object) text(name string) (s string) {
 	return s
 }
 
-// needed takes a string that must be there.
+// needed takes a string field. It notes a fault if the field is missing or empty.
 func (o *object) needed(name string) string {
 	had := len(o.faults.list)
 	s := o.text(name)
@@ -246,7 +247,7 @@ func (o *object) needed(name string) string {
 	return s
 }
 
-// end notes what was not taken.
+// end notes a fault for each field that was not taken.
 func (o *object) end() {
 	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
 		o.faults.add(CodeProperty, o.path(name), "The property is not known.")

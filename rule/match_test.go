@@ -247,7 +247,7 @@ func TestMemoIsBounded(t *testing.T) {
 		}
 	}
 	if n := len(s.current.Load().memo.slots); n != memoSize {
-		t.Errorf("the memo has %d places", n)
+		t.Errorf("the memo has %d slots", n)
 	}
 }
 
@@ -272,7 +272,7 @@ func TestMemoForgets(t *testing.T) {
 func TestMemoTellsNamesApart(t *testing.T) {
 	m := newMemo()
 	want := &Match{}
-	first, second := m.places("quay.io", "team/a")
+	first, second := m.slotsOf("quay.io", "team/a")
 	for _, place := range []*atomic.Pointer[memory]{first, second} {
 		for _, other := range []*memory{{"", "team/a", want}, {"ghcr.io", "team/a", want}, {"quay.io", "team/b", want}} {
 			place.Store(other)
@@ -293,7 +293,7 @@ func TestMemoCopiesNames(t *testing.T) {
 	m := newMemo()
 	path := "/v2/team/a/manifests/v1"
 	m.put("", path[4:10], &Match{Repository: "team/library/a"})
-	first, _ := m.places("", "team/a")
+	first, _ := m.slotsOf("", "team/a")
 	e := first.Load()
 	if e == nil || e.name != "team/a" {
 		t.Fatal("not remembered")

@@ -6,12 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// memoSize is how many answers a snapshot remembers, a power of two.
+// memoSize is how many matches a snapshot remembers. It is a power of two.
 const memoSize = 4096
 
-// memo remembers matches of one snapshot. It is a table with two places for
-// each name; a third name with the same places takes the second. So it is
-// bounded, readers and writers never wait, and what is lost is only found
+// memo remembers matches of one snapshot. It is a table in which each name has two
+// slots; when both are taken, a new name replaces that in the second. The memo is thus
+// bounded, and readers and writers never wait. A match that was replaced is computed
 // again.
 type memo struct {
 	seed  maphash.Seed
@@ -27,8 +27,8 @@ func newMemo() memo {
 	return memo{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[memory], memoSize)}
 }
 
-// places returns the two slots of a name.
-func (m *memo) places(host, name string) (first, second *atomic.Pointer[memory]) {
+// slotsOf returns the two slots of a name.
+func (m *memo) slotsOf(host, name string) (first, second *atomic.Pointer[memory]) {
 	h := maphash.String(m.seed, name)
 	if host != "" {
 		h ^= maphash.String(m.seed, host) * 31
@@ -37,7 +37,7 @@ func (m *memo) places(host, name string) (first, second *atomic.Pointer[memory])
 }
 
 func (m *memo) get(host, name string) *Match {
-	first, second := m.places(host, name)
+	first, second := m.slotsOf(host, name)
 	if e := first.Load(); e != nil && e.name == name && e.host == host {
 		return e.match
 	}
@@ -47,10 +47,10 @@ func (m *memo) get(host, name string) *Match {
 	return nil
 }
 
-// put remembers a match. The texts may be parts of a request, so they are
+// put remembers a match. host and name may share the memory of a request, so they are
 // copied.
 func (m *memo) put(host, name string, match *Match) {
-	first, second := m.places(host, name)
+	first, second := m.slotsOf(host, name)
 	if name = strings.Clone(name); match.Repository == name {
 		name = match.Repository
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/pullthrough/pullthrough/internal/arm"
 )
 
-// Resolver turns the ids in a [Resource] into authenticators and back.
-// Implementations must be safe for concurrent use. Errors may be shown to
-// whoever makes the rule.
+// Resolver turns the resource ids in a [Resource] into authenticators and back.
+// Implementations must be safe for concurrent use. Their errors must hold no secret,
+// since they become part of the error of [Resource.Rule] or [NewResource].
 type Resolver interface {
 	// CredentialSet returns the authenticator of the credential set with that
 	// resource id.
@@ -20,22 +20,24 @@ type Resolver interface {
 	// with that resource id. One that is not assigned to the registry is an
 	// error.
 	Identity(id string) (auth.Authenticator, error)
-	// Reference tells where an authenticator came from.
+	// Reference returns the resource id from which an authenticator was made.
 	Reference(a auth.Authenticator) (Reference, error)
 }
 
-// Reference is where an authenticator came from. Exactly one id is set.
+// Reference is the resource id from which an authenticator was made. Exactly one of its
+// fields is set.
 type Reference struct{ CredentialSetID, IdentityID string }
 
-// Unsupported is the [auth.Authenticator] of a form of authentication that ACR
-// has and this library has not. It can be kept, listed and written, and refuses
-// to be used. It must not be changed.
+// Unsupported is the [auth.Authenticator] of a form of authentication that ACR supports
+// and this library does not. A rule with it can be stored, listed and written, but not
+// used: requests of its credential fail. It must not be changed.
 type Unsupported struct {
 	// Type is the authenticationType, such as GoogleArtifactRegistry.
 	Type string
-	// Properties is additionalAuthenticationProperties as it was.
+	// Properties is the JSON of additionalAuthenticationProperties.
 	Properties json.RawMessage
-	// Reference is what stood beside it. It may be empty.
+	// Reference is the credential set or identity of the same resource. It may be
+	// empty.
 	Reference Reference
 }
 
@@ -46,13 +48,14 @@ func (u *Unsupported) Credential(_ context.Context, r auth.Request) (auth.Creden
 	}
 }
 
-// federated is ACR's announced cross-tenant form in JSON.
+// federated is the authenticationType of ACR's cross-tenant authentication, which is
+// announced.
 const federated = "FederatedIdentity"
 
-// Rule returns the rule of that name that the resource describes. If name is
-// empty, the resource's own Name is taken; they must not differ. The error
-// joins one [*Error] for each fault; the rule is checked further when it gets
-// into a [Set]. resolver may be nil if no id is in the resource.
+// Rule returns the rule with that name that the resource describes. If name is empty,
+// the Name of the resource is used; otherwise the two must not differ. The error joins
+// one [*Error] for each fault. A [Set] checks the rule further when it is added.
+// resolver may be nil if the resource has no ids.
 func (r Resource) Rule(name string, resolver Resolver) (Rule, error) {
 	f := &faults{rule: name}
 	switch {
@@ -73,7 +76,7 @@ func (r Resource) Rule(name string, resolver Resolver) (Rule, error) {
 	return rule, nil
 }
 
-// authenticator makes what the resource asks for.
+// authenticator returns the authenticator that the resource names.
 func (r Resource) authenticator(f *faults, resolver Resolver) auth.Authenticator {
 	if r.Additional != nil {
 		return r.additional(f)
@@ -98,7 +101,8 @@ func (r Resource) authenticator(f *faults, resolver Resolver) auth.Authenticator
 
 const additionalField = "properties.additionalAuthenticationProperties"
 
-// additional reads the polymorphic form.
+// additional parses additionalAuthenticationProperties, whose authenticationType says
+// which fields it has.
 func (r Resource) additional(f *faults) auth.Authenticator {
 	o := f.object(additionalField, r.Additional)
 	kind := o.needed("authenticationType")
@@ -116,7 +120,7 @@ func (r Resource) additional(f *faults) auth.Authenticator {
 	return identity
 }
 
-// guid takes a string that must be a GUID.
+// guid takes a string field that must be a GUID.
 func (o *object) guid(name string) string {
 	had := len(o.faults.list)
 	s := o.needed(name)
@@ -126,9 +130,9 @@ func (o *object) guid(name string) string {
 	return s
 }
 
-// NewResource returns the resource of a rule, with the provisioning state
-// [Succeeded]. resolver may be nil if the rule's authenticator needs none.
-// What ACR has no field for (Freshness and the like) is not in it.
+// NewResource returns the resource of a rule, with the provisioning state [Succeeded].
+// resolver may be nil if the rule's authenticator needs none. Fields of a rule that ACR
+// does not have, such as Freshness, are left out.
 func NewResource(r Rule, resolver Resolver) (Resource, error) {
 	f := &faults{rule: r.Name}
 	f.checkName("name", r.Name, true)
@@ -154,7 +158,7 @@ func (r *Resource) setAuth(f *faults, a auth.Authenticator, resolver Resolver) {
 		r.Additional, ref = a.Properties, a.Reference
 	default:
 		if resolver == nil {
-			f.add(CodeUnresolved, "auth", "Nobody can tell the resource id of this rule's authenticator.")
+			f.add(CodeUnresolved, "auth", "The resource id of this rule's authenticator is not known, since there is no resolver.")
 			return
 		}
 		var err error
@@ -172,7 +176,7 @@ func (r *Resource) setAuth(f *faults, a auth.Authenticator, resolver Resolver) {
 
 func (r *Resource) setFederated(f *faults, a auth.FederatedIdentity) {
 	for _, id := range [][2]string{{"tenantId", a.TenantID}, {"federatedClientId", a.ClientID}} {
-		if !arm.IsGUID(id[1]) { // nobody could read it again
+		if !arm.IsGUID(id[1]) { // Resource.Rule would refuse it
 			f.add(CodeProperty, additionalField+"."+id[0], "'%s' is no GUID.", shorten(id[1]))
 		}
 	}
@@ -183,7 +187,7 @@ func (r *Resource) setFederated(f *faults, a auth.FederatedIdentity) {
 	}{federated, a.TenantID, a.ClientID})
 }
 
-// checkIDs checks the form of the resource ids and that there is one at most.
+// checkIDs validates the resource ids, of which there may be one at most.
 func (f *faults) checkIDs(set, identity string) {
 	if identity != "" {
 		if _, err := arm.Identity(identity); err != nil {

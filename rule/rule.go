@@ -1,6 +1,6 @@
-// Package rule says which upstream repository a local one stands for.
+// Package rule maps local repositories to upstream ones.
 //
-// A [Rule] maps a local repository, or all below a prefix, to one upstream:
+// A [Rule] maps a local repository, or all repositories below a prefix, to one upstream:
 //
 //	Source: "docker.io/library/alpine"  Target: "alpine"
 //	Source: "quay.io/team/*"            Target: "team/*"
@@ -19,86 +19,88 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// ErrNoMatch reports that the rules were read and none of them covers a
-// repository. It is an ordinary answer, no failure: see [Matcher].
+// ErrNoMatch reports that the rules were read and none of them covers a repository. It
+// is an ordinary result and not a failure: see [Matcher].
 var ErrNoMatch = errors.New("rule: no rule covers this repository")
 
 // Rule maps a local repository to an upstream one. A Rule that a Set returns
 // must not be changed.
 type Rule struct {
-	// Name is unique in a set: letters, digits and hyphens.
+	// Name consists of letters, digits and hyphens. It is unique in a set.
 	Name string
-	// Source is HOST/REPOSITORY, HOST/PREFIX/* or HOST/*. Only Set.Replace
-	// changes it, which makes another rule of the same name.
+	// Source is HOST/REPOSITORY, HOST/PREFIX/* or HOST/*. Only Set.Replace changes
+	// it, which makes another rule with the same name.
 	Source string
-	// Target is the local REPOSITORY, PREFIX/* or *; with a wildcard exactly if
+	// Target is the local REPOSITORY, PREFIX/* or *. It has a wildcard if and only if
 	// Source has one. Only Set.Replace changes it.
 	Target string
-	// Auth proves this rule to its upstream. If nil, requests are anonymous.
+	// Auth provides the credential for requests to the upstream. If nil, they are
+	// anonymous.
 	Auth auth.Authenticator
-	// Freshness is how long the answer to "has this tag moved" is reused. If
-	// zero, the cache's own Freshness holds; negative: ask every time.
+	// Freshness is how long the result of a check whether a tag has moved is reused.
+	// If zero, the Freshness of the cache applies. If negative, each pull of a tag
+	// makes a check.
 	Freshness time.Duration
-	// MaxStale is how old the last good check of a tag may be for the stored
-	// copy to be served when the upstream cannot be asked or refuses. If zero,
-	// there is no limit; negative: never serve without a check.
+	// MaxStale is how old the last successful check of a tag may be for the stored
+	// image to be served when the upstream cannot be reached or refuses. If zero,
+	// there is no limit. If negative, a stored image is not served then.
 	MaxStale time.Duration
-	// RequireAccess forbids to serve a stored tag while the upstream refuses
+	// RequireAccess says that a stored tag is not served while the upstream refuses
 	// access to it (401, 403, 451).
 	RequireAccess bool
-	// Platforms says which images of an index are copied besides those that are
-	// pulled: "all", with what belongs to none, or names such as "linux/arm64" and
-	// "linux/arm/v7" (without a variant: all variants). A tag then moves when
-	// those that its source has are here. If nil or "pulled", only what is pulled
-	// is copied.
+	// Platforms says which images of an index are copied besides those that clients
+	// pull: names such as "linux/arm64" or "linux/arm/v7", of which one without a
+	// variant means all variants, or [AllPlatforms] for everything in the index. A tag
+	// then moves only when those of them that the source has are stored. If nil or
+	// [PulledPlatforms], only images that clients pull are copied.
 	Platforms []string
-	// Referrers says that signatures, SBOMs and whatever else refers to what is
-	// copied is copied too: by the referrers API, its fallback tag, and the tags
-	// of cosign. If false, they are copied when they are pulled.
+	// Referrers says that artifacts that refer to an image, such as signatures and
+	// SBOMs, are copied with it. They are found by the referrers API, its fallback
+	// tag, and the tags of cosign. If false, they are copied when clients pull them.
 	Referrers bool
 }
 
-// Match is the answer of a [Matcher].
+// Match is the result of a [Matcher].
 type Match struct {
 	// Rule is the rule that covers the repository. It must not be changed.
 	Rule *Rule
-	// Generation grows with each change of the rule: same Source and same
-	// Generation mean same credentials.
+	// Generation grows with each change of the rule. Matches with equal Source and
+	// Generation have the same credentials.
 	Generation uint64
-	// Repository is the canonical local name, to be used from here on.
+	// Repository is the canonical local name, under which everything is stored.
 	Repository string
-	// Source is what it stands for.
+	// Source is the upstream repository that it stands for.
 	Source upstream.Source
 }
 
 // Matcher finds the rule of a local repository. Implementations must be safe
 // for concurrent use.
 //
-// Package cache asks at every request and tells two kinds of errors apart, with
-// errors.Is:
+// Package cache calls Match for every request and distinguishes two kinds of errors,
+// with errors.Is:
 //
-//   - [ErrNoMatch]: no rule covers the repository. The cache hands the request to
-//     its Next, or else treats the repository as a plain one, of which only what
-//     is stored is served.
-//   - any other error: the rules cannot be read just now, such as those of a
-//     database that is away. The cache serves what is stored if it knows the last
-//     match of the repository, and answers 503 with Retry-After otherwise.
+//   - [ErrNoMatch] means that no rule covers the repository. The cache passes the
+//     request to its Next, or, without a Next, serves the stored content of the
+//     repository only.
+//   - Any other error means that the rules cannot be read now, as when their database
+//     is down. The cache serves stored content if it knows the last match of the
+//     repository, and otherwise responds with 503 and Retry-After.
 //
-// So an implementation must not return ErrNoMatch for rules that it could not
-// read, nor another error for a repository that it does not know.
+// An implementation must therefore not return ErrNoMatch if it could not read the rules,
+// nor another error for a repository that no rule covers.
 type Matcher interface {
 	// Match returns the rule that covers the repository, or [ErrNoMatch]. The
 	// result is shared and must not be changed.
 	Match(ctx context.Context, repository string) (*Match, error)
 }
 
-// SourceMatcher is an optional ability of a [Matcher]: it serves containerd's
-// ns= parameter. Its errors mean the same: [ErrNoMatch] says that no rule has a
-// source that covers the upstream repository, and the cache answers 404 without
-// asking Next; any other error says that the rules cannot be read just now.
+// SourceMatcher is an optional ability of a [Matcher]: it serves containerd's ns=
+// parameter. [ErrNoMatch] means that no rule's source covers the upstream repository;
+// the cache then responds with 404 and does not call Next. Any other error means that
+// the rules cannot be read now.
 type SourceMatcher interface {
-	// MatchSource returns the rule whose source covers host/repository, the
-	// longest prefix first, or [ErrNoMatch]. Package cache gives host in the
-	// form of [CanonicalHost]. The result is shared and must not be changed.
+	// MatchSource returns the rule whose source covers host/repository, that with the
+	// longest prefix if there are several, or [ErrNoMatch]. Package cache passes host
+	// in the form of [CanonicalHost]. The result is shared and must not be changed.
 	MatchSource(ctx context.Context, host, repository string) (*Match, error)
 }

@@ -16,42 +16,41 @@ import (
 // DefaultMaxRules is how many rules a set holds unless [Options] say otherwise.
 const DefaultMaxRules = 1000
 
-// Options say what a set refuses. The zero value is that of [NewSet].
+// Options say which rules a set refuses. [NewSet] uses the zero value.
 type Options struct {
-	// Strict refuses whatever ACR refuses: upstreams outside of its table,
-	// and rule names with fewer than five characters.
+	// Strict refuses rules that only ACR refuses: those with upstreams outside of its
+	// table, and those with names of fewer than five characters.
 	Strict bool
-	// Nested lets targets with wildcards lie inside one another, such as quay/*
-	// beside *: the longest prefix wins. If false they are refused, as ACR does.
+	// Nested allows targets with wildcards inside one another, such as quay/* beside
+	// *; the longest prefix then wins. If false, the set refuses them, as ACR does.
 	Nested bool
-	// MaxRules is how many rules a set may hold. If zero, [DefaultMaxRules];
-	// negative: any number.
+	// MaxRules is how many rules a set may hold. If zero, [DefaultMaxRules] applies.
+	// If negative, there is no limit.
 	MaxRules int
-	// Upstreams are the only hosts that rules may name, and what each wants. If
-	// nil, [ACR] in strict mode, otherwise every host is allowed.
+	// Upstreams are the only hosts that rules may name, with the policy of each. If
+	// nil, the table is [ACR] in strict mode, and otherwise all hosts are allowed.
 	Upstreams Table
-	// Present tells whether the local registry already has a repository that
+	// Present reports whether the local registry already has a repository that
 	// target covers (a name, PREFIX/* or *) with content from elsewhere than
-	// source (HOST/REPOSITORY, HOST/PREFIX/* or HOST/*, canonical). If true, the
-	// rule is refused with [CodeTargetPresent] or [CodeTargetPrefixPresent], as
-	// ACR does. There is no third answer: while the registry cannot be read,
-	// true refuses the rule and false lets it in for good. Present is asked when
-	// a rule comes or changes its source or target, with no lock held. If it is
-	// nil, nothing is refused.
+	// source (HOST/REPOSITORY, HOST/PREFIX/* or HOST/*, canonical). If so, the set
+	// refuses the rule with [CodeTargetPresent] or [CodeTargetPrefixPresent], as ACR
+	// does. Present cannot report that the registry cannot be read: then true refuses
+	// the rule, and false accepts it for good. The set calls Present when a rule is
+	// added or changes its source or target, with no lock held. If nil, no rule is
+	// refused for this reason.
 	Present func(target, source string) bool
-	// Check may refuse an authenticator for a source's canonical host, such as
-	// one that the source's network does not let in. Any error refuses the rule
-	// with [CodeAuthenticationUnsupported]; its text becomes the Message, which
-	// people read, and errors.Is finds it. There is no error that means "ask
-	// again later", so Check should judge by what is known here and ask no
-	// network. It is called when a rule comes or changes its authenticator, with
-	// no lock held; the authenticator may be nil. If Check is nil, nothing is
-	// refused.
+	// Check may refuse an authenticator for the canonical host of a source, such as
+	// a form of authentication that the source does not support. After an error the
+	// set refuses the rule with [CodeAuthenticationUnsupported]; the text of the error
+	// becomes the Message, and errors.Is finds it. No error means "try again later",
+	// so Check should decide by what is known locally, without the network. The set
+	// calls Check when a rule is added or changes its authenticator, which may be nil,
+	// with no lock held. If nil, no rule is refused for this reason.
 	Check func(host string, a auth.Authenticator) error
 }
 
-// NewSet returns a set of rules under these options, or all that is wrong with
-// them: see [Set.Assign].
+// NewSet returns a set of rules under these options. Its error is that of
+// [Set.Assign].
 func (o Options) NewSet(rules ...Rule) (*Set, error) {
 	o.Upstreams = slices.Clone(o.Upstreams)
 	s := &Set{options: o}
@@ -61,7 +60,7 @@ func (o Options) NewSet(rules ...Rule) (*Set, error) {
 	return s, nil
 }
 
-// NewSet returns a set of rules, or all that is wrong with them: see
+// NewSet returns a set of rules under the zero [Options]. Its error is that of
 // [Set.Assign].
 func NewSet(rules ...Rule) (*Set, error) { return Options{}.NewSet(rules...) }
 
@@ -72,7 +71,7 @@ func (o *Options) table() Table {
 	return o.Upstreams
 }
 
-// checkLimit checks how many rules there are.
+// checkLimit returns a fault if n rules are too many.
 func (o *Options) checkLimit(n int) []error {
 	limit := o.MaxRules
 	if limit == 0 {
@@ -85,8 +84,8 @@ func (o *Options) checkLimit(n int) []error {
 }
 
 // Set holds rules and finds the one for a repository. The zero value is empty
-// and ready to use, with the zero [Options]. All methods may be called
-// concurrently. Readers never wait: each sees the rules of one moment.
+// and ready to use, with the zero [Options]. It is safe for concurrent use. Readers
+// never wait for writers, and each call sees the rules of one moment.
 //
 // A change that is refused changes nothing. Its error joins one [*Error] for
 // each fault; errors.Is finds their codes.
@@ -94,7 +93,7 @@ type Set struct {
 	options Options
 	current atomic.Pointer[snapshot]
 
-	mu   sync.Mutex // held by writers, never while embedders' code runs
+	mu   sync.Mutex // held by writers, but not while code of the embedder runs
 	last uint64     // the newest generation
 }
 
@@ -103,9 +102,9 @@ var (
 	_ SourceMatcher = (*Set)(nil)
 )
 
-// Match returns the rule that covers a local repository: the one with exactly
-// that target, else the one with the longest prefix. Names that stand for the
-// same repository of Docker Hub (alpine, library/alpine) have one match.
+// Match returns the rule that covers a local repository: the one with exactly that
+// target, or else the one with the longest prefix. Names that stand for one repository
+// of Docker Hub (alpine, library/alpine) have one match.
 func (s *Set) Match(_ context.Context, repository string) (*Match, error) {
 	if now := s.current.Load(); now != nil {
 		if m := now.match(repository); m != nil {
@@ -115,12 +114,11 @@ func (s *Set) Match(_ context.Context, repository string) (*Match, error) {
 	return nil, ErrNoMatch
 }
 
-// MatchSource returns the rule for an upstream repository: one with exactly
-// that source, else the one with the longest prefix, and of several with the
-// same source the one whose name sorts first. A rule is passed over if its
-// local name leads elsewhere because another rule's target covers it, so the
-// match is always for what was asked and is the one that Match returns for its
-// Repository.
+// MatchSource returns the rule for an upstream repository: the one with exactly that
+// source, or else the one with the longest prefix. Of several rules with one source, it
+// returns the one whose name sorts first. A rule whose local name is covered by the
+// target of another rule, and so leads elsewhere, is passed over. The match thus always
+// has the requested source, and is the one that Match returns for its Repository.
 func (s *Set) MatchSource(_ context.Context, host, repository string) (*Match, error) {
 	now := s.current.Load()
 	if now == nil || host == "" {
@@ -141,7 +139,7 @@ func (s *Set) MatchSource(_ context.Context, host, repository string) (*Match, e
 	return m, nil
 }
 
-// Get returns the rule of that name.
+// Get returns the rule with that name, and whether there is one.
 func (s *Set) Get(name string) (Rule, bool) {
 	if e := s.find(name); e != nil {
 		return *e.rule, true
@@ -164,7 +162,8 @@ func (s *Set) All() iter.Seq[Rule] {
 	}
 }
 
-// Create adds a rule. [CodeRuleExists] if there is one of that name.
+// Create adds a rule. The code of its error is [CodeRuleExists] if there is a rule with
+// that name already.
 func (s *Set) Create(r Rule) error {
 	e, err := s.options.parse(r)
 	if err != nil {
@@ -176,8 +175,8 @@ func (s *Set) Create(r Rule) error {
 	return s.change(func(old []*entry) ([]*entry, error) { return append(old, e), nil }, e)
 }
 
-// SetAuth gives the rule of that name another authenticator. If a is nil, it has none.
-// [CodeRuleNotFound] if there is no such rule.
+// SetAuth gives the rule with that name another authenticator, or none if a is nil. The
+// code of its error is [CodeRuleNotFound] if there is no such rule.
 func (s *Set) SetAuth(name string, a auth.Authenticator) error {
 	return s.exchange(name, func(old *entry) (*entry, error) {
 		f := &faults{rule: name}
@@ -192,9 +191,9 @@ func (s *Set) SetAuth(name string, a auth.Authenticator) error {
 	})
 }
 
-// Replace puts a rule in the place of the one with its name. Source and target
-// may be others: what was stored for the former source is then not served for
-// this rule. [CodeRuleNotFound] if there is no rule of that name.
+// Replace replaces the rule that has the name of r. Source and target may differ; what
+// was stored from the former source is then not served for this rule. The code of its
+// error is [CodeRuleNotFound] if there is no rule with that name.
 func (s *Set) Replace(r Rule) error {
 	e, err := s.options.parse(r)
 	if err != nil {
@@ -206,7 +205,8 @@ func (s *Set) Replace(r Rule) error {
 	})
 }
 
-// Delete removes the rule of that name. [CodeRuleNotFound] if there is none.
+// Delete removes the rule with that name. The code of its error is [CodeRuleNotFound]
+// if there is none.
 func (s *Set) Delete(name string) error {
 	return s.change(func(old []*entry) ([]*entry, error) {
 		rest := slices.DeleteFunc(old, func(e *entry) bool { return e.rule.Name == name })
@@ -220,10 +220,10 @@ func (s *Set) Delete(name string) error {
 // Assign makes the set hold exactly these rules, in one step. Every rule gets a
 // new generation, as after [Set.Replace].
 //
-// The error joins all faults in this order: those of each rule by itself; those
-// between rules, each at the later one of the two; that there are too many. A
-// rule with a fault of its own is compared with the others all the same: by its
-// name, and by its target if that can be understood.
+// The error joins all faults in this order: those of each rule by itself; those between
+// two rules, which are faults of the later one; and that there are too many rules. A
+// rule with a fault of its own is still compared with the others, by its name, and by
+// its target if that is valid.
 func (s *Set) Assign(rules ...Rule) error {
 	var found []error
 	var entries []*entry
@@ -247,8 +247,8 @@ func (s *Set) find(name string) *entry {
 	return now.byName[name]
 }
 
-// exchange replaces one entry by what next makes of it. next runs without a
-// lock, since it asks embedders' code, and once more if the entry has changed
+// exchange replaces one entry by the entry that next makes of it. next runs without a
+// lock, since it calls code of the embedder, and once more if the entry has changed
 // meanwhile.
 func (s *Set) exchange(name string, next func(old *entry) (*entry, error)) error {
 	for {
@@ -265,7 +265,7 @@ func (s *Set) exchange(name string, next func(old *entry) (*entry, error)) error
 			if i < 0 {
 				return nil, errChanged
 			}
-			// At the end: of two that overlap the new one is at fault.
+			// It comes last, since of two rules that overlap the later one is at fault.
 			return append(slices.Delete(entries, i, i+1), e), nil
 		}, e)
 		if err != errChanged {
@@ -274,11 +274,11 @@ func (s *Set) exchange(name string, next func(old *entry) (*entry, error)) error
 	}
 }
 
-// errChanged says that an entry is no longer the one that was looked at.
+// errChanged reports that an entry has been replaced since it was read.
 var errChanged = errors.New("rule: changed meanwhile")
 
-// change publishes what edit makes of a copy of the entries. The fresh ones get
-// a generation.
+// change publishes the entries that edit makes of a copy of the present ones. Each of
+// fresh gets a new generation.
 func (s *Set) change(edit func(old []*entry) ([]*entry, error), fresh ...*entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,8 +297,8 @@ func (s *Set) change(edit func(old []*entry) ([]*entry, error), fresh ...*entry)
 	if len(found) > 0 {
 		return errors.Join(found...)
 	}
-	// The clock makes generations differ between sets too, for those who put
-	// one set in the place of another.
+	// The clock makes generations differ between sets too, since a program may
+	// replace one set by another.
 	s.last = max(s.last, uint64(time.Now().UnixNano()))
 	for _, e := range fresh {
 		s.last++
@@ -308,10 +308,11 @@ func (s *Set) change(edit func(old []*entry) ([]*entry, error), fresh ...*entry)
 	return nil
 }
 
-// checkPresent asks whether a new target is free, if the rule can be understood.
+// checkPresent calls Present for a new source or target, if both are valid. old is the
+// entry that e replaces, if any.
 func (o *Options) checkPresent(e, old *entry) error {
-	same := old != nil && old.target == e.target && old.wild == e.wild && old.host == e.host && old.source == e.source
-	if o.Present == nil || same || e.unread || e.host == "" {
+	unchanged := old != nil && old.target == e.target && old.wild == e.wild && old.host == e.host && old.source == e.source
+	if o.Present == nil || unchanged || e.badTarget || e.host == "" {
 		return nil
 	}
 	target, source := e.target, e.host+"/"+e.source
@@ -335,8 +336,8 @@ func notFound(name string) error {
 	return &Error{Code: CodeRuleNotFound, Rule: name, Message: "There is no cache rule named '" + shorten(name) + "'."}
 }
 
-// flatten takes joined errors apart, so that the faults of all rules stand side
-// by side, and drops those that are nil.
+// flatten replaces joined errors by their parts, so that the faults of all rules are
+// in one list, and drops those that are nil.
 func flatten(list []error) (flat []error) {
 	for _, err := range list {
 		if err == nil {

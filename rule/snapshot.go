@@ -8,19 +8,19 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// entry is a rule of a snapshot, taken apart. It is immutable.
+// entry is a parsed rule. It is immutable.
 type entry struct {
 	rule       *Rule
 	generation uint64
-	host       string // canonical; empty: the source is not understood
-	source     string // repository, or prefix if wild; with library/ if it needs it
+	host       string // canonical; empty if the source is not valid
+	source     string // repository, or prefix if wild; Docker Hub's short names with library/
 	target     string // repository, or prefix if wild
 	wild       bool
-	unread     bool // the target is not understood: only the name is compared
+	badTarget  bool // the target is not valid, so only the name is compared with others
 }
 
-// at is a repository, or a prefix, at a host.
-type at struct{ host, path string }
+// hostPath is a repository, or a prefix, at a host.
+type hostPath struct{ host, path string }
 
 // snapshot is a set of rules at one moment. Only the memo changes.
 type snapshot struct {
@@ -29,23 +29,23 @@ type snapshot struct {
 
 	exact map[string]*entry // by target
 	wild  map[string]*entry // by target prefix
-	under map[string]*entry // by what lies above a target prefix: one of the prefixes below
+	under map[string]*entry // by each path above a target prefix: a rule with such a prefix
 
-	exactSource map[at][]*entry // each in the order of names
-	wildSource  map[at][]*entry
+	exactSource map[hostPath][]*entry // each sorted by name
+	wildSource  map[hostPath][]*entry
 
 	memo memo
 }
 
-// newSnapshot makes a snapshot of entries, and reports what is wrong between
-// them in their order: the later rule is the one at fault. With faults, here or
-// in an entry itself, the snapshot is not to be used.
+// newSnapshot makes a snapshot of entries, and returns the faults between them in their
+// order; the later of two rules is the one at fault. A snapshot with faults, or with an
+// entry that has faults, must not be used.
 func newSnapshot(entries []*entry, o *Options) (*snapshot, []error) {
 	s := &snapshot{
 		byName: make(map[string]*entry, len(entries)),
 		sorted: slices.Clone(entries),
 		exact:  map[string]*entry{}, wild: map[string]*entry{}, under: map[string]*entry{},
-		exactSource: map[at][]*entry{}, wildSource: map[at][]*entry{},
+		exactSource: map[hostPath][]*entry{}, wildSource: map[hostPath][]*entry{},
 		memo: newMemo(),
 	}
 	var found []error
@@ -63,14 +63,14 @@ func newSnapshot(entries []*entry, o *Options) (*snapshot, []error) {
 		if e.wild {
 			sources = s.wildSource
 		}
-		k := at{e.host, e.source}
+		k := hostPath{e.host, e.source}
 		sources[k] = append(sources[k], e)
 	}
 	return s, found
 }
 
-// addName puts an entry into the map by name, unless another has the name. That
-// a name is missing is a fault of each rule by itself.
+// addName puts an entry into the map by name, unless another entry has the name. It
+// does not report an empty name, which parse has done.
 func (s *snapshot) addName(e *entry) error {
 	name := e.rule.Name
 	if s.byName[name] == nil {
@@ -83,15 +83,15 @@ func (s *snapshot) addName(e *entry) error {
 	return &Error{Code: CodeRuleExists, Rule: name, Field: "name", Message: "A cache rule named '" + shorten(name) + "' already exists."}
 }
 
-// addTarget puts an entry into the maps by target, unless it is in the way of
-// another.
+// addTarget puts an entry into the maps by target, unless its target conflicts with
+// that of another entry.
 func (s *snapshot) addTarget(e *entry, o *Options) error {
-	if e.unread {
+	if e.badTarget {
 		return nil
 	}
 	if other := s.overlap(e, o.Nested); other != nil {
 		if name := e.rule.Name; name != "" && name == other.rule.Name {
-			return nil // the same rule twice: the name says it
+			return nil // addName has reported it
 		}
 		return overlapError(e, other)
 	}
@@ -106,8 +106,8 @@ func (s *snapshot) addTarget(e *entry, o *Options) error {
 	return nil
 }
 
-// overlapError says that the target of e is in the way of another rule's. The
-// hint fits what YAML says (nested: true) and what Go says (Nested: true).
+// overlapError returns the fault that the target of e conflicts with that of other. Its
+// hint fits both YAML (nested: true) and Go (Nested: true).
 func overlapError(e, other *entry) error {
 	text := "There is already a cache rule '" + shorten(other.rule.Name) + "' with target repository '" + other.rule.Target +
 		"', which conflicts with target repository '" + e.rule.Target + "'."
@@ -117,7 +117,7 @@ func overlapError(e, other *entry) error {
 	return &Error{Code: CodeOverlap, Rule: e.rule.Name, Field: "target", Message: text}
 }
 
-// overlap returns a rule whose target may not stand beside that of e.
+// overlap returns an entry whose target conflicts with that of e, or nil.
 func (s *snapshot) overlap(e *entry, nested bool) *entry {
 	if !e.wild {
 		return s.exact[e.target]
@@ -133,8 +133,8 @@ func (s *snapshot) overlap(e *entry, nested bool) *entry {
 	return s.under[e.target]
 }
 
-// above yields the prefixes above a path, the longest first, and the empty one
-// last. Of the empty one it yields nothing.
+// above yields the proper prefixes of a path, from the longest to the empty one. For
+// the empty path it yields none.
 func above(path string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for path != "" {
@@ -146,8 +146,8 @@ func above(path string) func(yield func(string) bool) {
 	}
 }
 
-// cover returns the entry whose target covers a name: the exact one, else the
-// one with the longest prefix.
+// cover returns the entry whose target covers a name: the one with exactly that
+// target, or else the one with the longest prefix.
 func (s *snapshot) cover(name string) *entry {
 	if e := s.exact[name]; e != nil {
 		return e
@@ -163,7 +163,7 @@ func (s *snapshot) cover(name string) *entry {
 	return nil
 }
 
-// match finds the rule of a name and remembers it.
+// match returns the match of a name, and remembers it.
 func (s *snapshot) match(name string) *Match {
 	m := s.memo.get("", name)
 	if m == nil {
@@ -174,8 +174,8 @@ func (s *snapshot) match(name string) *Match {
 	return m
 }
 
-// find follows a name to its canonical form. Each step that changes the name
-// makes it longer, so it ends; names are checked before they are used.
+// find computes the match of a name. It calls match for the canonical form of the name,
+// which is longer, so that the recursion ends at the longest valid name.
 func (s *snapshot) find(name string) *Match {
 	e := s.cover(name)
 	if e == nil {
@@ -186,8 +186,8 @@ func (s *snapshot) find(name string) *Match {
 	}
 	canonical, source := e.translate(name)
 	if canonical != name {
-		// Another rule may cover the canonical name; and whoever asks for it
-		// shall get the very same match.
+		// Another rule may cover the canonical name, and both names must have one
+		// match.
 		return s.match(canonical)
 	}
 	if len(source) > ociname.MaxRepository {
@@ -199,8 +199,8 @@ func (s *snapshot) find(name string) *Match {
 	}
 }
 
-// translate returns the canonical form of a covered name and what it stands
-// for.
+// translate returns the canonical form of a name that e covers, and the upstream
+// repository that it stands for.
 func (e *entry) translate(name string) (canonical, source string) {
 	if !e.wild {
 		return name, e.source
@@ -208,24 +208,24 @@ func (e *entry) translate(name string) (canonical, source string) {
 	rest := below(e.target, name)
 	source = join(e.source, rest)
 	if full := library(e.host, source); full != source {
-		// Only without a source prefix can there be a single segment.
+		// The source has a single segment, so e has no source prefix.
 		return join(e.target, full), full
 	}
 	return name, source
 }
 
-// matchSource finds the local repository of an upstream one: exact sources
-// first, then the longest prefix. A rule counts only if its local name really
-// leads there: another rule's target may cover that name.
+// matchSource finds the local repository of an upstream one: exact sources first, then
+// the longest prefix. A rule whose local name is covered by the target of another rule,
+// and so leads elsewhere, does not count.
 func (s *snapshot) matchSource(host, repository string) *Match {
-	for _, e := range s.exactSource[at{host, repository}] {
-		if m := s.leads(e.target, host, repository); m != nil {
+	for _, e := range s.exactSource[hostPath{host, repository}] {
+		if m := s.matchLeading(e.target, host, repository); m != nil {
 			return m
 		}
 	}
 	for base := range above(repository) {
-		for _, e := range s.wildSource[at{host, base}] {
-			if m := s.leads(join(e.target, below(base, repository)), host, repository); m != nil {
+		for _, e := range s.wildSource[hostPath{host, base}] {
+			if m := s.matchLeading(join(e.target, below(base, repository)), host, repository); m != nil {
 				return m
 			}
 		}
@@ -233,8 +233,8 @@ func (s *snapshot) matchSource(host, repository string) *Match {
 	return nil
 }
 
-// leads returns the match of a local name if it stands for that source.
-func (s *snapshot) leads(name, host, repository string) *Match {
+// matchLeading returns the match of a local name if it leads to that source, or nil.
+func (s *snapshot) matchLeading(name, host, repository string) *Match {
 	m := s.match(name)
 	if m == nil || m.Source.Host != host || m.Source.Repository != repository {
 		return nil
