@@ -96,7 +96,7 @@ func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error)
 	}
 }
 
-// granted is what Acquire returns when t has its slot. If the caller has granted up
+// granted is what Acquire returns when t has its slot. If the caller has given up
 // meanwhile, the slot goes back.
 func (p *Pool) granted(ctx context.Context, t *waiter) (release func(), err error) {
 	if ctx.Err() != nil {
