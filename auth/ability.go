@@ -1,12 +1,13 @@
 package auth
 
-// Unwrapper is implemented by an [Authenticator] that adds something to another one,
-// so that [As] finds the optional abilities of the inner one. The wrapper decides about
-// all that it has a method for: an ability of its own hides that of the inner one.
+// Unwrapper is implemented by an [Authenticator] that wraps another one, so that [As]
+// finds the optional abilities of the inner one. An ability of the wrapper hides that of
+// the inner one.
 //
-// An inner [Invalidator], [Renewer] or [Observer] is told of the credential that the
-// wrapper returned. A wrapper that changes what the inner Credential returns should
-// have these abilities itself and pass on what the inner one can understand.
+// The methods of an inner [Invalidator], [Renewer] or [Observer] are called with the
+// credential that the wrapper returned. A wrapper that changes the credential of the
+// inner one should therefore have these abilities itself, and call those of the inner
+// one with the credential that it returned.
 type Unwrapper interface{ Unwrap() Authenticator }
 
 // As finds an optional ability of a, looking through Unwrap: [Invalidator], [Renewer],
@@ -14,9 +15,10 @@ type Unwrapper interface{ Unwrap() Authenticator }
 // wins. [Renewer] and [Invalidator] are two forms of one ability, so an Authenticator
 // that has one of them hides the other one below it.
 //
-// As is how abilities are looked for; an Authenticator that wraps another one without
-// an Unwrap has only its own. What an Authenticator is, such as [Anonymous], should not
-// be looked for by As, since a wrapper may return another credential.
+// All packages of this module look for abilities with As. An Authenticator that wraps
+// another one without an Unwrap has only its own abilities. As should not be used to
+// find out what an Authenticator is, such as [Anonymous], since a wrapper may return
+// another credential.
 func As[T any](a Authenticator) (T, bool) {
 	for a != nil {
 		if t, ok := a.(T); ok {
@@ -44,8 +46,8 @@ func hidesInner[T any](a Authenticator) (hides bool) {
 	return hides
 }
 
-// SecretUnwrapper is implemented by a [Secret] that adds something to another one, so
-// that [SecretAs] finds the optional abilities of the inner one.
+// SecretUnwrapper is implemented by a [Secret] that wraps another one, so that
+// [SecretAs] finds the optional abilities of the inner one.
 type SecretUnwrapper interface{ Unwrap() Secret }
 
 // SecretAs finds an optional ability of s, looking through Unwrap: [SecretInvalidator],

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// inner has every optional ability that an Authenticator of an embedder's may have, but
-// for Invalidator.
+// inner has every optional ability that an Authenticator may have, except Invalidator.
 type inner struct {
 	Anonymous
 	told []string
@@ -20,12 +19,12 @@ func (i *inner) Refused(Request, Credential, Refusal) error {
 }
 func (i *inner) Check(string) error { i.told = append(i.told, "check"); return ErrHost }
 
-// wrapper adds nothing and says what it wraps.
+// wrapper adds nothing, and has an Unwrap.
 type wrapper struct{ Authenticator }
 
 func (w wrapper) Unwrap() Authenticator { return w.Authenticator }
 
-// closed wraps without saying so.
+// closed wraps an Authenticator without an Unwrap.
 type closed struct{ Authenticator }
 
 // checking has a Check of its own.
@@ -55,7 +54,8 @@ func TestAsLooksThroughWrappers(t *testing.T) {
 	}
 }
 
-// An ability of the wrapper hides that of the inner Authenticator, in either form.
+// TestAWrapperIsNotBypassed: an ability of the wrapper hides that of the inner
+// Authenticator, in either form.
 func TestAWrapperIsNotBypassed(t *testing.T) {
 	in := &inner{}
 	if c, ok := As[Checker](checking{wrapper{in}}); !ok || c.Check("x") != nil {
@@ -82,7 +82,7 @@ type renewing struct{ wrapper }
 
 func (renewing) Renew(Request, Credential, bool) {}
 
-// noting is a secret that keeps what it read.
+// noting is a secret that caches its value.
 type noting struct {
 	Value
 	invalidated, accepted int
@@ -91,13 +91,14 @@ type noting struct {
 func (n *noting) Invalidate() { n.invalidated++ }
 func (n *noting) Accepted()   { n.accepted++ }
 
-// traced is a Secret that adds something to another one.
+// traced is a Secret that wraps another one.
 type traced struct{ Secret }
 
 func (t traced) Unwrap() Secret { return t.Secret }
 
-// A credential set tells a wrapped secret how it was taken.
-func TestWrappedSecretsAreTold(t *testing.T) {
+// TestWrappedSecretsAreInformed: a credential set informs a wrapped secret whether it
+// was accepted.
+func TestWrappedSecretsAreInformed(t *testing.T) {
 	n := &noting{Value: Value{NewSensitive("hunter2")}}
 	s := &CredentialSet{LoginServer: "a.example", Username: Value{NewSensitive("alice")}, Password: traced{traced{n}}}
 	r := Request{Host: "a.example"}

@@ -85,8 +85,8 @@ func TestCredentialSetFaults(t *testing.T) {
 	}
 }
 
-// The version is what tokens are kept under: it changes with whatever changes,
-// stays otherwise, and cannot be made equal by moving characters.
+// TestCredentialSetVersion: tokens are kept by version, which changes with each of its
+// parts and only then, and cannot be made equal by moving characters between them.
 func TestCredentialSetVersion(t *testing.T) {
 	set := &CredentialSet{LoginServer: "h"}
 	of := func(user, uv, pass, pv string) string {
@@ -161,7 +161,7 @@ func TestFile(t *testing.T) {
 	for data, want := range map[string]string{
 		text: text, text + "\n": text, text + "\r\n": text, text + "\n\n": text + "\n", " " + text + " \n": " " + text + " ", "two\nlines\n": "two\nlines",
 	} {
-		write(data) // the same name each time: a rotated file is seen at once
+		write(data) // with one name each time: a rotated file is read at the next use
 		s, _, err := File(name).Read(t.Context())
 		if err != nil || s.Reveal() != want {
 			t.Errorf("%q: %q, %v", data, s.Reveal(), err)
@@ -178,7 +178,7 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// A secret that was rotated gives another credential at the next use.
+// TestRotation: a secret that was rotated gives another credential at the next use.
 func TestRotation(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "password")
 	set := &CredentialSet{Name: "s", LoginServer: "h", Username: Value{NewSensitive("u")}, Password: File(name)}

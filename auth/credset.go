@@ -15,20 +15,20 @@ import (
 )
 
 // CredentialSet is a user and a password for one login server, as ACR's
-// credential sets are: of an account, of a service principal (its client id and
-// secret), or of an ACR token (its name and password). Its exported fields must
-// not change after first use; it is then safe for concurrent use.
+// credential sets are: those of an account, of a service principal (its client id and
+// secret), or of an ACR token (its name and password). Its exported fields must be set
+// before first use and not change. It is safe for concurrent use.
 type CredentialSet struct {
 	// Name names the set in errors and in ACR's JSON.
 	Name string
-	// LoginServer is the only host that may see the credential, in canonical
-	// form: lower case, no trailing dot, no ":443"; docker.io for Docker Hub.
+	// LoginServer is the only host to which the credential is sent, in canonical
+	// form: lower case, no trailing dot, no ":443", and docker.io for Docker Hub.
 	LoginServer string
-	// Username and Password are read at each use. Either nil is an error.
+	// Username and Password are read at each use. If either is nil, Credential fails.
 	Username, Password Secret
 
 	once sync.Once
-	key  string // of this process only
+	key  string // of version, random in each process
 
 	mu      sync.Mutex
 	health  Health
@@ -36,8 +36,8 @@ type CredentialSet struct {
 	refused string // the version that was refused last
 }
 
-// version names a pair of secrets without telling them: without the key, which
-// nobody has, guesses cannot be tried against it.
+// version identifies a pair of secrets without revealing them: without the key, which
+// never leaves the process, guesses cannot be tried against it.
 func (s *CredentialSet) version(parts ...string) string {
 	s.once.Do(func() { s.key = rand.Text() })
 	h := hmac.New(sha256.New, []byte(s.key))
@@ -47,7 +47,8 @@ func (s *CredentialSet) version(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// Check reports whether the set is for host.
+// Check returns nil if the set is for host, and otherwise an error that wraps
+// [ErrHost].
 func (s *CredentialSet) Check(host string) error {
 	if host != s.LoginServer {
 		return fmt.Errorf("%w: credential set %q is for %q, not for %q", ErrHost, s.Name, s.LoginServer, host)
@@ -55,9 +56,9 @@ func (s *CredentialSet) Check(host string) error {
 	return nil
 }
 
-// Credential reads both secrets. It refuses every host but LoginServer with
-// [ErrHost]. A secret that cannot be read makes the set unhealthy and is a
-// [*DeniedError], or an [*UnavailableError] if the secret's own error is one.
+// Credential reads both secrets. For every host but LoginServer it returns [ErrHost]. If
+// a secret cannot be read, the set becomes unhealthy, and the error is a [*DeniedError],
+// or an [*UnavailableError] if the error of the secret is one.
 func (s *CredentialSet) Credential(ctx context.Context, r Request) (Credential, error) {
 	if err := s.Check(r.Host); err != nil {
 		return Credential{}, err
@@ -79,7 +80,7 @@ func (s *CredentialSet) Credential(ctx context.Context, r Request) (Credential, 
 	defer s.mu.Unlock()
 	s.current = c.Version
 	if s.refused != c.Version {
-		s.become(Health{Status: Healthy})
+		s.setHealth(Health{Status: Healthy})
 	}
 	return c, nil
 }
@@ -98,11 +99,11 @@ func (s *CredentialSet) read(ctx context.Context, secret Secret, code HealthCode
 		return value, version, nil
 	}
 	if ctx.Err() != nil {
-		return Sensitive{}, "", ctx.Err() // nobody waits for it: that says nothing about the secret
+		return Sensitive{}, "", ctx.Err() // the caller gave up, which says nothing about the secret
 	}
 	err = fmt.Errorf("%s: %w", what, err)
 	s.mu.Lock()
-	s.become(Health{Status: Unhealthy, Code: code, Message: err.Error()})
+	s.setHealth(Health{Status: Unhealthy, Code: code, Message: err.Error()})
 	s.mu.Unlock()
 	reason := fmt.Sprintf("the %s of credential set %q cannot be read", what, s.Name)
 	if u, ok := errors.AsType[*UnavailableError](err); ok {
@@ -111,8 +112,8 @@ func (s *CredentialSet) read(ctx context.Context, secret Secret, code HealthCode
 	return Sensitive{}, "", &DeniedError{Reason: reason, Err: err}
 }
 
-// Invalidate makes secrets that are kept be read again, unless c is not the
-// pair that was read last.
+// Invalidate makes secrets that cache their value read it again, if c is the pair that
+// was read last.
 func (s *CredentialSet) Invalidate(_ Request, c Credential) {
 	s.mu.Lock()
 	stale := c.Version != s.current
@@ -127,14 +128,14 @@ func (s *CredentialSet) Invalidate(_ Request, c Credential) {
 	}
 }
 
-// Accepted makes the set healthy and tells secrets that are kept that they worked,
-// unless c is not the pair that was read last.
+// Accepted makes the set healthy and informs secrets that cache their value that it
+// worked, if c is the pair that was read last.
 func (s *CredentialSet) Accepted(_ Request, c Credential) {
 	s.mu.Lock()
 	current := c.Version == s.current
 	if current {
 		s.refused = ""
-		s.become(Health{Status: Healthy})
+		s.setHealth(Health{Status: Healthy})
 	}
 	s.mu.Unlock()
 	if !current {
@@ -147,13 +148,13 @@ func (s *CredentialSet) Accepted(_ Request, c Credential) {
 	}
 }
 
-// Refused makes the set unhealthy if user and password are wrong, not if they
-// only lack a right. For a registry of Azure it says what is missing.
+// Refused makes the set unhealthy if user name and password are wrong, but not if they
+// only lack a right. For a registry of Azure its error says what is missing.
 func (s *CredentialSet) Refused(r Request, c Credential, f Refusal) error {
 	s.mu.Lock()
 	if f.Unauthenticated && c.Version == s.current {
 		s.refused = c.Version
-		s.become(Health{Status: Unhealthy, Code: CodeRefused, Message: fmt.Sprintf("%s does not accept the user name and password: status %d", r.Host, f.Status)})
+		s.setHealth(Health{Status: Unhealthy, Code: CodeRefused, Message: fmt.Sprintf("%s does not accept the user name and password: status %d", r.Host, f.Status)})
 	}
 	s.mu.Unlock()
 	if _, ok := acr.LoginServer(r.Host); !ok {
@@ -168,16 +169,16 @@ func (s *CredentialSet) Refused(r Request, c Credential, f Refusal) error {
 	return nil
 }
 
-// Health is how the set fared when it was used last. Before its first use it is
-// the zero value. It is safe for concurrent use and does no I/O.
+// Health returns the health of the set as of its last use, or the zero value before its
+// first use. It is safe for concurrent use and does no I/O.
 func (s *CredentialSet) Health() Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.health
 }
 
-// become changes the health. s.mu is held.
-func (s *CredentialSet) become(h Health) {
+// setHealth changes the health. s.mu is held.
+func (s *CredentialSet) setHealth(h Health) {
 	if h.Status != s.health.Status || h.Code != s.health.Code {
 		h.Since = time.Now().UTC()
 	} else {

@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// DeniedError says that an authenticator has no credential to give, and that
-// this is final until somebody changes the set-up: an identity that is not
-// assigned, a form that is not supported, a role that is missing. It reaches
-// clients as 403 DENIED.
+// DeniedError reports that an authenticator has no credential until an operator changes
+// the configuration: an identity is not assigned, a form of authentication is not
+// supported, or a role is missing. Clients receive it as 403 DENIED.
 type DeniedError struct {
 	// Reason is a sentence that may be shown to clients. It holds no secret.
 	Reason string
-	// Err is the cause, for the log; nil: none.
+	// Err is the cause, for the log, or nil.
 	Err error
 }
 
@@ -22,16 +21,16 @@ func (e *DeniedError) Error() string { return errorText(e.Reason, e.Err) }
 // Unwrap returns the cause.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// UnavailableError says that an authenticator has no credential to give for
-// now: whoever issues it cannot be reached, is busy or broken. It reaches
-// clients as 503 if nothing is stored that can be served instead, and it is the
-// trouble of the one rule, not of its upstream.
+// UnavailableError reports that an authenticator has no credential for now: its issuer
+// cannot be reached, is busy or has failed. Clients receive it as 503 if there is no
+// stored content to serve instead. It affects only the one rule, and does not count as a
+// failure of the upstream.
 type UnavailableError struct {
 	// Reason is a sentence that may be shown to clients. It holds no secret.
 	Reason string
-	// RetryAfter is when to try again; 0: not known.
+	// RetryAfter is how long to wait before trying again. If 0, that is unknown.
 	RetryAfter time.Duration
-	// Err is the cause, for the log; nil: none.
+	// Err is the cause, for the log, or nil.
 	Err error
 }
 

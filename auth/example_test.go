@@ -10,7 +10,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 )
 
-// issued is an Authenticator that has its passwords from a service and keeps one until
+// issued is an Authenticator that gets its passwords from a service, and keeps one until
 // the registry refuses it.
 type issued struct {
 	host string
@@ -23,7 +23,7 @@ type issued struct {
 
 // Credential implements auth.Authenticator.
 func (i *issued) Credential(ctx context.Context, r auth.Request) (auth.Credential, error) {
-	// The host comes from a rule, which somebody else may have written.
+	// The host comes from a rule, whose author may not own the credential.
 	if err := i.Check(r.Host); err != nil {
 		return auth.Credential{}, err
 	}
@@ -41,8 +41,7 @@ func (i *issued) Credential(ctx context.Context, r auth.Request) (auth.Credentia
 	return i.current, nil
 }
 
-// Check implements auth.Checker, so that a rule for another host is refused when it is
-// made.
+// Check implements auth.Checker: a rule for another host is refused when it is made.
 func (i *issued) Check(host string) error {
 	if host != i.host {
 		return fmt.Errorf("%w: it is for %s", auth.ErrHost, i.host)
@@ -54,12 +53,12 @@ func (i *issued) Check(host string) error {
 func (i *issued) Invalidate(_ auth.Request, c auth.Credential) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if c.Version == i.current.Version { // and not one that was replaced already
+	if c.Version == i.current.Version { // otherwise c has been replaced already
 		i.current = auth.Credential{}
 	}
 }
 
-// An Authenticator of one's own: it goes to the field Auth of a rule.
+// A program may have an Authenticator of its own, and set it as the Auth of a rule.
 func ExampleAuthenticator() {
 	a := &issued{host: "registry.example.com", ask: func(context.Context) (string, error) { return "hunter2", nil }}
 	ctx, r := context.Background(), auth.Request{Rule: "team", Host: "registry.example.com", Repository: "team/app"}

@@ -6,13 +6,12 @@ import (
 	"fmt"
 )
 
-// ErrFederatedIdentity reports that a rule uses a federated identity, which is
-// accepted in the model and refused at use.
+// ErrFederatedIdentity reports that a rule uses a federated identity, which a rule may
+// have, but which gives no credential.
 var ErrFederatedIdentity = errors.New("auth: federated identity is not supported yet")
 
-// FederatedIdentity is the shape of ACR's announced cross-tenant form. It can
-// be stored, listed and written like every other authenticator, and refuses to
-// be used.
+// FederatedIdentity is ACR's cross-tenant authentication, which is announced. A rule
+// with it can be stored, listed and written like any other, but not used.
 type FederatedIdentity struct {
 	TenantID string // the tenant of the source registry
 	ClientID string // the application in that tenant

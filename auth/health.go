@@ -2,10 +2,10 @@ package auth
 
 import "time"
 
-// HealthStatus is one of [Healthy] and [Unhealthy], as ACR writes them.
+// HealthStatus is [Healthy] or [Unhealthy], as ACR spells them.
 type HealthStatus string
 
-// What a [CredentialSet] can be.
+// The statuses of a [CredentialSet].
 const (
 	Healthy   HealthStatus = "Healthy"
 	Unhealthy HealthStatus = "Unhealthy"
@@ -14,21 +14,22 @@ const (
 // HealthCode says why a [CredentialSet] is unhealthy.
 type HealthCode string
 
-// Why a set is unhealthy. ACR documents no codes; these are ours.
+// The codes of an unhealthy set. They are not of ACR, which documents none.
 const (
 	CodeUsername HealthCode = "UsernameSecretNotReadable"
 	CodePassword HealthCode = "PasswordSecretNotReadable"
 	CodeRefused  HealthCode = "CredentialRefused"
 )
 
-// Health is how a [CredentialSet] fares, with the JSON names of ACR's
-// credentialHealth. It holds no secret. The zero value: it was never used.
+// Health is the health of a [CredentialSet], with the JSON names of ACR's
+// credentialHealth. It holds no secret. The zero value is that of a set that was never
+// used.
 type Health struct {
 	Status HealthStatus `json:"status,omitempty"`
 	// Code is empty when healthy.
 	Code HealthCode `json:"errorCode,omitempty"`
-	// Message says more, for the people who run the cache.
+	// Message describes the failure to operators of the cache.
 	Message string `json:"errorMessage,omitempty"`
-	// Since is when Status or Code became what they are.
+	// Since is when Status or Code last changed.
 	Since time.Time `json:"since,omitzero"`
 }

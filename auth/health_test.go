@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// kept is a secret that is kept until it is invalidated.
+// kept is a secret that caches its value until it is invalidated.
 type kept struct {
 	spy
 	invalidated int
@@ -57,7 +57,7 @@ func TestHealth(t *testing.T) {
 		if _, err := set.Credential(t.Context(), forDev); err != nil {
 			t.Fatal(err)
 		}
-		want(Unhealthy, CodeRefused, refused) // reading the same again proves nothing
+		want(Unhealthy, CodeRefused, refused) // reading an equal pair again proves nothing
 		accepted := time.Now()
 		set.Accepted(forDev, c)
 		want(Healthy, "", accepted)
@@ -68,13 +68,13 @@ func TestHealth(t *testing.T) {
 		if _, err := set.Credential(t.Context(), forDev); err != nil {
 			t.Fatal(err)
 		}
-		want(Healthy, "", accepted) // another pair was not refused
+		want(Healthy, "", accepted) // this pair was not refused
 		set.Refused(forDev, c, Refusal{Status: 401, Unauthenticated: true})
 		want(Healthy, "", accepted) // a late refusal of the old pair
 
 		set.Refused(forDev, Credential{Version: set.current}, Refusal{Status: 403})
 		set.Refused(forDev, Credential{Version: set.current}, Refusal{Status: 401})
-		want(Healthy, "", accepted) // a right that is missing is not the pair's fault
+		want(Healthy, "", accepted) // the pair only lacks a right
 
 		pass.err = errors.New("vault is closed")
 		time.Sleep(time.Minute)
@@ -87,7 +87,8 @@ func TestHealth(t *testing.T) {
 	})
 }
 
-// Somebody who leaves while a secret is read says nothing about the secret.
+// TestHealthIsNotThatOfRequests: a caller that gives up while a secret is read says
+// nothing about the secret.
 func TestHealthIsNotThatOfRequests(t *testing.T) {
 	set, user, _ := newSet()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -123,7 +124,7 @@ func TestSecretErrorsKeepTheirKind(t *testing.T) {
 	}
 }
 
-// Both secrets are read again: one of them alone may be what was rotated.
+// TestInvalidate: both secrets are read again, since either may have been rotated.
 func TestInvalidate(t *testing.T) {
 	set, user, pass := newSet()
 	c, err := set.Credential(t.Context(), forDev)

@@ -9,10 +9,10 @@ import (
 
 const redacted = "REDACTED"
 
-// Sensitive is a text that must not be printed: a password, a token. Every fmt
-// verb, slog and JSON show REDACTED; only [Sensitive.Reveal] gives the text.
-// The zero value is empty. The text is behind a pointer so that fmt, which
-// cannot call methods on unexported fields, shows an address and not the text.
+// Sensitive is a text that must not be printed, such as a password or a token. Every fmt
+// verb, slog and JSON print REDACTED; only [Sensitive.Reveal] returns the text. The zero
+// value is empty. The text is behind a pointer so that fmt, which cannot call methods of
+// unexported fields, prints an address instead.
 type Sensitive struct{ text *string }
 
 // NewSensitive wraps text.
@@ -39,7 +39,7 @@ func (s Sensitive) Equal(o Sensitive) bool {
 	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(o.Reveal())) == 1
 }
 
-// String returns REDACTED, or nothing if there is no text.
+// String returns REDACTED, or an empty string if there is no text.
 func (s Sensitive) String() string {
 	if s.text == nil {
 		return ""

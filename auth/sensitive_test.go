@@ -13,7 +13,7 @@ import (
 
 const text = "s3cr3t-T0ken"
 
-// leaks looks for the text in every notation that fmt has.
+// leaks reports whether out holds the text in any notation of fmt.
 func leaks(out string) bool {
 	for _, form := range []string{text, fmt.Sprintf("%x", text), fmt.Sprintf("%X", text), fmt.Sprintf("% x", text), fmt.Sprint([]byte(text)), fmt.Sprintf("%x", []rune(text))} {
 		if strings.Contains(out, form) {
