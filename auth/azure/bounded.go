@@ -11,9 +11,9 @@ import (
 
 type proxyFunc = func(*http.Request) (*url.URL, error)
 
-// bounded is a transport of the SDK that reads no answer without end, since the
-// SDK reads them whole, and gives it no words of a refusal, since the SDK logs
-// them and they may repeat what was sent.
+// bounded is a transport for the SDK that bounds the size of responses, since the SDK
+// reads them whole, and removes the texts of refusals, since the SDK logs them and they
+// may repeat what was sent.
 type bounded struct{ client *http.Client }
 
 // Do sends a request.
@@ -28,16 +28,16 @@ func (b bounded) Do(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = &boundedBody{resp.Body, maxAnswer}
 	if resp.StatusCode == http.StatusOK {
-		resp.Header.Del("Www-Authenticate") // which nobody needs, and the SDK logs
+		resp.Header.Del("Www-Authenticate") // nothing needs it, and the SDK logs it
 		return resp, nil
 	}
-	if err := wordless(req, resp); err != nil {
+	if err := stripRefusal(req, resp); err != nil {
 		return nil, err
 	}
 	return resp, nil
 }
 
-// boundedBody fails once more was read than is left.
+// boundedBody fails once more than left bytes were read.
 type boundedBody struct {
 	io.ReadCloser
 	left int64
@@ -51,10 +51,9 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// wordless leaves of a refusal what the SDK and we go by: the status, when to
-// come again, a vault's challenge, and error codes as Entra and as Key Vault
-// write them.
-func wordless(req *http.Request, resp *http.Response) error {
+// stripRefusal keeps of a refusal only what the SDK and this package use: the status,
+// when to retry, a vault's challenge, and the error codes of Entra and Key Vault.
+func stripRefusal(req *http.Request, resp *http.Response) error {
 	data, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	if err != nil {
@@ -66,7 +65,7 @@ func wordless(req *http.Request, resp *http.Response) error {
 			header[k] = v
 		}
 	}
-	if v := resp.Header.Values("Www-Authenticate"); req.Method == http.MethodGet && !repeats(v, req.Header) {
+	if v := resp.Header.Values("Www-Authenticate"); req.Method == http.MethodGet && !repeatsSecret(v, req.Header) {
 		header["Www-Authenticate"] = v
 	}
 	body, _ := json.Marshal(errorCodes(data)) // a map of strings
@@ -74,9 +73,9 @@ func wordless(req *http.Request, resp *http.Response) error {
 	return nil
 }
 
-// repeats reports whether a challenge holds the secret that a request without a
-// body was sent with.
-func repeats(challenges []string, sent http.Header) bool {
+// repeatsSecret reports whether a challenge holds the secret in the headers of the
+// request.
+func repeatsSecret(challenges []string, sent http.Header) bool {
 	_, token, _ := strings.Cut(sent.Get("Authorization"), " ")
 	for _, secret := range []string{token, sent.Get("X-Identity-Header")} {
 		if secret != "" && strings.Contains(strings.Join(challenges, " "), secret) {
@@ -86,10 +85,10 @@ func repeats(challenges []string, sent http.Header) bool {
 	return false
 }
 
-// errorCodes reads {"error": CODE, "error_description": "AADSTS...: ..."} and
-// {"error": {"code": CODE}}.
+// errorCodes returns the codes of {"error": CODE, "error_description": "AADSTS...: ..."}
+// and {"error": {"code": CODE}} in the same form, and nothing else.
 func errorCodes(data []byte) map[string]any {
-	var said struct {
+	var body struct {
 		Error       json.RawMessage `json:"error"`
 		Description string          `json:"error_description"`
 	}
@@ -98,10 +97,10 @@ func errorCodes(data []byte) map[string]any {
 		Code string `json:"code"`
 	}
 	switch {
-	case json.Unmarshal(data, &said) != nil:
-	case json.Unmarshal(said.Error, &code) == nil:
-		return map[string]any{"error": plainCode(code), "error_description": entraCode.FindString(said.Description)}
-	case json.Unmarshal(said.Error, &vault) == nil:
+	case json.Unmarshal(data, &body) != nil:
+	case json.Unmarshal(body.Error, &code) == nil:
+		return map[string]any{"error": plainCode(code), "error_description": entraCode.FindString(body.Description)}
+	case json.Unmarshal(body.Error, &vault) == nil:
 		return map[string]any{"error": map[string]string{"code": plainCode(vault.Code)}}
 	}
 	return map[string]any{}

@@ -26,7 +26,7 @@ func promoteRule(a auth.Authenticator) rule.Rule {
 	return rule.Rule{Name: "promote", Source: dev + "/team-a/api", Target: "promoted/api", Auth: a}
 }
 
-// swap is an exchange of a rule's authenticator.
+// swap replaces a rule's authenticator.
 type swap struct {
 	name     string
 	from, to func(*scene) auth.Authenticator
@@ -41,7 +41,7 @@ func swaps() []swap {
 	}
 }
 
-// do gives the rule its new authenticator, and returns what must not be shown
+// do gives the rule its new authenticator, and returns the secrets that must not be sent
 // from now on.
 func (w swap) do(c *cached) (old []azuretest.Secret, asked []string) {
 	c.t.Helper()
@@ -57,8 +57,9 @@ func (w swap) do(c *cached) (old []azuretest.Secret, asked []string) {
 	return old, asked
 }
 
-// TestSwapDuringADownload: what runs finishes with what it began with; what
-// begins afterwards uses the new one; nothing of the old one is shown again.
+// TestSwapDuringADownload: a download that is under way finishes with the old credential,
+// requests that begin afterwards use the new one, and no secret of the old one is sent
+// again.
 func TestSwapDuringADownload(t *testing.T) {
 	for _, w := range swaps() {
 		t.Run(w.name, func(t *testing.T) {
@@ -83,14 +84,15 @@ func TestSwapDuringADownload(t *testing.T) {
 			s.wantUnused(old)
 			s.wantAsked(asked...)
 			s.Reset()
-			c.pullImage("promoted/api", "big", img) // complete, and asked for with the new one
+			c.pullImage("promoted/api", "big", img) // complete, and pulled with the new one
 			s.want("a pull of what is complete", azuretest.V2, 1, azuretest.Data, 0)
 			s.wantUnused(old)
 		})
 	}
 }
 
-// TestResumeAfterASwap: a connection that breaks is taken up with the new one.
+// TestResumeAfterASwap: a download whose connection breaks is resumed with the new
+// credential.
 func TestResumeAfterASwap(t *testing.T) {
 	for _, w := range swaps() {
 		t.Run(w.name, func(t *testing.T) {
@@ -118,8 +120,8 @@ func TestResumeAfterASwap(t *testing.T) {
 	}
 }
 
-// A download that must be resumed by somebody without a right ends, and not as
-// if it were whole.
+// TestResumeWithoutARight: a download that cannot be resumed, since the new credential
+// lacks a right, breaks off instead of seeming complete.
 func TestResumeWithoutARight(t *testing.T) {
 	s := newWiredScene(t)
 	a, b := s.identity("team-a/api"), s.identity()
@@ -137,8 +139,8 @@ func TestResumeWithoutARight(t *testing.T) {
 	s.wantAsked(b.ResourceID())
 }
 
-// An identity that is taken away from the registry gets no more tokens; what
-// runs finishes.
+// TestUnassignDuringADownload: an identity that was unassigned gets no more tokens, and a
+// download that is under way finishes.
 func TestUnassignDuringADownload(t *testing.T) {
 	s := newWiredScene(t)
 	a := s.identity("team-a/api")
@@ -166,9 +168,9 @@ func TestUnassignDuringADownload(t *testing.T) {
 	}
 }
 
-// What is missing at the source is told to clients: the identity, the roles, or
-// the network.
-func TestClientsAreToldWhatIsMissing(t *testing.T) {
+// TestRefusalsNameWhatIsMissing: the response to clients names the identity, the roles or
+// the network that the source refuses.
+func TestRefusalsNameWhatIsMissing(t *testing.T) {
 	s := newWiredScene(t)
 	a := s.identity()
 	c := s.serve(promoteRule(a))

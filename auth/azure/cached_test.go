@@ -25,7 +25,7 @@ type cached struct {
 	*scene
 	rules *rule.Set
 	cache *cache.Cache
-	web   *httptest.Server // nil: in memory
+	web   *httptest.Server // nil if requests need no sockets
 }
 
 // serve puts a cache with these rules in front of the scene, over HTTP on
@@ -41,7 +41,7 @@ func (s *scene) serve(rules ...rule.Rule) *cached {
 	return c
 }
 
-// inMemory puts a cache in front that is asked without sockets.
+// inMemory puts a cache in front of the scene that serves requests without sockets.
 func (s *scene) inMemory(rules ...rule.Rule) *cached {
 	s.t.Helper()
 	set, err := rule.NewSet(rules...)
@@ -59,7 +59,7 @@ func (s *scene) inMemory(rules ...rule.Rule) *cached {
 	return c
 }
 
-// reply is an answer that was read to its end.
+// reply is a response that was read to its end.
 type reply struct {
 	status int
 	header http.Header
@@ -95,7 +95,7 @@ func (c *cached) url(path string) string {
 	return c.web.URL + "/v2/" + path
 }
 
-// answer asks the cache in memory. An answer that breaks off is an error.
+// answer sends a request to the cache in memory. A response that breaks off has an error.
 func (c *cached) answer(req *http.Request) (r reply) {
 	w := httptest.NewRecorder()
 	defer func() {
@@ -136,7 +136,7 @@ func (c *cached) wantBlob(repository string, d digest.Digest) reply {
 	return r
 }
 
-// pullImage does what a client does with an image.
+// pullImage pulls an image as a client does.
 func (c *cached) pullImage(repository, tag string, img upstreamtest.Image) {
 	c.t.Helper()
 	c.wantManifest(repository, tag, img)
@@ -146,7 +146,7 @@ func (c *cached) pullImage(repository, tag string, img upstreamtest.Image) {
 	}
 }
 
-// wantDenied wants 403 with these words, and nothing else.
+// wantDenied checks that the response is a 403 with these words.
 func (c *cached) wantDenied(method, path string, words ...string) {
 	c.t.Helper()
 	r := c.do(method, path)
@@ -160,7 +160,7 @@ func (c *cached) wantDenied(method, path string, words ...string) {
 	}
 }
 
-// until waits for a condition; that it never comes is the failure.
+// until waits for a condition, and fails if it does not come true.
 func (c *cached) until(what string, holds func() bool) {
 	c.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
@@ -176,15 +176,15 @@ func (c *cached) settle() {
 	c.until("copies end", func() bool { return len(c.cache.Copies()) == 0 && c.cache.Stats().Downloads == 0 })
 }
 
-// hold is a download of a blob that stops in the middle.
+// hold is a download of a blob that stops half way.
 type hold struct {
 	reached chan struct{} // closed when half of it was sent
 	once    sync.Once
 	release func()
 }
 
-// hold makes the next download of a blob stop in the middle, until it is
-// released; then the rest comes, or, if cut, the connection breaks.
+// hold makes the next download of a blob stop half way until it is released. Then the
+// rest follows, or, with cut, the connection breaks.
 func (s *scene) hold(repository string, d digest.Digest, cut bool) *hold {
 	body, open := s.registry.Content.Blob(repository, d), make(chan struct{})
 	h := &hold{reached: make(chan struct{})}
@@ -207,14 +207,14 @@ func (s *scene) hold(repository string, d digest.Digest, cut bool) *hold {
 	return h
 }
 
-// download is one that a client has begun to read.
+// download is a response that a client has begun to read.
 type download struct {
 	digest digest.Digest
 	first  []byte
 	body   io.ReadCloser
 }
 
-// begin asks for a blob and reads the beginning.
+// begin requests a blob and reads the beginning.
 func (c *cached) begin(repository string, d digest.Digest) *download {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), "GET", c.url(blobs(repository, d)), nil)
@@ -251,8 +251,7 @@ func (c *cached) downloading(repository, tag string, img upstreamtest.Image, h *
 	return d
 }
 
-// wantUnused looks whether any call since the last Reset shows one of the
-// secrets.
+// wantUnused checks that no call since the last Reset holds one of the secrets.
 func (s *scene) wantUnused(old []azuretest.Secret) {
 	s.t.Helper()
 	for _, call := range s.Calls() {
@@ -264,8 +263,8 @@ func (s *scene) wantUnused(old []azuretest.Secret) {
 	}
 }
 
-// wantAsked compares which identities the machine was asked for since the last
-// Reset.
+// wantAsked compares the identities for which tokens were requested from the machine
+// since the last Reset.
 func (s *scene) wantAsked(want ...string) {
 	s.t.Helper()
 	var got []string

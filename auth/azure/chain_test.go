@@ -45,14 +45,14 @@ func TestFiftyColdRequests(t *testing.T) {
 	s.want("50 at once", azuretest.IMDS, 1, azuretest.Exchange, 1, azuretest.Token, 1)
 }
 
-// Rules with one identity that begin together ask IMDS once, and the registry each
-// for itself; a failure is theirs together too.
+// TestManyRulesOfOneIdentity: rules with one identity that begin together send IMDS one
+// request, and the registry one each. They share a failure too.
 func TestManyRulesOfOneIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		first := s.identity("team-a/api")
 		s.Fail(azuretest.IMDS, azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(time.Second) // all are there
+			time.Sleep(time.Second) // until all rules wait
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}})
 		all := func(from int) {
@@ -78,8 +78,8 @@ func TestManyRulesOfOneIdentity(t *testing.T) {
 	})
 }
 
-// Two rules never share what they earned, whether their identities differ or
-// not; the Entra token of one identity is the SDK's.
+// TestRulesShareNoTokens: two rules never share a refresh token, whether their identities
+// differ or not. The SDK caches the Entra token of one identity.
 func TestRulesShareNoTokens(t *testing.T) {
 	s := newScene(t)
 	a, b := s.identity("team-a/api"), s.identity("team-b/api")
@@ -100,7 +100,7 @@ func TestRulesShareNoTokens(t *testing.T) {
 	s.want("a third rule with the first identity", azuretest.IMDS, 2, azuretest.Exchange, 3)
 }
 
-// After a swap no token of the former identity is presented.
+// TestSwap: after a swap no token of the former identity is sent.
 func TestSwap(t *testing.T) {
 	s := newScene(t)
 	a, b := s.identity("team-a/api"), s.identity()
@@ -113,7 +113,7 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-func TestNotTheMachines(t *testing.T) {
+func TestIdentityThatTheMachineLacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		u := s.identity("team-a/api")
@@ -141,8 +141,9 @@ func TestAnotherTenant(t *testing.T) {
 	s.want("nothing was sent", azuretest.Exchange, 0, azuretest.Token, 0)
 }
 
-// What passes is told as such, and is no trouble of those who come later.
-func TestTroubleThatPasses(t *testing.T) {
+// TestTemporaryFailures: a temporary failure is an UnavailableError, and later requests
+// succeed.
+func TestTemporaryFailures(t *testing.T) {
 	for _, c := range []struct {
 		at    azuretest.Endpoint
 		fault azuretest.Fault
@@ -193,8 +194,8 @@ func TestFirewall(t *testing.T) {
 	denied(t, s.pull("rule", "team-a/api", u), "client IP 203.0.113.7", u.ResourceID(), dev)
 }
 
-// A refresh token lives as long as it says, is renewed behind the requests, and
-// is thrown away when the registry refuses it.
+// TestRenewal: a refresh token is used for its own lifetime, renewed in the background, and
+// discarded when the registry refuses it.
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -245,8 +246,8 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
-// The registry forgets every token, as when its keys are changed: one pull
-// heals it, with a new Entra token if need be.
+// TestTokensThatTheRegistryForgot: a registry forgets every token, as when its keys are
+// changed. The next pull gets new ones, with a new Entra token if need be.
 func TestTokensThatTheRegistryForgot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -264,8 +265,8 @@ func TestTokensThatTheRegistryForgot(t *testing.T) {
 	})
 }
 
-// TestNoSecretInErrors walks every failure and looks for every secret in all that
-// can be printed.
+// TestNoSecretInErrors causes every failure and looks for every secret in all that can be
+// printed.
 func TestNoSecretInErrors(t *testing.T) {
 	for _, at := range []azuretest.Endpoint{azuretest.IMDS, azuretest.Exchange, azuretest.Token, azuretest.V2} {
 		for _, code := range []int{200, 302, 400, 401, 403, 404, 429, 500} {
@@ -294,8 +295,8 @@ func TestNoSecretInErrors(t *testing.T) {
 	}
 }
 
-// What the clocks of Azure and of this machine say of each other does not matter:
-// a token lives as long as it says between its own two times.
+// TestClockSkew: the clocks of Azure and of this machine may differ, since a token is used
+// for the difference of its own two times.
 func TestClockSkew(t *testing.T) {
 	for _, skew := range []time.Duration{-4 * time.Hour, 4 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -317,8 +318,8 @@ func TestClockSkew(t *testing.T) {
 	}
 }
 
-// A role that is taken away at the source is felt when the tokens that were
-// issued with it are gone, and so is one that is given.
+// TestRevokedAtTheSource: a role that is revoked or assigned at the source takes effect when
+// the tokens that were issued before have expired.
 func TestRevokedAtTheSource(t *testing.T) {
 	for _, refuses := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/pullthrough/pullthrough/internal/acr"
 )
 
-// Cloud is one of Azure's clouds. They share no tenants and no tokens: what was
-// issued in one is shown to no host of another.
+// Cloud is one of Azure's clouds. They share neither tenants nor tokens: a token of one
+// cloud is sent to no host of another.
 type Cloud string
 
 // The clouds. The zero value of Cloud means [Public].
@@ -20,11 +20,11 @@ const (
 	Public     Cloud = "AzureCloud"
 	China      Cloud = "AzureChinaCloud"
 	Government Cloud = "AzureUSGovernment"
-	// Germany was closed in 2021. Its suffix is known, its authority is not.
+	// Germany was closed in 2021.
 	Germany Cloud = "AzureGermanCloud"
 )
 
-// cloudInfo is what differs between clouds.
+// cloudInfo describes a cloud.
 type cloudInfo struct {
 	cloud  Cloud
 	domain acr.Domain
@@ -40,7 +40,7 @@ func clouds() []cloudInfo {
 	}
 }
 
-// info returns what is known of a cloud.
+// info returns the description of a cloud.
 func (c Cloud) info() (cloudInfo, error) {
 	if c == "" {
 		c = Public
@@ -52,20 +52,20 @@ func (c Cloud) info() (cloudInfo, error) {
 	return cloudInfo{}, fmt.Errorf("azure: %q is no cloud of Azure: %s, %s, %s and %s are", string(c), Public, China, Government, Germany)
 }
 
-// checkHost is the guard in front of every Entra token: only the login server
-// of a registry of this cloud may see one.
+// checkHost guards every Entra token: it may be sent only to the login server of a
+// registry in this cloud.
 func (i cloudInfo) checkHost(host string) error {
 	d, ok := acr.LoginServer(host)
 	switch {
 	case !ok:
 		hint := ""
-		if d, in := acr.DomainOf(host); in {
+		if d, isACR := acr.DomainOf(host); isACR {
 			label, _, _ := strings.Cut(host, ".")
-			hint = fmt.Sprintf("; ports, data and regional endpoints are not for this: use %q", label+d.Suffix)
+			hint = fmt.Sprintf("; do not use a port, a data endpoint or a regional endpoint, but %q", label+d.Suffix)
 		}
 		return fmt.Errorf("%w: %q is not the login server of an Azure Container Registry, such as NAME%s%s", auth.ErrHost, host, i.domain.Suffix, hint)
 	case d != i.domain:
-		return fmt.Errorf("%w: %q lies in another cloud than %s", auth.ErrHost, host, i.cloud)
+		return fmt.Errorf("%w: %q is a registry of another cloud than %s", auth.ErrHost, host, i.cloud)
 	}
 	return nil
 }

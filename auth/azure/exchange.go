@@ -16,20 +16,20 @@ import (
 	"github.com/pullthrough/pullthrough/internal/retryafter"
 )
 
-// registryAudience is the audience of registries, in every cloud, and
-// registryScope how it is asked for.
+// registryAudience is the audience of registries in every cloud, and registryScope the
+// scope with which a token for it is requested.
 const (
 	registryAudience = "https://containerregistry.azure.net"
 	registryScope    = registryAudience + "/.default"
 )
 
-// maxExchange is the largest answer of a registry's exchange, in bytes.
+// maxExchange is the size of the largest response of an exchange, in bytes.
 const maxExchange = 64 << 10
 
-// refusedError says that a registry does not take an Entra token.
+// refusedError reports that a registry refused an Entra token.
 type refusedError struct {
 	status        int
-	message       auth.Sensitive // the registry's own, which may repeat what it was sent: only for acr.Explain
+	message       auth.Sensitive // the registry's own; it may repeat what was sent, so it is only for acr.Explain
 	correlationID string
 }
 
@@ -41,9 +41,9 @@ func (e *refusedError) Error() string {
 	return text
 }
 
-// exchange gives an Entra token to the registry host and returns its refresh
-// token (POST /oauth2/exchange). The host must have been checked. The errors
-// hold nothing of what was sent or received but a status.
+// exchange sends an Entra token to the registry host and returns the refresh token for
+// it (POST /oauth2/exchange). The caller must have checked the host. Errors hold nothing
+// of what was sent, and of the response only the status and a correlation id.
 func (s *settings) exchange(ctx context.Context, host, entra string) (string, error) {
 	form := url.Values{"grant_type": {"access_token"}, "service": {host}, "access_token": {entra}}
 	if s.tenant != "" {
@@ -51,7 +51,7 @@ func (s *settings) exchange(ctx context.Context, host, entra string) (string, er
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+host+"/oauth2/exchange", strings.NewReader(form.Encode()))
 	if err != nil {
-		return "", errors.New("azure: the exchange cannot be asked")
+		return "", errors.New("azure: the request for the exchange cannot be made")
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
@@ -66,24 +66,24 @@ func (s *settings) exchange(ctx context.Context, host, entra string) (string, er
 	case err != nil:
 		return "", unreachable(ctx, fmt.Sprintf("registry '%s' broke off the exchange of a token", host), err)
 	case resp.StatusCode == http.StatusOK:
-		return refreshToken(host, data)
+		return parseRefreshToken(host, data)
 	}
 	return "", exchangeFailure(host, resp, data)
 }
 
-// refreshToken reads the answer of an exchange.
-func refreshToken(host string, data []byte) (string, error) {
-	var answer struct {
+// parseRefreshToken parses the response of an exchange.
+func parseRefreshToken(host string, data []byte) (string, error) {
+	var parsed struct {
 		RefreshToken string `json:"refresh_token"`
 	}
-	if len(data) > maxExchange || json.Unmarshal(data, &answer) != nil || answer.RefreshToken == "" {
-		return "", &auth.UnavailableError{Reason: fmt.Sprintf("registry '%s' answered the exchange of a token with something that cannot be used", host)}
+	if len(data) > maxExchange || json.Unmarshal(data, &parsed) != nil || parsed.RefreshToken == "" {
+		return "", &auth.UnavailableError{Reason: fmt.Sprintf("registry '%s' answered the exchange of a token without a refresh token that can be used", host)}
 	}
-	return answer.RefreshToken, nil
+	return parsed.RefreshToken, nil
 }
 
-// exchangeFailure tells a refusal, which may be cured by another Entra token,
-// from trouble that passes.
+// exchangeFailure returns a refusedError for a refusal, which another Entra token may
+// cure, and an UnavailableError for a temporary failure.
 func exchangeFailure(host string, resp *http.Response, data []byte) error {
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -104,16 +104,16 @@ func exchangeFailure(host string, resp *http.Response, data []byte) error {
 	}
 }
 
-// explain is what a refused exchange means for who.
+// explain returns the error for the refused exchange of a token of who.
 func (e *refusedError) explain(host, repository, who string) error {
-	reason := fmt.Sprintf("registry '%s' does not take the token of %s: check that its tenant is the registry's, and that it has a role there", host, who)
+	reason := fmt.Sprintf("registry '%s' does not accept the token of %s: check that its tenant is the registry's, and that it has a role there", host, who)
 	if e.status == http.StatusForbidden {
 		reason = acr.Explain(host, repository, who, e.status, e.message.Reveal())
 	}
 	return &auth.DeniedError{Reason: reason, Err: e}
 }
 
-// plainID lets a correlation id into a log, and nothing else.
+// plainID returns s if it is a correlation id, and otherwise an empty string.
 func plainID(s string) string {
 	if len(s) > 64 || strings.Trim(s, "0123456789abcdefABCDEF-") != "" {
 		return ""
@@ -121,30 +121,30 @@ func plainID(s string) string {
 	return s
 }
 
-// maxRetryAfter bounds how long Azure can send us away.
+// maxRetryAfter bounds how long Azure can make this package wait.
 const maxRetryAfter = 24 * time.Hour
 
-// retryAfter returns how long an answer of Azure asks to wait; 0 if it does not say.
+// retryAfter returns how long a response of Azure asks to wait, or 0.
 func retryAfter(h http.Header) time.Duration {
 	return retryafter.Parse(h, time.Now(), maxRetryAfter)
 }
 
-// unreachable is the error of a question without an answer. The cause's text
-// may hold an address with a token in it, so only its kind is kept.
+// unreachable returns the error of a request without a usable response. The text of err
+// may hold a URL with a token in it, so only the kind of error is kept.
 func unreachable(ctx context.Context, reason string, err error) error {
-	later := &auth.UnavailableError{Reason: reason}
+	unavailable := &auth.UnavailableError{Reason: reason}
 	switch {
 	case ctx.Err() != nil:
-		later.Err = ctx.Err()
+		unavailable.Err = ctx.Err()
 	case errors.Is(err, errTooLarge):
-		later.Err = errTooLarge
+		unavailable.Err = errTooLarge
 	default:
 		if t, ok := errors.AsType[interface {
 			error
 			Timeout() bool
 		}](err); ok && t.Timeout() {
-			later.Err = context.DeadlineExceeded
+			unavailable.Err = context.DeadlineExceeded
 		}
 	}
-	return later
+	return unavailable
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// proofs are the ways for a rule to prove itself to a registry of Azure.
+// proofs are the ways for a rule to authenticate to a registry of Azure.
 func proofs(s *scene) map[string]auth.Authenticator {
 	s.t.Helper()
 	app := s.NewServicePrincipal("")
@@ -27,8 +27,8 @@ func proofs(s *scene) map[string]auth.Authenticator {
 	return map[string]auth.Authenticator{"identity": s.identity("team-a/api"), "principal": sp, "set": s.tokenSet("puller")}
 }
 
-// strangers are hosts that everybody is led to. What they are sent is looked
-// through by the fake, and they never get anything to prove oneself with.
+// strangers serves the hosts to which redirects and challenges lead. They challenge every
+// request, and the fake records what they are sent.
 func (s *scene) strangers() {
 	for _, name := range []string{"evil.azurecr.io", "evil.example", "tokens.evil.example"} {
 		s.Handle(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,8 +38,8 @@ func (s *scene) strangers() {
 	}
 }
 
-// wantStrangersKnowNothing looks at all that strangers were sent, and that the
-// machine's own endpoints were asked by nobody but the SDK.
+// wantStrangersKnowNothing checks that strangers were sent no secret, and that only the SDK
+// sent requests to the endpoints of the machine.
 func (s *scene) wantStrangersKnowNothing(what string, imds int) {
 	s.t.Helper()
 	for _, c := range s.Calls() {
@@ -49,11 +49,11 @@ func (s *scene) wantStrangersKnowNothing(what string, imds int) {
 	}
 	s.want(what, azuretest.IMDS, imds)
 	if refused := s.Refused(); len(refused) > 0 {
-		s.t.Errorf("%s: somebody went to %q", what, refused)
+		s.t.Errorf("%s: requests were sent to %q", what, refused)
 	}
 }
 
-// say answers with a challenge, or leads away.
+// say is a response with one header: a challenge or a redirect.
 func say(status int, header, value string) azuretest.Fault {
 	return azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(header, value)
@@ -61,8 +61,8 @@ func say(status int, header, value string) azuretest.Fault {
 	}}
 }
 
-// TestHostileRegistry: whatever the source answers, and wherever, nobody but its
-// own token server sees what a rule proves itself with.
+// TestHostileRegistry: whatever the source responds at any endpoint, the credential of a
+// rule is sent only to the source's own token server.
 func TestHostileRegistry(t *testing.T) {
 	faults := map[string]azuretest.Fault{}
 	for name, challenge := range map[string]string{
@@ -95,7 +95,7 @@ func TestHostileRegistry(t *testing.T) {
 				s.Heal()
 				imds := 0
 				if who == "identity" {
-					imds = 1 + s.again(at, name)
+					imds = 1 + s.moreTokens(at, name)
 				}
 				s.wantStrangersKnowNothing(fmt.Sprint(who, ", ", name, " at ", at), imds)
 			}
@@ -103,17 +103,17 @@ func TestHostileRegistry(t *testing.T) {
 	}
 }
 
-// again is how many more Entra tokens a refusal is worth: one, if the exchange
-// says that it does not take the first.
-func (s *scene) again(at azuretest.Endpoint, name string) int {
+// moreTokens is how many more Entra tokens are requested after a refusal: one, if the
+// exchange refuses the first.
+func (s *scene) moreTokens(at azuretest.Endpoint, name string) int {
 	if at == azuretest.Exchange && (strings.HasPrefix(name, "realm") || name == "two realms" || name == "basic") {
 		return 1
 	}
 	return 0
 }
 
-// A challenge that names another service than the registry gets no refresh
-// token: it would be good for nothing, or for somebody else.
+// TestForeignService: for a challenge that names another service than the registry, no
+// refresh token is sent to the token server.
 func TestForeignService(t *testing.T) {
 	for _, service := range []string{`,service="evil.azurecr.io"`, `,service="dev.azurecr.io,evil.azurecr.io"`, ``} {
 		s := newScene(t)
@@ -125,13 +125,13 @@ func TestForeignService(t *testing.T) {
 	}
 }
 
-// TestHostileDataEndpoint: where blobs come from may not lead anywhere with more
-// than what it says itself, and never to http or deeper inside.
+// TestHostileDataEndpoint: the endpoint from which blobs come may redirect, but no credential
+// follows, and it may not redirect to http or deeper inside the network.
 func TestHostileDataEndpoint(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault azuretest.Fault
-		asked bool // a stranger is asked, with nothing in hand
-		again bool // the source is asked once more, since it refuses who comes with nothing
+		asked bool // a stranger receives a request, without a credential
+		again bool // the source receives one more request, which it refuses for lack of a credential
 	}{
 		"to http":             {fault: say(307, "Location", "http://dev.eastus.data.azurecr.io/x")},
 		"to a stranger":       {fault: say(307, "Location", "https://evil.example/x"), asked: true},
@@ -155,7 +155,7 @@ func TestHostileDataEndpoint(t *testing.T) {
 			}
 			s.Reset()
 			s.Fail(azuretest.Data, c.fault)
-			// The token server and the exchange are asked by nobody who is led there.
+			// A redirect to the token server or the exchange is not followed.
 			s.Fail(azuretest.Exchange, azuretest.Fault{Status: http.StatusTeapot})
 			r, err := s.up.Open(upstream.Source{Rule: "rule-" + who, Host: dev, Repository: "team-a/api"}, a)
 			if err != nil {
@@ -185,8 +185,8 @@ func TestHostileDataEndpoint(t *testing.T) {
 	}
 }
 
-// TestHostileMachine: a token for something else than registries goes to no
-// registry, whoever hands it out.
+// TestHostileMachine: a token for something else than registries is sent to no registry,
+// whoever issued it.
 func TestHostileMachine(t *testing.T) {
 	s := newScene(t)
 	u := s.identity("team-a/api")
@@ -207,14 +207,14 @@ func TestHostileMachine(t *testing.T) {
 
 func must(r *http.Request, err error) *http.Request {
 	if err != nil {
-		panic(err) // a literal is wrong
+		panic(err) // the literal is wrong
 	}
 	r.Header.Set("Metadata", "true")
 	return r
 }
 
-// TestHostileVault: a vault that asks for a token of another audience, or leads
-// away, gets none, and the strangers nothing.
+// TestHostileVault: a vault that demands a token for another audience, or redirects, receives
+// no token, and strangers receive no secret.
 func TestHostileVault(t *testing.T) {
 	for name, fault := range map[string]azuretest.Fault{
 		"another resource": say(401, "Www-Authenticate", `Bearer authorization="https://evil.example/tenant", resource="https://evil.example"`),
@@ -236,8 +236,8 @@ func TestHostileVault(t *testing.T) {
 	}
 }
 
-// A registry that refuses every token, or answers for one with megabytes, is
-// given up on after a bounded number of requests.
+// TestRegistryThatNeverAccepts: a registry that refuses every token, or responds with
+// megabytes, receives a bounded number of requests.
 func TestRegistryThatNeverAccepts(t *testing.T) {
 	for name, fault := range map[string]func(*scene){
 		"401 loop": func(s *scene) {
@@ -263,8 +263,8 @@ func TestRegistryThatNeverAccepts(t *testing.T) {
 	}
 }
 
-// TestLooksLikeARegistry: no host but a login server makes anybody ask for a
-// token, nor gets a rule.
+// TestLooksLikeARegistry: for a host that is not a login server, no token is requested and no
+// rule is accepted.
 func TestLooksLikeARegistry(t *testing.T) {
 	s := newScene(t)
 	for who, a := range proofs(s) {

@@ -15,16 +15,16 @@ import (
 
 // Identities are the user-assigned managed identities that are assigned to this
 // registry, as `az acr identity assign` does for an Azure Container Registry.
-// Only those may be attached to rules. It is safe for concurrent use.
+// Only these may be attached to rules. It is safe for concurrent use.
 type Identities struct {
 	settings *settings
 
 	mu          sync.RWMutex
 	assigned    map[string]bool
-	credentials map[string]azcore.TokenCredential // by id, "" the machine's own
+	credentials map[string]azcore.TokenCredential // by id; "" stands for the system-assigned one
 }
 
-// NewIdentities assigns the identities with these resource ids. It asks nobody.
+// NewIdentities assigns the identities with these resource ids. It sends no requests.
 func NewIdentities(o Options, ids ...string) (*Identities, error) {
 	s, err := o.resolve()
 	if err != nil {
@@ -39,8 +39,8 @@ func NewIdentities(o Options, ids ...string) (*Identities, error) {
 	return i, nil
 }
 
-// Assign assigns the identity with that resource id. One that is assigned
-// already is no error.
+// Assign assigns the identity with that resource id. It is no error if the identity is
+// assigned already.
 func (i *Identities) Assign(id string) error {
 	id, err := arm.Identity(id)
 	if err != nil {
@@ -52,9 +52,9 @@ func (i *Identities) Assign(id string) error {
 	return nil
 }
 
-// Unassign takes the identity with that resource id away. Rules that have it
-// are refused with [ErrNotAssigned] from now on, downloads that run finish. One
-// that is not assigned is [ErrNotAssigned].
+// Unassign removes the identity with that resource id. From then on, rules with it fail
+// with [ErrNotAssigned]; downloads that are under way finish. If the identity is not
+// assigned, the error is [ErrNotAssigned].
 func (i *Identities) Unassign(id string) error {
 	id, err := arm.Identity(id)
 	if err != nil {
@@ -70,8 +70,8 @@ func (i *Identities) Unassign(id string) error {
 	return nil
 }
 
-// List returns the canonical resource ids of what is assigned, sorted: ARM ids
-// do not mind the case, so they are in lower case.
+// List returns the canonical resource ids of the assigned identities, sorted. They are
+// in lower case, since ARM ignores the case of ids.
 func (i *Identities) List() []string {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
@@ -84,9 +84,8 @@ func (i *Identities) has(id string) bool {
 	return i.assigned[id]
 }
 
-// credential returns the SDK's credential of an identity, one for all who use it:
-// however many rules have the same identity, IMDS is asked once when they begin
-// together.
+// credential returns the SDK's credential of an identity. All rules with the identity
+// share it, so that IMDS receives one request when they begin together.
 func (i *Identities) credential(id string) (azcore.TokenCredential, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -101,9 +100,9 @@ func (i *Identities) credential(id string) (azcore.TokenCredential, error) {
 	return cred, nil
 }
 
-// UserAssigned returns the authenticator of an assigned identity, for one rule.
-// An id that is not assigned is an [*auth.DeniedError] that wraps
-// [ErrNotAssigned]; whether Azure knows the identity turns out at first use.
+// UserAssigned returns the authenticator of an assigned identity, for one rule. If the id
+// is not assigned, the error is an [*auth.DeniedError] that wraps [ErrNotAssigned].
+// Whether Azure knows the identity is found out at first use.
 func (i *Identities) UserAssigned(id string) (*UserAssigned, error) {
 	id, err := arm.Identity(id)
 	if err != nil {
@@ -123,19 +122,19 @@ func (i *Identities) UserAssigned(id string) (*UserAssigned, error) {
 }
 
 // UserAssigned is the [auth.Authenticator] of a user-assigned managed identity.
-// It proves itself to Azure Container Registries only: any other host is
-// [auth.ErrHost] before a token is asked for. What it earned for one rule is not
-// used for another that has the same identity; only the Entra token behind it
-// is kept by the SDK for the whole process. It is safe for concurrent use.
+// It authenticates to Azure Container Registries only; for any other host it returns
+// [auth.ErrHost] before it requests a token. Refresh tokens of one rule are not used for
+// another rule with the same identity; only the Entra token behind them is cached by the
+// SDK for the whole process. It is safe for concurrent use.
 type UserAssigned struct {
 	principal
 	identities *Identities
 }
 
-// ResourceID is the canonical ARM id of the identity.
+// ResourceID returns the canonical ARM id of the identity.
 func (u *UserAssigned) ResourceID() string { return u.id }
 
-// Check reports whether the identity is assigned and may be used for host.
+// Check returns an error unless the identity is assigned and may be used for host.
 func (u *UserAssigned) Check(host string) error {
 	if !u.identities.has(u.id) {
 		return notAssigned(u.id)
@@ -144,8 +143,9 @@ func (u *UserAssigned) Check(host string) error {
 }
 
 // Credential returns a refresh token of the registry r.Host. Its errors are
-// [auth.ErrHost], an [*auth.DeniedError] (not assigned, another tenant, refused
-// by the registry), an [*auth.UnavailableError], or that of ctx.
+// [auth.ErrHost], an [*auth.DeniedError] if the identity is not assigned, belongs to
+// another tenant or is refused by the registry, an [*auth.UnavailableError], or that of
+// ctx.
 func (u *UserAssigned) Credential(ctx context.Context, r auth.Request) (auth.Credential, error) {
 	if err := u.Check(r.Host); err != nil {
 		return auth.Credential{}, err

@@ -14,7 +14,7 @@ func armID(name string) string {
 	return "/subscriptions/" + home + "/resourceGroups/Rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name
 }
 
-// What a rule set and the upstream client look for.
+// The abilities that a rule set and the upstream client look for.
 var (
 	_ auth.Checker     = (*azure.UserAssigned)(nil)
 	_ auth.Invalidator = (*azure.UserAssigned)(nil)
@@ -74,8 +74,8 @@ func TestAssigned(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestHosts: whatever is not the login server of a registry of the cloud is
-// refused before anything is asked for, whoever the rule is of.
+// TestHosts: a host that is not the login server of a registry in the cloud is refused before
+// any request is sent, for every kind of authenticator.
 func TestHosts(t *testing.T) {
 	for cloud, own := range map[azure.Cloud]string{"": "dev.azurecr.io", azure.Public: "contoso-e7ggejfuhzhgedc8.azurecr.io", azure.China: "dev.azurecr.cn", azure.Government: "dev.azurecr.us", azure.Germany: "dev.azurecr.de"} {
 		ids, err := azure.NewIdentities(azure.Options{Cloud: cloud}, armID("a"))

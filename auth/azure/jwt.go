@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// claims are what is read of a JWT. It is not verified: whoever issued it told
-// us over TLS, and nothing is granted because of it.
+// claims are those claims of a JWT that this package uses. The signature is not verified:
+// the issuer sent the token over TLS, and nothing is granted because of its claims.
 type claims struct {
 	Tenant   string
-	Audience string    // empty: not said, or not as a string
-	Issued   time.Time // zero: not said
-	Expires  time.Time // zero: not said
+	Audience string    // empty if it is missing, or no string
+	Issued   time.Time // zero if it is missing
+	Expires  time.Time // zero if it is missing
 }
 
-// foreign reports whether a token says that it is for something else than
-// registries. Entra writes an audience as the address that was asked for or as
-// the id of an application; only of an address we know that it is wrong.
+// foreign reports whether a token is known to be for something else than registries.
+// Entra writes an audience as a URL or as the id of an application; only a URL can be
+// compared.
 func (c claims) foreign() bool {
 	return strings.Contains(c.Audience, "://") && !strings.EqualFold(strings.TrimSuffix(c.Audience, "/"), registryAudience)
 }
 
-// readClaims reads a JWT; one that cannot be read says nothing.
+// readClaims returns the claims of a JWT. Those of a malformed one are empty.
 func readClaims(token string) claims {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -49,7 +49,8 @@ func readClaims(token string) claims {
 	return c
 }
 
-// unix reads a NumericDate (RFC 7519 section 2) of a sane year.
+// unix converts a NumericDate (RFC 7519 section 2), or returns the zero time if it is
+// out of range.
 func unix(seconds float64) time.Time {
 	if !(seconds > 0 && seconds < 1e11) {
 		return time.Time{}
@@ -58,17 +59,17 @@ func unix(seconds float64) time.Time {
 }
 
 const (
-	// unknownLifetime is how long a token is used that does not say how long.
+	// unknownLifetime is the lifetime of a token that does not name the end of it.
 	unknownLifetime = 5 * time.Minute
-	// longestLifetime and shortestLifetime bound what a token says of itself. One
-	// that comes expired is worth a try: if it is bad, that is told.
+	// longestLifetime and shortestLifetime bound the lifetime that a token names. A
+	// token that seems to be expired is tried: if it is, the registry refuses it.
 	longestLifetime  = 24 * time.Hour
 	shortestLifetime = 30 * time.Second
 )
 
-// lifetime is how long a token is good that was received at now. The clock of
-// who issued it may differ from ours, so the difference of two of its times
-// counts, and our clock only if it names no more than one.
+// lifetime returns how long a token that was received at now is valid. The clock of its
+// issuer may differ from that of this machine, so the difference of its two times counts,
+// and now only if it has no time of issue.
 func (c claims) lifetime(now time.Time) time.Duration {
 	var d time.Duration
 	switch {

@@ -18,58 +18,56 @@ import (
 )
 
 const (
-	// vaultFresh is how long a secret is used before it is read again, and so
-	// how late a rotation may be seen that breaks nothing.
+	// vaultFresh is how long a value is used before it is read again, and so how late
+	// a rotation is noticed if the former value still works.
 	vaultFresh = 5 * time.Minute
-	// vaultEarly is the least time between two early readings of the same value,
-	// and how old a value that never worked must be for the first one.
+	// vaultEarly is the least time between two early reads of an unchanged value, and
+	// how old a value that never worked must be for the first early read.
 	vaultEarly = 10 * time.Second
-	// vaultStale is how long the last good value serves while the vault is in
-	// trouble.
+	// vaultStale is how long the last value is used while the vault fails.
 	vaultStale = time.Hour
-	// vaultPatience is how long a vault may take while a value serves.
+	// vaultPatience is how long a reader waits for the vault if there is a value that
+	// may be used.
 	vaultPatience = 2 * time.Second
-	// vaultRetry is how soon a vault in trouble is asked again.
+	// vaultRetry is how long after a failure the vault is not asked again.
 	vaultRetry = 5 * time.Second
 )
 
-// KeyVaultSecret is an [auth.Secret] in a Key Vault. A value is kept for 5
-// minutes; when an upstream refuses what was made of it, it is read again: at
-// once if it worked, otherwise when it is 10 seconds old, and the same value at
-// most every 10 seconds. While the vault cannot be reached, is
-// throttled or broken (timeouts, 429, 5xx), the last good value serves for up
-// to an hour. A secret that the vault refuses (401, 403: no access, disabled)
-// or has not (404) is not used any longer: [*auth.DeniedError]. It is safe for
-// concurrent use.
+// KeyVaultSecret is an [auth.Secret] in a Key Vault. A value is cached for 5 minutes. When
+// an upstream refuses it, it is read again: at once if it worked before, otherwise when it
+// is 10 seconds old, and an unchanged value at most every 10 seconds. While the vault
+// cannot be reached, is throttled or fails (timeouts, 429, 5xx), the last value is used for
+// up to an hour. When the vault refuses the secret (401, 403: no access, or disabled) or
+// does not have it (404), its value is not used any longer, and the error is an
+// [*auth.DeniedError]. It is safe for concurrent use.
 type KeyVaultSecret struct {
 	settings   *settings
 	client     *azsecrets.Client
 	identifier string
 	name       string
-	version    string // empty: the latest
+	version    string // empty for the latest one
 
 	shared shared[vaultValue]
 
 	mu     sync.Mutex
 	last   vaultValue
-	worked bool      // last was accepted
-	read   time.Time // when last was read; zero: never, or it may not be used
+	worked bool      // an upstream accepted last
+	read   time.Time // when last was read; zero if there is no value that may be used
 	next   time.Time // when to read again
-	early  time.Time // when a refusal of last made it be read early
-	err    error     // what serves until next if there is no value
+	early  time.Time // when a refusal last caused an early read of last
+	err    error     // what Read returns until next if there is no value
 }
 
-// vaultValue is a secret as it was read.
+// vaultValue is a value of a secret.
 type vaultValue struct {
 	text    auth.Sensitive
 	version string
 }
 
-// KeyVaultSecret returns the secret with that identifier, read with the
-// identity of that resource id, which must be assigned, or with the machine's
-// system-assigned one if the id is empty. The identity needs the role Key Vault
-// Secrets User. As with credential sets of ACR, it is not the identity of a
-// rule.
+// KeyVaultSecret returns the secret with that identifier. It is read as the identity with
+// that resource id, which must be assigned, or as the machine's system-assigned identity if
+// the id is empty. The identity needs the role Key Vault Secrets User. As with credential
+// sets of ACR, it is not the identity of a rule.
 func (i *Identities) KeyVaultSecret(identifier, identity string) (*KeyVaultSecret, error) {
 	if identity == "" {
 		cred, err := i.credential("")
@@ -85,9 +83,9 @@ func (i *Identities) KeyVaultSecret(identifier, identity string) (*KeyVaultSecre
 	return newKeyVaultSecret(i.settings, identifier, u.credential)
 }
 
-// NewKeyVaultSecret returns the secret with that identifier,
-// https://VAULT.vault.azure.net/secrets/NAME or with /VERSION behind it, read
-// with any credential of the SDK. Without a version it is the latest.
+// NewKeyVaultSecret returns the secret with that identifier, which is
+// https://VAULT.vault.azure.net/secrets/NAME, or with /VERSION behind it. Without a version
+// it is the latest one. It is read with any credential of the SDK.
 func NewKeyVaultSecret(o Options, identifier string, credential azcore.TokenCredential) (*KeyVaultSecret, error) {
 	s, err := o.resolve()
 	if err != nil {
@@ -111,7 +109,7 @@ func newKeyVaultSecret(s *settings, identifier string, cred azcore.TokenCredenti
 	return &KeyVaultSecret{settings: s, client: client, identifier: identifier, name: name, version: version}, nil
 }
 
-// parseSecretID reads https://VAULT.SUFFIX/secrets/NAME[/VERSION].
+// parseSecretID parses https://VAULT.SUFFIX/secrets/NAME[/VERSION].
 func parseSecretID(identifier, suffix string) (vault, name, version string, err error) {
 	fail := func(why string) (string, string, string, error) {
 		return "", "", "", fmt.Errorf("azure: %.300q is no identifier of a Key Vault secret (https://VAULT%s/secrets/NAME or with /VERSION): %s", identifier, suffix, why)
@@ -153,44 +151,44 @@ func plainName(s string) bool {
 	return s != "" && len(s) <= 127
 }
 
-// Read returns the secret and its version in the vault. With a value that may
-// still serve it waits no more than two seconds for a newer one.
+// Read returns the value and its version in the vault. If the last value may still be
+// used, Read waits for at most two seconds for a newer one.
 func (k *KeyVaultSecret) Read(ctx context.Context) (auth.Sensitive, string, error) {
 	k.mu.Lock()
 	now := time.Now()
 	last, err, fresh := k.last, k.err, now.Before(k.next)
-	serves := !k.read.IsZero() && now.Sub(k.read) < vaultStale
+	usable := !k.read.IsZero() && now.Sub(k.read) < vaultStale
 	k.mu.Unlock()
 	if fresh {
 		return last.text, last.version, err
 	}
 	wait := ctx
-	if serves {
+	if usable {
 		var cancel context.CancelFunc
 		wait, cancel = context.WithTimeout(ctx, vaultPatience)
 		defer cancel()
 	}
 	value, err := k.shared.do(wait, "", k.settings.timeout, k.fetch)
-	if serves && wait.Err() != nil && ctx.Err() == nil {
+	if usable && wait.Err() != nil && ctx.Err() == nil {
 		value, err = last, nil
 	}
 	return value.text, value.version, err
 }
 
-// Format writes the secret's identifier, whatever the verb.
+// Format writes the secret's identifier for every verb.
 func (k *KeyVaultSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.identifier) }
 
-// Accepted says that an upstream took what was made of the value: if it is
-// refused later, it was probably rotated.
+// Accepted notes that an upstream accepted the value. If the value is refused later, it
+// was probably rotated.
 func (k *KeyVaultSecret) Accepted() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.worked = true
 }
 
-// Invalidate makes the secret be read again at its next use: at once if the
-// value worked, otherwise if it is 10 seconds old. A value that an early reading
-// brought again was not rotated, and waits for 10 seconds in any case.
+// Invalidate makes the next Read read the secret from the vault, if the value worked or is
+// 10 seconds old. An early read that finds the value unchanged is not repeated for 10
+// seconds in any case.
 func (k *KeyVaultSecret) Invalidate() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -200,7 +198,7 @@ func (k *KeyVaultSecret) Invalidate() {
 	}
 }
 
-// fetch asks the vault and decides what serves from now on.
+// fetch reads the vault and decides what Read returns from now on.
 func (k *KeyVaultSecret) fetch(ctx context.Context) (vaultValue, error) {
 	got, err := k.client.GetSecret(ctx, k.name, k.version, nil)
 	var value vaultValue
@@ -218,24 +216,24 @@ func (k *KeyVaultSecret) fetch(ctx context.Context) (vaultValue, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
-	later, passes := errors.AsType[*auth.UnavailableError](err)
-	if err == nil && !value.text.Equal(k.last.text) { // it was rotated: nothing is known of it
+	unavailable, temporary := errors.AsType[*auth.UnavailableError](err)
+	if err == nil && !value.text.Equal(k.last.text) { // a new value, which nothing has accepted yet
 		k.worked, k.early = false, time.Time{}
 	}
 	switch {
 	case err == nil:
 		k.last, k.read, k.next, k.err = value, now, now.Add(vaultFresh), nil
-	case passes && !k.read.IsZero() && now.Sub(k.read) < vaultStale:
-		k.next = now.Add(max(vaultRetry, later.RetryAfter))
+	case temporary && !k.read.IsZero() && now.Sub(k.read) < vaultStale:
+		k.next = now.Add(max(vaultRetry, unavailable.RetryAfter))
 	default:
 		k.last, k.read, k.next, k.err = vaultValue{}, time.Time{}, now.Add(rememberDenied), err
 	}
 	return k.last, k.err
 }
 
-// failure turns the SDK's error into one of ours.
+// failure turns an error of the SDK into one of package auth.
 func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
-	what, vaults := fmt.Sprintf("Key Vault secret %q", k.identifier), true
+	what, fromVault := fmt.Sprintf("Key Vault secret %q", k.identifier), true
 	status, code, header := 0, "", http.Header{}
 	if r, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		status, code = r.StatusCode, r.ErrorCode
@@ -243,7 +241,7 @@ func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
 			header = r.RawResponse.Header
 		}
 	} else if refused, ok := errors.AsType[*tokenError](refusedToken(err)); ok {
-		what, vaults = "a token for "+what, false
+		what, fromVault = "a token for "+what, false
 		status, header = refused.status, refused.header
 	}
 	detail := fmt.Errorf("azure: status %d %s", status, plainCode(code))
@@ -252,13 +250,14 @@ func (k *KeyVaultSecret) failure(ctx context.Context, err error) error {
 		return unreachable(ctx, what+" cannot be reached", err)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusBadRequest:
 		return &auth.DeniedError{Reason: what + " is refused: the identity that reads it needs the role 'Key Vault Secrets User', and the secret must be enabled", Err: detail}
-	case status == http.StatusNotFound && vaults: // IMDS says it of an identity that is being attached
+	case status == http.StatusNotFound && fromVault: // a 404 of IMDS means that the identity is being attached
 		return &auth.DeniedError{Reason: what + " does not exist", Err: detail}
 	}
 	return &auth.UnavailableError{Reason: what + " cannot be read", RetryAfter: retryAfter(header), Err: detail}
 }
 
-// plainCode lets an error code into a text, and nothing else.
+// plainCode returns code if it has the form of an error code, and otherwise an empty
+// string.
 func plainCode(code string) string {
 	if !plainName(strings.ReplaceAll(code, "_", "-")) || len(code) > 64 {
 		return ""

@@ -46,7 +46,7 @@ func newNeighbors(t *testing.T) *neighbors {
 
 func theOther(team string) string { return map[string]string{"a": "b", "b": "a"}[team] }
 
-// wantNothing tries all ways to an image through a rule that has no right to it.
+// wantNothing requests an image in all ways through a rule that has no right to it.
 func (n *neighbors) wantNothing(when, repository string, status int, img upstreamtest.Image, tags ...string) {
 	n.t.Helper()
 	paths := []string{manifests(repository, img.Digest.String()), blobs(repository, img.Config.Digest), blobs(repository, img.Layers[0].Digest)}
@@ -70,7 +70,7 @@ func (n *neighbors) wantNothing(when, repository string, status int, img upstrea
 	}
 }
 
-// tokenOf is what the access token of a call says of itself.
+// tokenOf returns the claims of the access token of a call.
 func tokenOf(call azuretest.Call) (principal string, scopes []string) {
 	parts := strings.Split(strings.TrimPrefix(call.Header.Get("Authorization"), "Bearer "), ".")
 	if len(parts) != 3 {
@@ -85,8 +85,8 @@ func tokenOf(call azuretest.Call) (principal string, scopes []string) {
 	return claims.Object, claims.Scopes
 }
 
-// count counts what the source was asked for a blob with the token of a team;
-// the token must be good for the repository.
+// count counts the requests for a blob with the token of a team at the source. The token
+// must be valid for the repository.
 func (n *neighbors) count(method, team string, d digest.Digest) (count int) {
 	repository := "team-" + team + "/api"
 	for _, call := range n.Calls() {
@@ -101,8 +101,8 @@ func (n *neighbors) count(method, team string, d digest.Digest) (count int) {
 	return count
 }
 
-// TestNothingLeaks: what one rule has, on its way or complete, another rule on
-// the same source gets only by proving itself, in both directions.
+// TestNothingLeaks: a rule gets the content of another rule of one source, whether complete
+// or still being downloaded, only with its own credential, in both directions.
 func TestNothingLeaks(t *testing.T) {
 	for _, team := range []string{"a", "b"} {
 		t.Run(team, func(t *testing.T) {
@@ -126,8 +126,8 @@ func TestNothingLeaks(t *testing.T) {
 			n.pullImage(team+"/api", "own", n.own[team])
 			try("while it runs")
 
-			// The same digest, by right: a download of its own, since nothing is
-			// known yet that could be shared.
+			// The same digest with a right to it is a download of its own, since nothing
+			// is known yet that could be shared.
 			n.Reset()
 			n.wantBlob(thief+"/api", layer)
 			if gets := n.count("GET", thief, layer); gets != 1 {
@@ -159,19 +159,19 @@ func TestSharedBytesAreEarned(t *testing.T) {
 			n.Reset()
 			n.pullImage(second+"/api", "big", n.big[second])
 			n.settle()
-			if heads := n.count("HEAD", second, layer); heads < 1 { // by the client, by the copy, or by both
+			if heads := n.count("HEAD", second, layer); heads < 1 { // of the client, the copy, or both
 				t.Errorf("%d questions with its own identity", heads)
 			}
 			n.want("nothing is downloaded twice", azuretest.Data, 0)
 
-			// The bytes are here, and would be right; but this repository has them not.
+			// The bytes are stored, but this repository of the source does not have them.
 			n.wantNothing("not in its own repository", second+"/api", http.StatusNotFound, n.own[team])
 		})
 	}
 }
 
-// TestNoTokenLeaks: of all that the source is asked, nothing that concerns one
-// team's rules shows what belongs to the other's identity.
+// TestNoTokenLeaks: no request for the rules of one team has a token of the other team's
+// identity.
 func TestNoTokenLeaks(t *testing.T) {
 	n := newNeighbors(t)
 	for _, team := range []string{"a", "b", "a"} {

@@ -8,8 +8,8 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 )
 
-// ErrUnsupported reports a way to authenticate that does not work with where
-// the source registry lies.
+// ErrUnsupported reports a form of authentication that does not work with the tenant or
+// network of the source registry.
 var ErrUnsupported = errors.New("azure: this authentication is not supported for this source")
 
 // Network is how a source registry is reached.
@@ -33,20 +33,19 @@ const (
 	FormManagedIdentity  Form = "user-assigned managed identity"
 )
 
-// Source declares what a source registry is like. What is declared is checked
-// when a rule is made; nothing of it can be asked, since it is an ACR's own
-// set-up.
+// Source declares the tenant and network of a source registry, which rules are checked
+// against when they are made. A registry offers no way to read them.
 type Source struct {
-	// TenantID is the tenant of the source. If empty, that of this registry.
+	// TenantID is the tenant of the source. If empty, it is that of this registry.
 	TenantID string
-	// Network is how it is reached. If empty, [AllNetworks].
+	// Network is how the source is reached. If empty, it is [AllNetworks].
 	Network Network
-	// TrustedServices says that it lets trusted Azure services in.
+	// TrustedServices says that the source allows trusted Azure services.
 	TrustedServices bool
 }
 
 // Supports returns nil if a registry of the tenant may use form for the source,
-// or an error that wraps [ErrUnsupported] and tells the reason and the way out.
+// or an error that wraps [ErrUnsupported] and names the reason and the remedy.
 // It is ACR's matrix:
 //
 //	source's network     same tenant                 other tenant
@@ -65,20 +64,20 @@ func (s Source) Supports(tenant string, form Form) error {
 	default:
 		return fmt.Errorf("%w: network %q is none of %s, %s, %s", ErrUnsupported, string(s.Network), AllNetworks, SelectedNetworks, PrivateLink)
 	}
-	why := ""
+	reason := ""
 	switch {
 	case other && s.Network == PrivateLink:
-		why = "a source in another tenant that is reached by private link cannot be used; open a public endpoint with selected networks there"
+		reason = "a source in another tenant that is reached by private link cannot be used; open a public endpoint with selected networks there"
 	case other && form == FormManagedIdentity:
-		why = "a managed identity works in one tenant only; use a credential set"
+		reason = "a managed identity works in one tenant only; use a credential set"
 	case s.TrustedServices || s.Network == "" || s.Network == AllNetworks:
 	case form == FormManagedIdentity:
-		why = "a managed identity reaches a source whose network is restricted only if trusted services are let in there; turn them on and declare it"
+		reason = "a managed identity reaches a source whose network is restricted only if trusted services are let in there; turn them on and declare it"
 	case other:
-		why = "a source in another tenant with selected networks must let trusted services in, and this registry's address ranges; turn them on and declare it"
+		reason = "a source in another tenant with selected networks must let trusted services in, and this registry's address ranges; turn them on and declare it"
 	}
-	if why != "" {
-		return fmt.Errorf("%w: %s", ErrUnsupported, why)
+	if reason != "" {
+		return fmt.Errorf("%w: %s", ErrUnsupported, reason)
 	}
 	return nil
 }
@@ -88,13 +87,13 @@ func (s Source) Supports(tenant string, form Form) error {
 type Sources struct {
 	// TenantID is the tenant of this registry.
 	TenantID string
-	// Hosts are the sources by canonical login server. One that is not listed is
-	// not checked.
+	// Hosts are the sources by canonical login server. Rules for other hosts are not
+	// checked.
 	Hosts map[string]Source
 }
 
-// Check reports whether a rule for host may have this authenticator. It is for
-// the Check of package rule's Options. Authenticators that are none of ACR's
+// Check returns an error if a rule for host cannot work with this authenticator. It is
+// meant to be the Check of package rule's Options. Authenticators that are none of ACR's
 // forms are not checked.
 func (s Sources) Check(host string, a auth.Authenticator) error {
 	source, listed := s.Hosts[host]
@@ -108,8 +107,8 @@ func (s Sources) Check(host string, a auth.Authenticator) error {
 	return nil
 }
 
-// formOf tells the form of an authenticator. What a credential set holds is not
-// looked at: the matrix makes no difference between the three.
+// formOf returns the form of an authenticator. The content of a credential set does not
+// matter: the matrix does not distinguish credentials, service principals and tokens.
 func formOf(a auth.Authenticator) (Form, bool) {
 	switch a.(type) {
 	case *UserAssigned:

@@ -57,8 +57,8 @@ func (anybody) Credential(context.Context, auth.Request) (auth.Credential, error
 	return auth.Credential{}, nil
 }
 
-// Unsupported combinations are refused when a rule is made, and when its
-// authenticator is exchanged.
+// TestSourcesInARuleSet: unsupported combinations are refused when a rule is made, and when its
+// authenticator is replaced.
 func TestSourcesInARuleSet(t *testing.T) {
 	const host = "dev.azurecr.io"
 	id := armID("promote")

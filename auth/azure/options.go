@@ -13,32 +13,35 @@ import (
 	"github.com/pullthrough/pullthrough/internal/arm"
 )
 
-// DefaultTimeout bounds one way to a credential, all retries together.
+// DefaultTimeout bounds the time to get a credential, including all retries.
 const DefaultTimeout = 60 * time.Second
 
-// Options say where and how Azure is asked. The zero value is that of the
-// public cloud with the SDK's own settings.
+// Options configure the requests to Azure. The zero value is that of the public cloud with
+// the SDK's own settings.
 type Options struct {
-	// TenantID is the tenant of this registry, a GUID. With it, an identity of
-	// another tenant is refused before its token is sent anywhere, and registries
-	// are told the tenant. If empty, tenants are not compared.
+	// TenantID is the tenant of this registry, a GUID. An identity of another tenant is
+	// refused before its token is sent anywhere, and exchanges name the tenant. If
+	// empty, tenants are not compared.
 	TenantID string
-	// Cloud is where everything lies. If empty, [Public].
+	// Cloud is the cloud of all identities, registries and vaults. If empty, it is
+	// [Public].
 	Cloud Cloud
-	// Client asks Entra, registries (for the exchange only) and Key Vault. Its
-	// redirect policy is not used: none is followed. If nil, one of the package's
-	// own, which takes the proxies of the environment and verifies with the
-	// system's roots.
+	// Client sends the requests to Entra, to registries (for the exchange only) and to
+	// Key Vault. Redirects are not followed, whatever its CheckRedirect is. If nil, the
+	// package uses a client of its own with the proxies of the environment and the
+	// system's root certificates.
 	Client *http.Client
-	// ManagedIdentity asks the managed-identity endpoint of the machine, which is
-	// link-local or loopback. If nil, one that takes no proxy whatever the
-	// environment says: the token would pass through it.
+	// ManagedIdentity sends the requests to the managed-identity endpoint of the
+	// machine, which has a link-local or loopback address. If nil, the package uses a
+	// client of its own that ignores the proxies of the environment, since the token
+	// would pass through them.
 	ManagedIdentity *http.Client
-	// Retry is how the SDK asks again. If zero, the SDK's own way: up to 6 tries
-	// that take a minute at IMDS, 3 elsewhere.
+	// Retry is how the SDK retries requests. If zero, the SDK's defaults apply: up to 6
+	// retries that take a minute at IMDS, and 3 elsewhere.
 	Retry policy.RetryOptions
-	// Timeout bounds one way to a credential, all retries together. It belongs to
-	// no request: who waits may leave earlier. If zero, [DefaultTimeout].
+	// Timeout bounds the time to get a credential, including all retries. A request
+	// that waits for the credential may end earlier without stopping this work. If
+	// zero, [DefaultTimeout] applies.
 	Timeout time.Duration
 }
 
@@ -69,16 +72,16 @@ func (o Options) resolve() (*settings, error) {
 	return s, nil
 }
 
-// unredirected returns c, or a client of our own with that proxy, so that it
-// follows no redirect: what is sent is for the host it was sent to.
+// unredirected returns a copy of c, or a new client with that proxy if c is nil. It
+// follows no redirects, since a secret is only for the host to which it is sent.
 func unredirected(c *http.Client, proxy proxyFunc) *http.Client {
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if c != nil {
-		own := *c
-		own.CheckRedirect = stay
-		return &own
+		copied := *c
+		copied.CheckRedirect = noRedirect
+		return &copied
 	}
-	return &http.Client{CheckRedirect: stay, Transport: &http.Transport{
+	return &http.Client{CheckRedirect: noRedirect, Transport: &http.Transport{
 		Proxy:                  proxy,
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		ForceAttemptHTTP2:      true,
@@ -90,12 +93,12 @@ func unredirected(c *http.Client, proxy proxyFunc) *http.Client {
 	}}
 }
 
-// sdk are the SDK's options for requests through c.
+// sdk returns the SDK's options for requests through c.
 func (s *settings) sdk(c *http.Client) azcore.ClientOptions {
 	return azcore.ClientOptions{Cloud: s.cloud.sdk, Transport: bounded{c}, Retry: s.retry}
 }
 
-// maxAnswer is the largest answer that is read, in bytes.
+// maxAnswer is the size of the largest response, in bytes.
 const maxAnswer = 1 << 20
 
 var errTooLarge = errors.New("azure: the answer is too large")

@@ -18,7 +18,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// patient lets the SDK ask again in its own way, as in production.
+// patient lets the SDK retry as it does by default, as in production.
 func (s *scene) patient() {
 	s.t.Helper()
 	o := s.options()
@@ -30,8 +30,8 @@ func (s *scene) patient() {
 	s.ids = ids
 }
 
-// After a week of silence nothing that was earned is good any more. That is
-// nobody's trouble, and nobody asked meanwhile.
+// TestEverythingExpired: after a week without pulls every token has expired. The next pull works,
+// and no request was sent meanwhile.
 func TestEverythingExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -51,8 +51,8 @@ func TestEverythingExpired(t *testing.T) {
 	})
 }
 
-// An identity that is being attached is not there for a moment, and an IMDS that
-// is busy is asked again: who pulls only waits.
+// TestIMDSThatNeedsAMoment: while an identity is being attached, or IMDS is busy, the SDK
+// retries, and a pull only waits.
 func TestIMDSThatNeedsAMoment(t *testing.T) {
 	for _, code := range []int{404, 410, 429, 500, 503} {
 		synctest.Test(t, func(t *testing.T) {
@@ -71,8 +71,8 @@ func TestIMDSThatNeedsAMoment(t *testing.T) {
 	}
 }
 
-// An IMDS that is down costs a pull what its answer may take, or nothing but
-// two seconds if there is something to serve.
+// TestIMDSDown: while IMDS is down, a pull fails after the longest time that it may wait, or is
+// served from the store after two seconds.
 func TestIMDSDown(t *testing.T) {
 	for name, fault := range map[string]azuretest.Fault{"500": {Status: 500}, "429": {Status: 429}, "404": {Status: 404}, "hangs": {Hang: true}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -104,9 +104,9 @@ func TestIMDSDown(t *testing.T) {
 	}
 }
 
-// The way to a credential belongs to no request: who asked first may leave, and
-// nothing of that request comes along.
-func TestWhoAsksFirstMayLeave(t *testing.T) {
+// TestCredentialOutlivesItsFirstCaller: getting a credential goes on when its first caller gives
+// up, and has nothing of that caller's context.
+func TestCredentialOutlivesItsFirstCaller(t *testing.T) {
 	type key struct{}
 	for _, at := range []azuretest.Endpoint{azuretest.IMDS, azuretest.Exchange} {
 		synctest.Test(t, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestWhoAsksFirstMayLeave(t *testing.T) {
 				select {
 				case <-open:
 				case <-r.Context().Done():
-					t.Errorf("%s: the question ended with who asked", at)
+					t.Errorf("%s: the call ended with its first caller", at)
 				}
 				s.Heal()
 				s.ServeHTTP(w, r)
@@ -132,13 +132,13 @@ func TestWhoAsksFirstMayLeave(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				if err := ask(first); err != context.Canceled {
-					t.Errorf("%s: who left: %v", at, err)
+					t.Errorf("%s: the caller that gave up: %v", at, err)
 				}
 			})
 			synctest.Wait()
 			wg.Go(func() {
 				if err := ask(t.Context()); err != nil {
-					t.Errorf("%s: who stayed: %v", at, err)
+					t.Errorf("%s: the caller that stayed: %v", at, err)
 				}
 			})
 			synctest.Wait()
@@ -151,7 +151,7 @@ func TestWhoAsksFirstMayLeave(t *testing.T) {
 	}
 }
 
-// extra is the call that a fault handed on.
+// extra counts the call that a fault passed on.
 func (s *scene) extra(at, e azuretest.Endpoint) int {
 	if at == e {
 		return 1
@@ -159,8 +159,7 @@ func (s *scene) extra(at, e azuretest.Endpoint) int {
 	return 0
 }
 
-// TestClouds goes the whole way in each cloud that there is: authority, audience
-// and login server are its own.
+// TestClouds pulls in each cloud, which has its own authority, audience and login servers.
 func TestClouds(t *testing.T) {
 	for cloud, c := range map[azure.Cloud]struct{ host, authority string }{
 		azure.Public:     {"dev.azurecr.io", "login.microsoftonline.com"},

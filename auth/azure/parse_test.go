@@ -59,7 +59,7 @@ func TestLifetime(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for payload, want := range map[string]time.Duration{
 		`{"iat":1800000000,"exp":1800010800}`:     3 * time.Hour,
-		`{"iat":1700000000,"exp":1700010800}`:     3 * time.Hour, // their clock is behind
+		`{"iat":1700000000,"exp":1700010800}`:     3 * time.Hour, // the clock of the issuer is behind
 		`{"iat":1900000000.5,"exp":1900010800}`:   3 * time.Hour, // ahead
 		`{"exp":1800003600}`:                      time.Hour,
 		`{"exp":1700000000}`:                      shortestLifetime,
@@ -93,8 +93,9 @@ func TestLifetime(t *testing.T) {
 	}
 }
 
-// Of a refusal only codes are left, and a challenge that repeats nothing.
-func TestWordless(t *testing.T) {
+// TestStripRefusal: of a refusal only codes are kept, and a challenge that repeats no
+// secret.
+func TestStripRefusal(t *testing.T) {
 	const secret = "its-secret"
 	for answer, want := range map[string]string{
 		`{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret its-secret.","x":"its-secret"}`: `{"error":"invalid_client","error_description":"AADSTS7000215"}`,
@@ -111,7 +112,7 @@ func TestWordless(t *testing.T) {
 					req.Header.Set(sent, "Bearer "+secret)
 				}
 				resp := &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {challenge}, "Retry-After": {"7"}, "X-Ms-Error-Code": {secret}}, Body: io.NopCloser(strings.NewReader(answer))}
-				err := wordless(req, resp)
+				err := stripRefusal(req, resp)
 				body, _ := io.ReadAll(resp.Body)
 				if err != nil || string(body) != want || resp.ContentLength != int64(len(want)) || resp.Header.Get("Retry-After") != "7" || resp.Header.Get("X-Ms-Error-Code") != "" {
 					t.Errorf("%s became %s, %v, %v", answer, body, resp.Header, err)
@@ -124,13 +125,13 @@ func TestWordless(t *testing.T) {
 	}
 	req := &http.Request{Method: http.MethodPost, Header: http.Header{}}
 	resp := &http.Response{Header: http.Header{"Www-Authenticate": {"Bearer"}}, Body: io.NopCloser(strings.NewReader(""))}
-	if err := wordless(req, resp); err != nil || resp.Header.Get("Www-Authenticate") != "" {
+	if err := stripRefusal(req, resp); err != nil || resp.Header.Get("Www-Authenticate") != "" {
 		t.Errorf("a challenge to a request with a body: %v, %v", resp.Header, err)
 	}
 }
 
-// Whoever gives no clients gets ours: the machine's endpoint is asked without a
-// proxy whatever the environment says, and nobody follows redirects.
+// TestDefaultClients: by default the managed-identity endpoint is requested without the
+// proxies of the environment, and no client follows redirects.
 func TestDefaultClients(t *testing.T) {
 	s, err := Options{}.resolve()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// exchanged are authenticators that exchange tokens of Entra, with access to
-// both repositories.
+// exchanged returns authenticators that exchange tokens of Entra, with access to both
+// repositories.
 func exchanged(s *scene) map[string]auth.Authenticator {
 	s.t.Helper()
 	app := s.NewServicePrincipal("")
@@ -28,14 +28,14 @@ func exchanged(s *scene) map[string]auth.Authenticator {
 	return map[string]auth.Authenticator{"identity": s.identity("team-a/api", "team-b/api"), "principal": sp}
 }
 
-// TestWhatWorkedIsRenewedAtOnce: a token that the registry accepted and then
+// TestTokenThatWorkedIsRenewedAtOnce: a token that the registry accepted and then
 // refuses is renewed within the same pull, as often as that happens, while the
 // clock stands still.
-func TestWhatWorkedIsRenewedAtOnce(t *testing.T) {
+func TestTokenThatWorkedIsRenewedAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		refuse       func(*scene)
 		repositories []string // one pull each
-		exchanges    int      // of each refusal
+		exchanges    int      // after each refusal
 	}{
 		"the registry forgets":              {func(s *scene) { s.registry.ForgetTokens() }, []string{"team-a/api", "team-a/api", "team-a/api"}, 1},
 		"another repository notices":        {func(s *scene) { s.registry.ForgetTokens() }, []string{"team-a/api", "team-b/api", "team-a/api"}, 1},
@@ -64,8 +64,8 @@ func TestWhatWorkedIsRenewedAtOnce(t *testing.T) {
 	}
 }
 
-// refuseOnce makes every access token worthless, and the token server refuse the
-// next question.
+// refuseOnce makes every access token invalid, and the token server refuse the next
+// request.
 func refuseOnce(code int) func(*scene) {
 	return func(s *scene) {
 		s.registry.ForgetTokens()
@@ -73,9 +73,9 @@ func refuseOnce(code int) func(*scene) {
 	}
 }
 
-// TestWhatNeverWorkedWaits: a registry that refuses everything causes one
+// TestTokenThatNeverWorkedWaits: a registry that refuses everything causes one
 // exchange in 10 seconds, however many pulls there are.
-func TestWhatNeverWorkedWaits(t *testing.T) {
+func TestTokenThatNeverWorkedWaits(t *testing.T) {
 	for name, refuse := range map[string]func(*scene){
 		"the token server says 400": func(s *scene) { s.Fail(azuretest.Token, azuretest.Fault{Status: 400}) },
 		"the token server says 401": func(s *scene) { s.Fail(azuretest.Token, azuretest.Fault{Status: 401}) },
@@ -109,9 +109,8 @@ func (s *scene) revokeAll() {
 }
 
 // TestRegistryThatAlternates: a renewal that does not help is not tried again for
-// 10 seconds, though the registry accepts the same token for something else in
-// between; and where it is a right that is missing, the token is not renewed at
-// once at all.
+// 10 seconds, though the registry accepts the token for another repository in between; and
+// a token that only lacks a right is not renewed at once.
 func TestRegistryThatAlternates(t *testing.T) {
 	const rounds = 20
 	other := func(round int) string { return fmt.Sprintf("team-x/app-%d", round) }
@@ -195,9 +194,9 @@ func TestCrowdIsRefused(t *testing.T) {
 	}
 }
 
-// What is told of a token counts for that token alone: nothing that comes late
-// changes what is known of the one after it.
-func TestWhatComesLate(t *testing.T) {
+// TestLateReportsOfAToken: Accepted and Refused count for their token alone; a late call does
+// not change the state of the token after it.
+func TestLateReportsOfAToken(t *testing.T) {
 	r := auth.Request{Rule: "r", Host: dev, Repository: "team-a/api"}
 	refusal := auth.Refusal{Status: http.StatusUnauthorized, Unauthenticated: true}
 	type told interface {
@@ -207,7 +206,7 @@ func TestWhatComesLate(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		late    func(a told, old, now auth.Credential)
-		renewed bool // the refusal that follows throws the new token away
+		renewed bool // the refusal that follows discards the new token
 	}{
 		"a refusal of the old one": {func(a told, old, now auth.Credential) { a.Accepted(r, now); a.Invalidate(r, old) }, true},
 		"two of them":              {func(a told, old, _ auth.Credential) { a.Invalidate(r, old); a.Invalidate(r, old) }, false},
@@ -293,9 +292,9 @@ func TestVaultValueThatWorked(t *testing.T) {
 	}
 }
 
-// TestVaultAlternates: a value that a refusal made be read, and that came back
-// as it was, is read once in 10 seconds, though it is accepted in between. One
-// that was rotated is had at once, as often as it is rotated.
+// TestVaultAlternates: a value that was read again after a refusal, and was unchanged, is
+// read once in 10 seconds, though it is accepted in between. One that was rotated is read
+// at once, as often as it is rotated.
 func TestVaultAlternates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -324,7 +323,7 @@ func TestVaultAlternates(t *testing.T) {
 }
 
 // TestServicePrincipalWithAVault: the secret of a service principal learns from
-// its registry whether it worked, and with the refresh token it is had anew.
+// its registry whether it worked, and is read again with the refresh token.
 func TestServicePrincipalWithAVault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -357,8 +356,9 @@ func TestServicePrincipalWithAVault(t *testing.T) {
 	})
 }
 
-// What comes late to a service principal does not concern its secret either.
-func TestSecretAndWhatComesLate(t *testing.T) {
+// TestLateReportsAndTheSecret: a late report to a service principal does not concern its
+// secret either.
+func TestLateReportsAndTheSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		app, v := s.NewServicePrincipal(""), s.NewVault("v")

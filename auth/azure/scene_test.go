@@ -18,12 +18,12 @@ import (
 
 const dev = "dev.azurecr.io"
 
-// scene is a registry with two repositories that hold the same image, and
-// identities, asked through the real upstream client.
+// scene is a registry with two repositories that hold the same image, and identities. Tests
+// pull from it with the real upstream client.
 type scene struct {
 	*azuretest.Azure
 	t               *testing.T
-	client, machine *http.Client // what is asked, and the managed-identity endpoint
+	client, machine *http.Client // for Azure, and for the managed-identity endpoint
 	registry        *azuretest.Registry
 	img             upstreamtest.Image // team-a/api:v1 and team-b/api:v1
 	ids             *azure.Identities
@@ -109,7 +109,7 @@ func (s *scene) want(what string, counts ...any) {
 	}
 }
 
-// wantNoSecret looks for every secret in play in what somebody may read.
+// wantNoSecret looks for every secret of the fake in a text.
 func (s *scene) wantNoSecret(what, text string) {
 	s.t.Helper()
 	for _, secret := range s.Secrets() {
@@ -119,7 +119,7 @@ func (s *scene) wantNoSecret(what, text string) {
 	}
 }
 
-// status is an answer that is none, in the words of a registry's firewall.
+// status is a response with a status and the text of a registry's firewall.
 func status(code int, header ...string) azuretest.Fault {
 	return azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i+1 < len(header); i += 2 {
@@ -130,12 +130,12 @@ func status(code int, header ...string) azuretest.Fault {
 	}}
 }
 
-// body is an answer with 200 that cannot be used.
+// body is a response with status 200 and this body.
 func body(text string) azuretest.Fault {
 	return azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }}
 }
 
-// credential asks an authenticator as the rule "r" would.
+// credential returns the credential of an authenticator for the rule "r".
 func (s *scene) credential(a auth.Authenticator) (auth.Credential, error) {
 	return a.Credential(context.WithoutCancel(s.t.Context()), auth.Request{Rule: "r", Host: dev, Repository: "team-a/api"})
 }

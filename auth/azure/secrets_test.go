@@ -29,7 +29,7 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// notes is what somebody may read.
+// notes collects all texts that a person may read.
 type notes struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -43,7 +43,7 @@ func (n *notes) Write(p []byte) (int, error) {
 
 func (n *notes) add(format string, args ...any) { _, _ = fmt.Fprintf(n, format+"\n", args...) }
 
-// take returns what was noted, and forgets it.
+// take returns what was noted, and empties the notes.
 func (n *notes) take() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -121,8 +121,7 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
-// echo answers with all that it was sent, in every place where an answer has
-// room for words.
+// echo responds with all that it was sent, wherever a response can have a text.
 func echo(code int) azuretest.Fault {
 	return azuretest.Fault{Do: func(w http.ResponseWriter, r *http.Request) {
 		sent := r.Header.Get("Authorization") + " " + r.URL.String() + " " + r.PostForm.Encode()
@@ -141,8 +140,7 @@ func echo(code int) azuretest.Fault {
 	}}
 }
 
-// life is a cache with a rule for each way to prove oneself, and all that can be
-// read of it.
+// life is a cache with a rule for each way to authenticate, and all texts that it emits.
 type life struct {
 	*cached
 	said  *notes
@@ -184,15 +182,15 @@ func (l *life) newPassword() string {
 	return password
 }
 
-// secretOf is the secret that an application has now.
+// secretOf is the current secret of an application.
 type secretOf struct{ app *azuretest.ServicePrincipal }
 
 func (s secretOf) Read(context.Context) (auth.Sensitive, string, error) {
 	return auth.NewSensitive(s.app.Secret()), "", nil
 }
 
-// pullAll pulls a new image through every rule, as far as that goes, and notes
-// every answer. It returns how many came whole.
+// pullAll pulls a new image through every rule, as far as that goes, and notes every
+// response. It returns how many pulls were complete.
 func (l *life) pullAll() (whole int) {
 	l.tags++
 	tag := fmt.Sprint("t", l.tags)
@@ -202,7 +200,7 @@ func (l *life) pullAll() (whole int) {
 		for _, path := range []string{manifests(name+"/api", tag), blobs(name+"/api", img.Config.Digest), blobs(name+"/api", img.Layers[0].Digest), name + "/api/tags/list"} {
 			r := l.do("GET", path)
 			l.said.add("%d %v", r.status, r.header)
-			if r.status != http.StatusOK { // content is random, and no secret
+			if r.status != http.StatusOK { // the content is random, and no secret
 				l.said.add("%s", r.body)
 			}
 			good = good && r.status == http.StatusOK && r.err == nil
@@ -214,7 +212,7 @@ func (l *life) pullAll() (whole int) {
 	return whole
 }
 
-// forget makes everything that was earned worthless.
+// forget makes every token that was issued invalid.
 func (l *life) forget() {
 	l.registry.ForgetTokens()
 	for u := range l.behind {
@@ -223,7 +221,7 @@ func (l *life) forget() {
 	time.Sleep(30 * time.Hour) // longer than any token lives
 }
 
-// rotate exchanges the secrets.
+// rotate replaces the secrets.
 func (l *life) rotate() {
 	l.app.Rotate()
 	l.vault.Set("password", l.newPassword())
@@ -244,7 +242,7 @@ func (l *life) swap() {
 	}
 }
 
-// dumpAll notes everything that holds a secret, as somebody prints it.
+// dumpAll notes everything that holds a secret, in each way in which it can be printed.
 func (l *life) dumpAll() {
 	l.t.Helper()
 	for name, a := range l.who {
@@ -276,9 +274,9 @@ func (l *life) dumpAll() {
 	}
 }
 
-// TestNoSecretAnywhere walks a whole life with every failure at every endpoint:
-// success, rotation, trouble, a swap in the middle of it, recovery. Nothing that
-// is logged, by us or by the SDK, answered, or printed holds a secret.
+// TestNoSecretAnywhere runs a cache through success, rotation, every failure at every
+// endpoint, a swap meanwhile, and recovery. No log line, of this module or of the SDK, no
+// response and no printed value holds a secret.
 func TestNoSecretAnywhere(t *testing.T) {
 	sdk := &notes{}
 	sdklog.SetListener(func(e sdklog.Event, text string) { sdk.add("%s %s", e, text) })

@@ -13,12 +13,11 @@ import (
 	"github.com/pullthrough/pullthrough/internal/arm"
 )
 
-// ServicePrincipal is the [auth.Authenticator] of an application that proves
-// itself to Microsoft Entra with a client secret, for registries that accept
-// Entra tokens only. It may be of another tenant than this registry. (A
-// registry that accepts user and password takes the client id and secret of a
-// service principal in an [auth.CredentialSet] too.) It is safe for concurrent
-// use.
+// ServicePrincipal is the [auth.Authenticator] of an application that authenticates to
+// Microsoft Entra with a client secret, for registries that accept Entra tokens only. It
+// may belong to another tenant than this registry. For a registry that accepts user name
+// and password, the client id and secret may be those of an [auth.CredentialSet] instead.
+// It is safe for concurrent use.
 type ServicePrincipal struct {
 	settings         *settings
 	tenant, clientID string
@@ -29,9 +28,9 @@ type ServicePrincipal struct {
 	text    auth.Sensitive // of current
 }
 
-// NewServicePrincipal returns the application clientID of tenant, both GUIDs.
-// The secret is read at each use; a new one throws away what the old one
-// earned. Options.TenantID is not compared.
+// NewServicePrincipal returns the service principal of the application clientID in tenant;
+// both are GUIDs. The secret is read at each use; when it has changed, the refresh tokens
+// that were obtained with the former one are discarded. Options.TenantID is not used.
 func NewServicePrincipal(o Options, tenant, clientID string, secret auth.Secret) (*ServicePrincipal, error) {
 	s, err := o.resolve()
 	switch {
@@ -45,7 +44,7 @@ func NewServicePrincipal(o Options, tenant, clientID string, secret auth.Secret)
 		return nil, errors.New("azure: the service principal has no secret")
 	}
 	own := *s
-	own.tenant = tenant // a registry is told whose token it gets
+	own.tenant = tenant // which the exchange names
 	return &ServicePrincipal{settings: &own, tenant: tenant, clientID: clientID, secret: secret}, nil
 }
 
@@ -53,32 +52,32 @@ func (p *ServicePrincipal) who() string {
 	return fmt.Sprintf("service principal %s of tenant %s", p.clientID, p.tenant)
 }
 
-// Format writes the service principal's name, whatever the verb.
+// Format writes the service principal's name for every verb.
 func (p *ServicePrincipal) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.who()) }
 
-// Check reports whether the service principal may be used for host: only for
-// the login servers of Azure Container Registries.
+// Check returns an error unless host is the login server of an Azure Container Registry.
 func (p *ServicePrincipal) Check(host string) error { return p.settings.cloud.checkHost(host) }
 
-// Credential returns a refresh token of the registry r.Host. Its errors are
-// those of [UserAssigned.Credential]; a secret that cannot be read is an
-// [*auth.DeniedError], or an [*auth.UnavailableError] if its own error is one.
+// Credential returns a refresh token of the registry r.Host. Its errors are those of
+// [UserAssigned.Credential]. If the secret cannot be read, the error is an
+// [*auth.DeniedError], or an [*auth.UnavailableError] if the error of the secret is one.
 func (p *ServicePrincipal) Credential(ctx context.Context, r auth.Request) (auth.Credential, error) {
 	if err := p.Check(r.Host); err != nil {
 		return auth.Credential{}, err
 	}
 	text, _, err := p.secret.Read(ctx)
 	if err != nil {
-		return auth.Credential{}, p.unread(ctx, err)
+		return auth.Credential{}, p.secretError(ctx, err)
 	}
-	now, err := p.with(text)
+	current, err := p.principalFor(text)
 	if err != nil {
 		return auth.Credential{}, err
 	}
-	return now.get(ctx, r)
+	return current.get(ctx, r)
 }
 
-func (p *ServicePrincipal) unread(ctx context.Context, err error) error {
+// secretError returns the error for a secret that cannot be read.
+func (p *ServicePrincipal) secretError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -89,8 +88,8 @@ func (p *ServicePrincipal) unread(ctx context.Context, err error) error {
 	return &auth.DeniedError{Reason: reason, Err: err}
 }
 
-// with returns the principal that has this secret.
-func (p *ServicePrincipal) with(text auth.Sensitive) (*principal, error) {
+// principalFor returns the principal with this secret.
+func (p *ServicePrincipal) principalFor(text auth.Sensitive) (*principal, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current != nil && p.text.Equal(text) {
@@ -99,26 +98,27 @@ func (p *ServicePrincipal) with(text auth.Sensitive) (*principal, error) {
 	cred, err := azidentity.NewClientSecretCredential(p.tenant, p.clientID, text.Reveal(),
 		&azidentity.ClientSecretCredentialOptions{ClientOptions: p.settings.sdk(p.settings.client)})
 	if err != nil {
-		return nil, &auth.DeniedError{Reason: p.who() + " cannot be used"} // the SDK's text may repeat what it got
+		return nil, &auth.DeniedError{Reason: p.who() + " cannot be used"} // the SDK's text may repeat the secret
 	}
 	p.current = &principal{settings: p.settings, credential: &coalesced{credential: cred, settings: p.settings}, who: p.who()}
 	p.text = text
 	return p.current, nil
 }
 
-func (p *ServicePrincipal) now() *principal {
+// currentPrincipal returns the principal that was used last, or nil.
+func (p *ServicePrincipal) currentPrincipal() *principal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.current
 }
 
-// Invalidate is Renew of a credential that is itself refused.
+// Invalidate is Renew for a credential that is itself refused.
 func (p *ServicePrincipal) Invalidate(r auth.Request, c auth.Credential) { p.Renew(r, c, true) }
 
-// Renew throws away what c came from, and makes a secret that is kept be read
-// again. A refusal of an older credential changes nothing.
+// Renew discards the refresh token c, and makes a secret that caches its value read it
+// again. It does nothing if c is not the current one.
 func (p *ServicePrincipal) Renew(r auth.Request, c auth.Credential, unauthenticated bool) {
-	if now := p.now(); now == nil || !now.renew(r, c, unauthenticated) {
+	if current := p.currentPrincipal(); current == nil || !current.renew(r, c, unauthenticated) {
 		return
 	}
 	if i, ok := auth.SecretAs[auth.SecretInvalidator](p.secret); ok {
@@ -126,10 +126,10 @@ func (p *ServicePrincipal) Renew(r auth.Request, c auth.Credential, unauthentica
 	}
 }
 
-// Accepted remembers that what c came from worked: the refresh token, and a
-// secret that is kept.
+// Accepted remembers that the refresh token c worked, and informs a secret that caches its
+// value that it worked.
 func (p *ServicePrincipal) Accepted(r auth.Request, c auth.Credential) {
-	if now := p.now(); now == nil || !now.accepted(r, c) {
+	if current := p.currentPrincipal(); current == nil || !current.accepted(r, c) {
 		return
 	}
 	if o, ok := auth.SecretAs[auth.SecretObserver](p.secret); ok {
@@ -137,11 +137,11 @@ func (p *ServicePrincipal) Accepted(r auth.Request, c auth.Credential) {
 	}
 }
 
-// Refused says which role the service principal lacks, or that the network is
-// not let in.
+// Refused returns an error that names the missing role, or says that the registry's
+// firewall refuses the network.
 func (p *ServicePrincipal) Refused(r auth.Request, c auth.Credential, f auth.Refusal) error {
-	if now := p.now(); now != nil {
-		return now.Refused(r, c, f)
+	if current := p.currentPrincipal(); current != nil {
+		return current.Refused(r, c, f)
 	}
 	return nil
 }

@@ -7,14 +7,13 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// shared asks a question once for all who want to know at the same time. The
-// question has a context of its own, without values of any request, and goes on
-// when those who asked have left.
+// shared lets concurrent callers with one key share one call. The call has a context of its
+// own, without values of any caller, and goes on when its callers have given up.
 type shared[T any] struct{ group singleflight.Group }
 
-func (s *shared[T]) do(ctx context.Context, key string, timeout time.Duration, ask func(context.Context) (T, error)) (T, error) {
+func (s *shared[T]) do(ctx context.Context, key string, timeout time.Duration, call func(context.Context) (T, error)) (T, error) {
 	select {
-	case r := <-s.start(key, timeout, ask):
+	case r := <-s.start(key, timeout, call):
 		value, _ := r.Val.(T)
 		return value, r.Err
 	case <-ctx.Done():
@@ -23,11 +22,11 @@ func (s *shared[T]) do(ctx context.Context, key string, timeout time.Duration, a
 	}
 }
 
-// start asks without waiting.
-func (s *shared[T]) start(key string, timeout time.Duration, ask func(context.Context) (T, error)) <-chan singleflight.Result {
+// start begins the call, or joins one that is under way, without waiting for it.
+func (s *shared[T]) start(key string, timeout time.Duration, call func(context.Context) (T, error)) <-chan singleflight.Result {
 	return s.group.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
-		return ask(ctx)
+		return call(ctx)
 	})
 }

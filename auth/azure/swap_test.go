@@ -12,7 +12,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// wait makes the next request of a kind wait until it is let go.
+// wait makes the next request of a kind wait until it is released.
 func (s *scene) wait(f upstreamtest.Fault, answer http.HandlerFunc) (reached chan struct{}, let func()) {
 	reached, open := make(chan struct{}), make(chan struct{})
 	f.Times, f.Do = 1, func(w http.ResponseWriter, r *http.Request) {
@@ -24,24 +24,24 @@ func (s *scene) wait(f upstreamtest.Fault, answer http.HandlerFunc) (reached cha
 	return reached, sync.OnceFunc(func() { close(open) })
 }
 
-// swapTo exchanges the rule's authenticator and returns what must not be shown
-// any more.
+// swapTo replaces the rule's authenticator, and returns the secrets that must not be sent any
+// more.
 func (c *cached) swapTo(a auth.Authenticator) []azuretest.Secret {
 	c.t.Helper()
 	old, _ := swap{to: func(*scene) auth.Authenticator { return a }}.do(c)
 	return old
 }
 
-// A question that waits for the one before it is asked with what the rule has
-// then, whoever waits for it.
-func TestSwapWhileQuestionsWait(t *testing.T) {
+// TestSwapWhileTagChecksWait: a tag check that waits for the one before it uses the
+// authenticator that the rule has when it begins.
+func TestSwapWhileTagChecksWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		a, b := s.identity("team-a/api"), s.identity()
 		c := s.inMemory(promoteRule(a))
 		reached, let := s.wait(upstreamtest.Fault{Kind: "manifest", Reference: "v1"}, http.NotFound)
 		var wg sync.WaitGroup
-		for range 2 { // one asks, one waits
+		for range 2 { // one check runs, one waits
 			wg.Go(func() { c.do("GET", manifests("promoted/api", "v1")) })
 			<-reached
 			synctest.Wait()
@@ -55,7 +55,8 @@ func TestSwapWhileQuestionsWait(t *testing.T) {
 	})
 }
 
-// A manifest that is on its way is not given to who comes after the swap.
+// TestSwapWhileAManifestIsOnItsWay: a request that begins after the swap does not share the
+// download of a manifest from before it.
 func TestSwapWhileAManifestIsOnItsWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -77,8 +78,9 @@ func TestSwapWhileAManifestIsOnItsWay(t *testing.T) {
 	})
 }
 
-// A question that takes two requests uses for each what the rule has then.
-func TestSwapInTheMiddleOfAQuestion(t *testing.T) {
+// TestSwapBetweenTwoRequests: a tag check that takes two requests uses for each the
+// authenticator that the rule has then.
+func TestSwapBetweenTwoRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		a, b := s.identity("team-a/api"), s.identity("team-a/api")
@@ -99,8 +101,8 @@ func TestSwapInTheMiddleOfAQuestion(t *testing.T) {
 	})
 }
 
-// A copy that runs asks with what the rule has now whether it may link a layer
-// that another repository has.
+// TestSwapDuringACopy: a running copy uses the rule's present authenticator to find out whether
+// it may link a layer of another repository.
 func TestSwapDuringACopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -130,7 +132,7 @@ func TestSwapDuringACopy(t *testing.T) {
 	})
 }
 
-// What the old one was told does not count for the new one.
+// TestSwapAfterTrouble: a failure of the old authenticator does not count for the new one.
 func TestSwapAfterTrouble(t *testing.T) {
 	for at, fault := range map[azuretest.Endpoint]azuretest.Fault{
 		azuretest.V2:   {Status: http.StatusTooManyRequests, RetryAfter: "300", Times: 1},

@@ -47,7 +47,7 @@ func TestVaultRotation(t *testing.T) {
 
 		v.Set("password", "third!!")
 		k.Invalidate()
-		read(t, k, "second") // it was read just now
+		read(t, k, "second") // the value was read just now
 		time.Sleep(10 * time.Second)
 		k.Invalidate()
 		read(t, k, "third!!")
@@ -60,7 +60,7 @@ func TestVaultRotation(t *testing.T) {
 	})
 }
 
-// While the vault is in trouble the last good value serves, for an hour.
+// TestVaultInTrouble: while the vault fails, the last value is used for an hour.
 func TestVaultInTrouble(t *testing.T) {
 	for _, code := range []int{429, 500, 503} {
 		synctest.Test(t, func(t *testing.T) {
@@ -87,13 +87,13 @@ func TestVaultInTrouble(t *testing.T) {
 	}
 }
 
-// Trouble with the token that opens the vault is trouble like the vault's own: an
-// identity that IMDS does not have for a moment says nothing about the secret.
+// TestVaultWhoseIdentityIsInTrouble: a failure to get the token for the vault counts as a failure of
+// the vault; that IMDS does not have the identity for a moment says nothing about the secret.
 func TestVaultWhoseIdentityIsInTrouble(t *testing.T) {
 	for _, code := range []int{404, 410, 429, 500} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newScene(t)
-			s.SetLifetimes(azuretest.Lifetimes{Entra: 10 * time.Minute}) // so that IMDS is asked again
+			s.SetLifetimes(azuretest.Lifetimes{Entra: 10 * time.Minute}) // so that a new one is requested from IMDS
 			k := vaultSecret(s, s.NewVault("v"), "password", "one")
 			read(t, k, "one")
 			s.Reset()
@@ -113,8 +113,8 @@ func TestVaultWhoseIdentityIsInTrouble(t *testing.T) {
 	}
 }
 
-// A vault that does not answer is one in trouble. With a value that serves,
-// nobody waits for it longer than two seconds.
+// TestVaultThatHangs: a vault that does not respond counts as failed. With a value that may be
+// used, a read takes at most two seconds.
 func TestVaultThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -140,7 +140,7 @@ func TestVaultThatHangs(t *testing.T) {
 	})
 }
 
-// A version that is named is read, whatever became of the others.
+// TestVaultPinned: a version that the identifier names is read, whatever happens to the others.
 func TestVaultPinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -170,7 +170,7 @@ func TestVaultPinned(t *testing.T) {
 	})
 }
 
-// What the vault refuses is not used any longer.
+// TestVaultRefuses: a secret that the vault refuses is not used any longer.
 func TestVaultRefuses(t *testing.T) {
 	for _, code := range []int{401, 403, 404} {
 		synctest.Test(t, func(t *testing.T) {
@@ -192,7 +192,8 @@ func TestVaultRefuses(t *testing.T) {
 	}
 }
 
-// A pair that was torn by a rotation is refused, read again and right.
+// TestTornPair: a pair that a rotation has made inconsistent is refused and read again, and
+// then works.
 func TestTornPair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -240,8 +241,8 @@ func TestVaultIdentity(t *testing.T) {
 	denied(t, err, "Key Vault")
 }
 
-// A disabled secret is refused; the version that came before is not used in its
-// place, nor is the value that was read.
+// TestVaultDisabled: for a disabled secret, neither the former version nor the cached value is
+// used.
 func TestVaultDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
@@ -263,7 +264,7 @@ func TestVaultDisabled(t *testing.T) {
 	})
 }
 
-// An ACR token and a service principal are contents of a credential set.
+// TestCredentialSetsOfARegistry: a credential set may hold an ACR token or a service principal.
 func TestCredentialSetsOfARegistry(t *testing.T) {
 	s := newScene(t)
 	s.registry.AddToken("pull-token", "its-password", "team-a/api")
