@@ -1,7 +1,6 @@
-// Package azuretest fakes the parts of Azure that a registry's cache speaks to,
-// so that programs with [github.com/pullthrough/pullthrough/auth/azure] can be
-// tested without Azure, through the same code, SDK and host names as in
-// production:
+// Package azuretest fakes the parts of Azure that a registry's cache uses, so that
+// programs with [github.com/pullthrough/pullthrough/auth/azure] can be tested without
+// Azure, with the code, SDK and host names of production:
 //
 //	az := azuretest.New(t)
 //	dev := az.NewRegistry("devregistry") // devregistry.azurecr.io
@@ -13,20 +12,21 @@
 //		Client: az.Client(), ManagedIdentity: az.ManagedIdentityClient()}, id.ResourceID)
 //	up := &upstream.Client{Transport: az.Transport()}
 //
-// There are the managed-identity endpoints of virtual machines (IMDS) and of App
-// Service, Entra for service principals, container registries with their token
-// exchange, token server, data endpoint and firewall, and Key Vault. Every fake
-// checks what it is sent: audience, tenant, headers, form and order, and looks in
-// every request for secrets that are not for it. What only a fault of the client
-// can explain is a complaint, and fails the test.
+// It fakes the managed-identity endpoints of virtual machines (IMDS) and of App Service,
+// Entra for service principals, container registries with their token exchange, token
+// server, data endpoint and firewall, and Key Vault. Every fake checks the requests that it
+// receives: audience, tenant, headers and form. It also looks in each request for secrets
+// that must not be sent to it. A mistake that only the client can have made is a complaint,
+// and fails the test.
 //
-// [Azure.Client] and [Azure.Transport] keep production names and dial loopback,
-// with certificates of a test CA; [Azure.Direct] calls the fakes in memory, for
-// testing/synctest; [Azure.Proxy] and [Azure.AppService] are for processes.
+// [Azure.Client] and [Azure.Transport] use the host names of production and dial loopback,
+// with certificates of a test CA. [Azure.Direct] calls the fakes in memory, for
+// testing/synctest. [Azure.Proxy] and [Azure.AppService] are for programs that run in
+// processes of their own.
 //
-// What is faked is modelled on the source of the SDKs and on public
-// descriptions, not recorded from Azure. In particular the texts of errors, and
-// what a token server answers to a principal without a role, may differ.
+// The fakes are modelled on the source of the SDKs and on public descriptions, not recorded
+// from Azure. In particular, the texts of errors, and the response of a token server to a
+// principal without a role, may differ.
 package azuretest
 
 import (
@@ -43,8 +43,8 @@ import (
 	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
-// Azure is one fake of Azure: one tenant that is home, and what was made in it.
-// Its methods are safe for concurrent use. Make it with [New].
+// Azure is a fake of Azure: a home tenant, and the resources that were made in it. Its
+// methods are safe for concurrent use. Make it with [New].
 type Azure struct {
 	tenant     string
 	key        []byte // signs tokens
@@ -55,7 +55,7 @@ type Azure struct {
 
 	mu         sync.Mutex
 	hosts      map[string]host
-	identities map[string]*Identity // by canonical resource id, "" the machine's own
+	identities map[string]*Identity // by canonical resource id; "" stands for the system-assigned one
 	principals map[string]*ServicePrincipal
 	lifetimes  Lifetimes
 	skew       time.Duration
@@ -64,7 +64,7 @@ type Azure struct {
 	issued     int
 }
 
-// host is one name and what answers there.
+// host is the server behind a host name.
 type host struct {
 	endpoint func(*http.Request) Endpoint
 	serve    func(http.ResponseWriter, *http.Request, Endpoint)
@@ -78,21 +78,21 @@ const (
 	appServiceHost = "appservice.local"
 )
 
-// name is what errors and complaints begin with.
+// name is the prefix of errors and complaints.
 const name = "azuretest"
 
-// New makes an Azure that ends with the test. If t is nil, complaints are only
-// kept, see [Azure.Complaints], and the caller must call [Azure.Close].
+// New makes an Azure that ends with the test. If t is nil, complaints are only collected,
+// see [Azure.Complaints], and the caller must call [Azure.Close].
 func New(t testing.TB) *Azure {
 	a := &Azure{tenant: newGUID(), key: []byte(rand.Text()), hosts: map[string]host{},
 		identities: map[string]*Identity{}, principals: map[string]*ServicePrincipal{},
 		complaints: fakeserver.Complaints{Name: name, T: t}}
 	a.net.init(a)
-	only := func(e Endpoint) func(*http.Request) Endpoint { return func(*http.Request) Endpoint { return e } }
-	a.hosts[imdsHost] = host{only(IMDS), a.imds}
-	a.hosts[appServiceHost] = host{only(AppService), a.appService}
+	always := func(e Endpoint) func(*http.Request) Endpoint { return func(*http.Request) Endpoint { return e } }
+	a.hosts[imdsHost] = host{always(IMDS), a.imds}
+	a.hosts[appServiceHost] = host{always(AppService), a.appService}
 	for _, name := range []string{entra, "login.chinacloudapi.cn", "login.microsoftonline.us"} {
-		a.hosts[name] = host{only(Entra), a.entra}
+		a.hosts[name] = host{always(Entra), a.entra}
 	}
 	if t != nil {
 		t.Cleanup(a.Close)
@@ -100,11 +100,11 @@ func New(t testing.TB) *Azure {
 	return a
 }
 
-// TenantID is the home tenant, in which everything is unless said otherwise.
+// TenantID returns the home tenant, in which resources are made by default.
 func (a *Azure) TenantID() string { return a.tenant }
 
-// Handle adds a host of the test's own, such as a hostile one, at port 443. What
-// it is sent is logged as [Other], and looked through for secrets as everywhere.
+// Handle adds a host of the test's own, such as a hostile one, at port 443. Its requests
+// are logged as [Other], and searched for secrets like those of all hosts.
 func (a *Azure) Handle(name string, h http.Handler) {
 	a.add(name, host{
 		func(*http.Request) Endpoint { return Other },
@@ -118,7 +118,7 @@ func (a *Azure) add(name string, h host) {
 	a.hosts[name] = h
 }
 
-// lookup finds who answers to a name, with or without the scheme's port.
+// lookup finds the host with a name, which may have the port of its scheme.
 func (a *Azure) lookup(name string) (host, bool) {
 	if bare, port, err := net.SplitHostPort(name); err == nil && (port == "443" || port == "80") {
 		name = bare
@@ -129,7 +129,7 @@ func (a *Azure) lookup(name string) (host, bool) {
 	return h, ok
 }
 
-// refuse notes a host that does not exist.
+// refuse notes that a host does not exist, and returns the error that says so.
 func (a *Azure) refuse(name string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -137,16 +137,16 @@ func (a *Azure) refuse(name string) error {
 	return fmt.Errorf("azuretest: no such host: %s", name)
 }
 
-// Refused are the names that somebody wanted to reach and that do not exist
-// here, in order.
+// Refused returns the names to which clients tried to connect and that do not exist here,
+// in order.
 func (a *Azure) Refused() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.refused)
 }
 
-// Complaints returns what no right client does. With a testing.TB each has
-// failed the test already.
+// Complaints returns the mistakes of clients. With a testing.TB each has failed the test
+// already.
 func (a *Azure) Complaints() []string { return a.complaints.All() }
 
 func (a *Azure) complain(format string, args ...any) { a.complaints.Complain(format, args...) }
@@ -158,8 +158,8 @@ func (a *Azure) now() time.Time {
 	return time.Now().Add(a.skew)
 }
 
-// SetSkew puts the clock of Azure ahead of ours by d, which may be negative: what
-// is written into tokens, and what they are checked against.
+// SetSkew sets the clock of Azure ahead of that of the process by d, which may be negative.
+// Tokens have the times of this clock, and are checked against it.
 func (a *Azure) SetSkew(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

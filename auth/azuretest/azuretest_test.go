@@ -18,8 +18,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// pull takes an image through the production code: the manifest, then the layer
-// in two pieces.
+// pull pulls an image with the production code: the manifest, then the layer in two pieces.
 func pull(t *testing.T, az *azuretest.Azure, r *azuretest.Registry, id *azuretest.Identity, transport http.RoundTripper, o azure.Options) {
 	t.Helper()
 	o.TenantID = az.TenantID()
@@ -84,7 +83,7 @@ func TestDirect(t *testing.T) {
 	})
 }
 
-// A process reaches Azure by its environment: a company's proxy, an App Service.
+// A process reaches Azure through its environment: a proxy, and an App Service.
 func TestProxyAndAppService(t *testing.T) {
 	az := azuretest.New(t)
 	r, id := az.NewRegistry("devregistry"), az.NewIdentity("promote")
@@ -155,7 +154,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// What is forgotten while it is answered does not come back in another's place.
+// A call that Reset removed while it is served does not change another call.
 func TestResetWhileACallRuns(t *testing.T) {
 	az := azuretest.New(nil)
 	defer az.Close()
@@ -179,7 +178,7 @@ func TestResetWhileACallRuns(t *testing.T) {
 	}
 }
 
-// The endpoint of App Service may be asked while it starts, in whatever order.
+// AppService may be called concurrently while it starts.
 func TestAppServiceThatStarts(t *testing.T) {
 	for range 20 {
 		az := azuretest.New(nil)
@@ -207,7 +206,7 @@ func TestAppServiceThatStarts(t *testing.T) {
 	}
 }
 
-// A cut of the content reaches a client in memory as one on the wire.
+// A fault that cuts a response off reaches a client in memory as it does over a socket.
 func TestCut(t *testing.T) {
 	az := azuretest.New(t)
 	r := az.NewRegistry("devregistry")

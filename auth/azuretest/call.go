@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Endpoint is one kind of thing that can be asked.
+// Endpoint is a kind of server.
 type Endpoint string
 
 // The endpoints of an Azure.
@@ -25,20 +25,20 @@ const (
 	Other      Endpoint = "other"      // a host of the test, see [Azure.Handle]
 )
 
-// Call is one request that was answered.
+// Call is a request that a fake received.
 type Call struct {
 	Endpoint Endpoint
 	Method   string
 	Host     string
 	URL      *url.URL
 	Header   http.Header
-	Form     url.Values // of the body, if it was a form
-	Status   int        // 0: no answer, or not yet
+	Form     url.Values // the body, if it is a form
+	Status   int        // of the response; 0 if there is none yet
 
-	body string // that was no form
+	body string // if it is no form
 }
 
-// Text is all that was sent, Basic credentials and the query decoded.
+// Text returns all that was sent, with Basic credentials and the query decoded.
 func (c Call) Text() string {
 	var text strings.Builder
 	text.WriteString(c.Method + " " + c.Host + " " + c.URL.String() + "\n")
@@ -61,7 +61,7 @@ func (c Call) Text() string {
 	return text.String()
 }
 
-// Calls returns what was asked, in order, since the last Reset.
+// Calls returns the calls since the last Reset, in order.
 func (a *Azure) Calls() []Call { return a.calls.All() }
 
 // Count counts the calls of an endpoint since the last Reset.
@@ -69,9 +69,9 @@ func (a *Azure) Count(e Endpoint) (n int) {
 	return a.calls.Count(func(c Call) bool { return c.Endpoint == e })
 }
 
-// WantCalls complains, with what differs, unless the calls since the last Reset
-// are these, in any order, and reports whether they are. Each is a method, a host
-// and a path, such as "GET devregistry.azurecr.io/v2/app/manifests/v1".
+// WantCalls reports whether the calls since the last Reset are these, in any order. If
+// not, it complains with the differences. Each call is a method, a host and a path, such
+// as "GET devregistry.azurecr.io/v2/app/manifests/v1".
 func (a *Azure) WantCalls(want ...string) bool {
 	if t := a.complaints.T; t != nil {
 		t.Helper()
@@ -82,9 +82,9 @@ func (a *Azure) WantCalls(want ...string) bool {
 // Reset forgets the calls.
 func (a *Azure) Reset() { a.calls.Reset() }
 
-// Secret is a text that must not be seen where it does not belong.
+// Secret is a text that may be sent only to the endpoints that it is for.
 type Secret struct {
-	// What says what it is: "entra token", "refresh token", "access token",
+	// What is the kind of secret: "entra token", "refresh token", "access token",
 	// "link", "identity header", "client secret", "password" or "vault secret".
 	What string
 	Text string
@@ -92,30 +92,29 @@ type Secret struct {
 	belongs func(Call) bool
 }
 
-// Secrets are all secrets in play, for tests that look for them in logs, errors
-// and answers. Those that were replaced, revoked or that expired are in it too.
+// Secrets returns all secrets that were made, for tests that look for them in logs, errors
+// and responses. Those that were replaced or revoked, or have expired, are among them.
 func (a *Azure) Secrets() []Secret {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.secrets)
 }
 
-// secret notes a secret and where it may be shown.
+// secret notes a secret and the calls in which it may be sent.
 func (a *Azure) secret(what, text string, belongs func(Call) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.secrets = append(a.secrets, Secret{what, text, belongs})
 }
 
-// at is one kind of endpoint; host "": any host.
-func at(host string, endpoints ...Endpoint) func(Call) bool {
+// sentTo matches calls of these endpoints at a host, or at any host if it is empty.
+func sentTo(host string, endpoints ...Endpoint) func(Call) bool {
 	return func(c Call) bool {
 		return slices.Contains(endpoints, c.Endpoint) && (host == "" || host == c.Host)
 	}
 }
 
-// inspect looks for secrets that were sent to somebody else than whom they are
-// for.
+// inspect complains of secrets in a call that must not be sent there.
 func (a *Azure) inspect(c Call) {
 	text := c.Text()
 	for _, s := range a.Secrets() {

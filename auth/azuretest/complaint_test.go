@@ -11,7 +11,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth/azuretest"
 )
 
-// imds asks for a token as a right client does.
+// imds requests a token as a correct client does.
 func imds(t *testing.T, az *azuretest.Azure, path string) string {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, "http://169.254.169.254"+path, nil)
@@ -46,7 +46,7 @@ func field(t *testing.T, text, name string) string {
 	return s
 }
 
-// wrong is a client that can be wrong in one thing.
+// wrong is a client that can make one mistake.
 type wrong struct {
 	t  *testing.T
 	az *azuretest.Azure
@@ -90,14 +90,13 @@ func (w wrong) token(change func(url.Values)) string {
 	return w.send(http.MethodPost, "https://"+w.r.LoginServer()+"/oauth2/token", "", form)
 }
 
-// TestComplaints: each fake notices each wrong thing, and nothing in what is
-// right.
+// TestComplaints: each fake complains of each mistake, and of nothing else.
 func TestComplaints(t *testing.T) {
 	none := func(url.Values) {}
 	set := func(k, v string) func(url.Values) { return func(f url.Values) { f.Set(k, v) } }
 	for name, c := range map[string]struct {
 		do   func(wrong)
-		want string // "": nothing
+		want string // empty for no complaint
 	}{
 		"right":                   {func(w wrong) { w.token(none) }, ""},
 		"IMDS without its header": {func(w wrong) { w.send("GET", "http://169.254.169.254"+tokenPath, "", nil) }, "Metadata"},
@@ -167,7 +166,7 @@ func (w wrong) plainProxy() {
 	_ = resp.Body.Close()
 }
 
-// Secrets are found wherever a request has room for them.
+// Secrets are found in every part of a request.
 func TestSecretsAreFoundWhereverTheyAre(t *testing.T) {
 	const secret = "pa55/word+="
 	for name, send := range map[string]func(*http.Request){
@@ -213,7 +212,7 @@ func body(r *http.Request, contentType, text string) {
 	r.Body = io.NopCloser(strings.NewReader(text))
 }
 
-// TestRefusals: what Azure refuses without anybody being wrong.
+// TestRefusals: requests that Azure refuses though the client made no mistake.
 func TestRefusals(t *testing.T) {
 	az := azuretest.New(t)
 	w := wrong{t, az, az.NewIdentity("promote"), az.NewRegistry("dev")}

@@ -10,7 +10,7 @@ import (
 // not change.
 type ServicePrincipal struct {
 	TenantID, ClientID string
-	// PrincipalID is what roles are granted to.
+	// PrincipalID is the id to which roles are granted.
 	PrincipalID string
 
 	azure  *Azure
@@ -18,7 +18,8 @@ type ServicePrincipal struct {
 	epoch  int
 }
 
-// NewServicePrincipal makes an application; tenantID "": in the home tenant.
+// NewServicePrincipal makes an application in a tenant, or in the home tenant if tenantID
+// is empty.
 func (a *Azure) NewServicePrincipal(tenantID string) *ServicePrincipal {
 	if tenantID == "" {
 		tenantID = a.tenant
@@ -31,23 +32,23 @@ func (a *Azure) NewServicePrincipal(tenantID string) *ServicePrincipal {
 	return p
 }
 
-// Secret is the client secret that is valid now.
+// Secret returns the client secret that is valid now.
 func (p *ServicePrincipal) Secret() string {
 	p.azure.mu.Lock()
 	defer p.azure.mu.Unlock()
 	return p.secret
 }
 
-// Rotate replaces the secret: the former one is refused from now on.
+// Rotate replaces the secret. The former one is refused from now on.
 func (p *ServicePrincipal) Rotate() {
 	secret := rand.Text()
-	p.azure.secret("client secret", secret, at("", Entra, Token, V2))
+	p.azure.secret("client secret", secret, sentTo("", Entra, Token, V2))
 	p.azure.mu.Lock()
 	defer p.azure.mu.Unlock()
 	p.secret = secret
 }
 
-// byClient finds an application.
+// byClient finds an application by its client id.
 func (a *Azure) byClient(id string) (p ServicePrincipal, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -57,7 +58,7 @@ func (a *Azure) byClient(id string) (p ServicePrincipal, ok bool) {
 	return ServicePrincipal{}, false
 }
 
-// tenantExists reports whether somebody lives in a tenant.
+// tenantExists reports whether a tenant is the home tenant or has an application.
 func (a *Azure) tenantExists(id string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -72,7 +73,7 @@ func (a *Azure) tenantExists(id string) bool {
 	return false
 }
 
-// entra is the authority: discovery, and tokens for client credentials.
+// entra serves the authority: discovery, and tokens for client credentials.
 func (a *Azure) entra(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	base := "https://" + r.Host + "/"
 	tenant, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -95,7 +96,7 @@ func (a *Azure) entra(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	}
 }
 
-// clientCredentials is the grant of that name.
+// clientCredentials serves the client-credentials grant.
 func (a *Azure) clientCredentials(w http.ResponseWriter, r *http.Request, tenant string) {
 	form := r.PostForm
 	var resource string

@@ -13,17 +13,17 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// A program that pulls from one Azure Container Registry into a cache with a
-// managed identity, tested as it is: through the SDK, under production names. A
-// test gives its testing.T to New, which fails it if somebody is sent a secret
-// that is not for them; an example has none and looks at Complaints.
+// A program that pulls from one Azure Container Registry into a cache with a managed
+// identity is tested through the SDK and with production names. A test passes its testing.T
+// to New and fails if a secret is sent where it must not be; an example has none, and looks
+// at Complaints.
 func Example() {
 	az := azuretest.New(nil)
 	defer az.Close()
 	dev, id := az.NewRegistry("devregistry"), az.NewIdentity("promote")
 	img := dev.Content.AddImage("team-a/api", "1.4.0", upstreamtest.Layers(3, 100<<10))
 
-	// What the program does in production, but for the clients.
+	// The program in production differs only in the clients.
 	identities, err := azure.NewIdentities(azure.Options{TenantID: az.TenantID(), Client: az.Client(), ManagedIdentity: az.ManagedIdentityClient()}, id.ResourceID)
 	if err != nil {
 		fmt.Println(err)
@@ -43,14 +43,14 @@ func Example() {
 	c := &cache.Cache{Rules: rules, Upstream: &upstream.Client{Transport: az.Transport()}}
 	defer func() { _ = c.Shutdown(ctx) }()
 
-	// Without a role at the source the pull is refused; with one it is copied.
+	// Without a role at the source the pull is refused; with a role the image is copied.
 	_, _, err = c.Manifest(ctx, "promoted/team-a/api", "1.4.0")
 	denied, _ := errors.AsType[*cache.Error](err)
 	fmt.Println("no role:", denied.Status, denied.Code)
 	dev.Grant(id.PrincipalID, "team-a/api")
 	fmt.Println("a role:", c.Prefetch(ctx, "promoted/team-a/api", "1.4.0", cache.PrefetchOptions{}))
 
-	// From now on a pull costs one HEAD.
+	// From now on a pull costs one HEAD request.
 	az.Reset()
 	desc, _, err := c.Manifest(ctx, "promoted/team-a/api", "1.4.0")
 	fmt.Println("again:", desc.Digest == img.Digest, err)
@@ -58,7 +58,7 @@ func Example() {
 		fmt.Println(call.Method, call.Host+call.URL.Path, call.Status)
 	}
 
-	// The identity is taken from the machine; what is stored is served on.
+	// The identity is detached from the machine; the stored image is still served.
 	id.Detach()
 	id.RevokeTokens()
 	dev.ForgetTokens()

@@ -11,12 +11,12 @@ import (
 // Identity is a managed identity. Its exported fields do not change.
 type Identity struct {
 	Name string
-	// ResourceID is the ARM id. It has a random part: the SDK keeps tokens of
-	// managed identities by their ids for the whole process, so no two tests may
-	// share one. Empty for the machine's own.
+	// ResourceID is the ARM id. It has a random part, since the SDK caches tokens of
+	// managed identities by their ids for the whole process, so that no two tests may
+	// share one. It is empty for the system-assigned identity.
 	ResourceID string
 	ClientID   string
-	// PrincipalID is what roles are granted to.
+	// PrincipalID is the id to which roles are granted.
 	PrincipalID string
 	TenantID    string
 
@@ -25,22 +25,22 @@ type Identity struct {
 	epoch    int
 }
 
-// NewIdentity makes a user-assigned identity of the home tenant that the machine
-// has.
+// NewIdentity makes a user-assigned identity of the home tenant and attaches it to the
+// machine.
 func (a *Azure) NewIdentity(name string) *Identity { return a.NewIdentityIn(a.tenant, name) }
 
-// NewIdentityIn makes a user-assigned identity of a tenant that the machine has.
+// NewIdentityIn makes a user-assigned identity of a tenant and attaches it to the machine.
 func (a *Azure) NewIdentityIn(tenantID, name string) *Identity {
 	id := fmt.Sprintf("/subscriptions/%s/resourceGroups/azuretest-%s/providers/Microsoft.ManagedIdentity/userAssignedIdentities/%s",
 		newGUID(), strings.ToLower(rand.Text()[:10]), name)
 	return a.newIdentity(&Identity{Name: name, ResourceID: id, TenantID: tenantID})
 }
 
-// SystemAssigned is the machine's own identity, which is made by the first call;
-// before, the machine has none.
+// SystemAssigned returns the system-assigned identity of the machine. The first call makes
+// it; before that, the machine has none.
 //
-// The SDK keeps its token for the whole process: a second test that uses it finds
-// the token of the first.
+// The SDK caches its token for the whole process, so a second test that uses it finds the
+// token of the first.
 func (a *Azure) SystemAssigned() *Identity {
 	a.mu.Lock()
 	i := a.identities[""]
@@ -59,15 +59,14 @@ func (a *Azure) newIdentity(i *Identity) *Identity {
 	return i
 }
 
-// Detach takes the identity from the machine, or deletes it: its managed-identity
-// endpoints answer that there is none. Tokens that were issued live on.
+// Detach removes the identity from the machine: the managed-identity endpoints respond that
+// it does not exist. Tokens that were issued stay valid.
 func (i *Identity) Detach() { i.set(func() { i.detached = true }) }
 
 // Attach undoes Detach.
 func (i *Identity) Attach() { i.set(func() { i.detached = false }) }
 
-// RevokeTokens makes registries and vaults refuse the tokens that were issued so
-// far.
+// RevokeTokens makes registries and vaults refuse the tokens that were issued so far.
 func (i *Identity) RevokeTokens() { i.set(func() { i.epoch++ }) }
 
 func (i *Identity) set(change func()) {
@@ -76,7 +75,7 @@ func (i *Identity) set(change func()) {
 	change()
 }
 
-// imds is the endpoint of virtual machines.
+// imds serves the endpoint of virtual machines.
 func (a *Azure) imds(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	q := r.URL.Query()
 	if r.Header.Get("Metadata") != "true" || r.Header.Get("X-Forwarded-For") != "" || r.TLS != nil {
@@ -90,7 +89,7 @@ func (a *Azure) imds(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	})
 }
 
-// appService is the endpoint of App Service, Functions and Container Apps.
+// appService serves the endpoint of App Service, Functions and Container Apps.
 func (a *Azure) appService(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	q := r.URL.Query()
 	a.net.mu.Lock()
@@ -106,7 +105,8 @@ func (a *Azure) appService(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	})
 }
 
-// identity answers a managed-identity request whose form is right.
+// identity serves a managed-identity request. parameter names the query parameter with the
+// resource id, and missing responds that there is no such identity.
 func (a *Azure) identity(w http.ResponseWriter, q url.Values, parameter string, missing func()) {
 	resource, known := resourceOf(q.Get("resource"))
 	if !known {
@@ -116,13 +116,13 @@ func (a *Azure) identity(w http.ResponseWriter, q url.Values, parameter string, 
 	}
 	a.mu.Lock()
 	i := a.identities[strings.ToLower(q.Get(parameter))]
-	gone := i == nil || i.detached
+	absent := i == nil || i.detached
 	epoch := 0
 	if i != nil {
 		epoch = i.epoch
 	}
 	a.mu.Unlock()
-	if gone {
+	if absent {
 		missing()
 		return
 	}

@@ -15,12 +15,12 @@ import (
 	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
-// network is how an Azure is reached: nothing listens before it is needed.
+// network holds the servers of an Azure. None listens before it is needed.
 type network struct {
-	// secure and plain answer for all hosts, at the ports 443 and 80. secure also
-	// knows the requests that are being answered, whichever way they came.
+	// secure and plain serve all hosts at the ports 443 and 80. secure also counts the
+	// requests under way, whichever way they came.
 	secure, plain *fakeserver.Server
-	// proxy and service are what processes of their own reach.
+	// proxy and service are for programs in processes of their own.
 	proxy, service *fakeserver.Server
 
 	mu             sync.Mutex
@@ -39,7 +39,7 @@ func (n *network) init(a *Azure) {
 	}), nil)
 }
 
-// Close ends everything that listens, and the connections of the clients.
+// Close ends all servers, and closes the connections of the clients.
 func (a *Azure) Close() {
 	for _, s := range []*fakeserver.Server{a.net.secure, a.net.plain, a.net.proxy, a.net.service} {
 		s.Close()
@@ -53,8 +53,7 @@ func (a *Azure) Close() {
 	}
 }
 
-// Dial connects to the host of an address under its production name. It is what
-// a net.Dialer is in production.
+// Dial connects to the host of an address by its production name, in place of a net.Dialer.
 func (a *Azure) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if _, ok := a.lookup(address); !ok {
 		return nil, a.refuse(address)
@@ -66,7 +65,7 @@ func (a *Azure) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return new(net.Dialer).DialContext(ctx, network, to)
 }
 
-// address is where a host is on loopback.
+// address returns the address of a host on loopback, and starts its server.
 func (a *Azure) address(name string) (string, error) {
 	server := a.net.secure
 	if strings.HasSuffix(name, ":80") {
@@ -78,7 +77,7 @@ func (a *Azure) address(name string) (string, error) {
 	return server.Address(), nil
 }
 
-// certificate is what a host shows a client.
+// certificate returns the certificate of the host that a client connects to.
 func (a *Azure) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if _, ok := a.lookup(hello.ServerName); !ok {
 		return nil, a.refuse(hello.ServerName)
@@ -90,17 +89,17 @@ func (a *Azure) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return authority.Certificate(hello.ServerName)
 }
 
-// Transport reaches the hosts of this Azure under their production names, each
-// with a certificate of the test CA, and no other host. It takes no proxy.
+// Transport returns a transport that reaches the hosts of this Azure by their production
+// names, each with a certificate of the test CA, and no other host. It uses no proxy.
 func (a *Azure) Transport() *http.Transport {
 	roots := a.Roots()
 	return &http.Transport{DialContext: a.Dial, TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true, DisableCompression: true}
 }
 
-// Client is an HTTP client with [Azure.Transport].
+// Client returns an HTTP client with [Azure.Transport].
 func (a *Azure) Client() *http.Client { return a.client(a.Transport()) }
 
-// ManagedIdentityClient reaches IMDS and nothing else.
+// ManagedIdentityClient returns an HTTP client that reaches IMDS and no other host.
 func (a *Azure) ManagedIdentityClient() *http.Client {
 	return a.client(&http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if address != imdsHost+":80" {
@@ -110,7 +109,7 @@ func (a *Azure) ManagedIdentityClient() *http.Client {
 	}})
 }
 
-// client closes its connections with the Azure.
+// client returns an HTTP client whose connections are closed with the Azure.
 func (a *Azure) client(t *http.Transport) *http.Client {
 	a.net.mu.Lock()
 	defer a.net.mu.Unlock()
@@ -118,9 +117,9 @@ func (a *Azure) client(t *http.Transport) *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// Direct reaches all hosts in memory, without sockets, so that it works in a bubble
-// of testing/synctest and with the bubble's clock. An answer is complete before
-// its header arrives.
+// Direct returns an HTTP client that reaches all hosts in memory, without sockets, so that
+// it works in a bubble of testing/synctest and with the bubble's clock. A response is
+// complete before the client receives its header.
 func (a *Azure) Direct() *http.Client {
 	return &http.Client{Transport: direct{a, fakeserver.Direct(a)}}
 }
@@ -141,9 +140,9 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 	return d.RoundTripper.RoundTrip(req)
 }
 
-// Proxy starts an HTTP proxy on loopback, once, and returns its URL: a process
-// whose HTTPS_PROXY it is reaches this Azure under production names, and nothing
-// else. Who asks it for what is in Refused, if it does not exist.
+// Proxy starts an HTTP proxy on loopback, once, and returns its URL. A process with it as
+// HTTPS_PROXY reaches this Azure by its production names, and no other host. Hosts that do
+// not exist are noted in Refused.
 func (a *Azure) Proxy() (string, error) {
 	if err := a.net.proxy.Start(); err != nil {
 		return "", err
@@ -170,19 +169,18 @@ func (a *Azure) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer near.Close()
-	// The server may have read the first of what follows already.
+	// The server may have read the first bytes of the tunnel already.
 	go func() { _, _ = io.Copy(far, buffered); _ = far.Close() }()
 	_, _ = io.Copy(near, far)
 }
 
-// AppService starts a managed-identity endpoint of App Service on loopback, once,
-// and returns the environment that leads there: IDENTITY_ENDPOINT and
-// IDENTITY_HEADER.
+// AppService starts a managed-identity endpoint of App Service on loopback, once, and
+// returns the environment variables that lead to it: IDENTITY_ENDPOINT and IDENTITY_HEADER.
 func (a *Azure) AppService() (map[string]string, error) {
 	a.net.mu.Lock()
 	if a.net.identityHeader == "" {
 		a.net.identityHeader = rand.Text()
-		defer a.secret("identity header", a.net.identityHeader, at("", AppService))
+		defer a.secret("identity header", a.net.identityHeader, sentTo("", AppService))
 	}
 	defer a.net.mu.Unlock()
 	if err := a.net.service.Start(); err != nil {
@@ -201,17 +199,17 @@ func (a *Azure) ca() (*fakeserver.CA, error) {
 	a.net.mu.Lock()
 	defer a.net.mu.Unlock()
 	if a.net.authority == nil {
-		made, err := fakeserver.NewCA("azuretest CA")
+		ca, err := fakeserver.NewCA("azuretest CA")
 		if err != nil {
 			return nil, errors.Join(errNoAuthority, err)
 		}
-		a.net.authority = made
+		a.net.authority = ca
 	}
 	return a.net.authority, nil
 }
 
-// Roots are what verifies the certificates of all hosts; nil if the CA could not
-// be made, which is a complaint.
+// Roots returns the pool that verifies the certificates of all hosts. It is nil if the CA
+// could not be made, which is a complaint.
 func (a *Azure) Roots() *x509.CertPool {
 	authority, err := a.ca()
 	if err != nil {
@@ -221,8 +219,8 @@ func (a *Azure) Roots() *x509.CertPool {
 	return authority.Roots()
 }
 
-// CA is the certificate of the test CA in PEM, for SSL_CERT_FILE; nil if it could
-// not be made, which is a complaint.
+// CA returns the certificate of the test CA in PEM, for SSL_CERT_FILE. It is nil if the CA
+// could not be made, which is a complaint.
 func (a *Azure) CA() []byte {
 	authority, err := a.ca()
 	if err != nil {

@@ -16,9 +16,8 @@ import (
 // Registry is a container registry with a dedicated data endpoint in eastus. Its
 // methods are safe for concurrent use.
 type Registry struct {
-	// Content is what it holds, and counts and faults of what it answers to
-	// requests that were let in. Bytes and faults of blobs are those of the data
-	// endpoint.
+	// Content holds the images, and has the counts and faults of requests that were
+	// authorized. Bytes and faults of blobs are those of the data endpoint.
 	Content *upstreamtest.Registry
 
 	azure       *Azure
@@ -27,7 +26,7 @@ type Registry struct {
 	dataServer  string
 
 	// under azure.mu
-	grants   map[string]map[string]bool // principal -> repositories, "*" all
+	grants   map[string]map[string]bool // principal -> repositories; "*" stands for all
 	tokens   map[string]string          // ACR token name -> password
 	links    map[string]link            // by signature
 	firewall string
@@ -35,21 +34,21 @@ type Registry struct {
 	epoch    int
 }
 
-// link leads to a blob at the data endpoint.
+// link is a signed link to a blob at the data endpoint.
 type link struct {
 	repository string
 	digest     digest.Digest
 	until      int64
 }
 
-// NewRegistry makes a registry in the public cloud: name.azurecr.io. The name may
-// have a hyphen, as those of registries with a domain name label have.
+// NewRegistry makes a registry in the public cloud: name.azurecr.io. The name may have a
+// hyphen, as that of a registry with a domain name label does.
 func (a *Azure) NewRegistry(name string) *Registry {
 	return a.NewRegistryIn(a.tenant, name+".azurecr.io")
 }
 
-// NewRegistryIn makes a registry of any tenant and cloud, by its login server. It
-// takes tokens of its tenant alone.
+// NewRegistryIn makes a registry of any tenant and cloud, by its login server. It accepts
+// only tokens of its tenant.
 func (a *Azure) NewRegistryIn(tenantID, loginServer string) *Registry {
 	name, domain, _ := strings.Cut(loginServer, ".")
 	r := &Registry{Content: upstreamtest.NewHandler(), azure: a, tenant: tenantID, loginServer: loginServer, dataServer: name + ".eastus.data." + domain,
@@ -67,14 +66,14 @@ func (a *Azure) NewRegistryIn(tenantID, loginServer string) *Registry {
 	return r
 }
 
-// LoginServer is the registry's host name.
+// LoginServer returns the registry's host name.
 func (r *Registry) LoginServer() string { return r.loginServer }
 
-// DataServer is the host name that blobs are redirected to.
+// DataServer returns the host name of the data endpoint, to which blobs are redirected.
 func (r *Registry) DataServer() string { return r.dataServer }
 
-// Grant lets a principal pull from repositories; none: from all. As in Azure,
-// access tokens that were issued before do not change.
+// Grant allows a principal to pull from repositories, or from all if none is named. As in
+// Azure, access tokens that were issued before do not change.
 func (r *Registry) Grant(principalID string, repositories ...string) {
 	if len(repositories) == 0 {
 		repositories = []string{"*"}
@@ -89,21 +88,21 @@ func (r *Registry) Grant(principalID string, repositories ...string) {
 	}
 }
 
-// Revoke takes all grants from a principal. Access tokens that were issued before
-// live on until they expire; see ForgetTokens.
+// Revoke removes all grants of a principal. Access tokens that were issued before stay
+// valid until they expire; see ForgetTokens.
 func (r *Registry) Revoke(principalID string) {
 	r.azure.mu.Lock()
 	defer r.azure.mu.Unlock()
 	delete(r.grants, principalID)
 }
 
-// AddToken makes an ACR token: a name and a password with access to repositories;
-// none: to all.
+// AddToken makes an ACR token: a name and a password with access to repositories, or to
+// all if none is named.
 func (r *Registry) AddToken(name, password string, repositories ...string) {
 	r.azure.mu.Lock()
 	r.tokens[name] = password
 	r.azure.mu.Unlock()
-	r.azure.secret("password", password, at(r.loginServer, Token, V2))
+	r.azure.secret("password", password, sentTo(r.loginServer, Token, V2))
 	r.Grant(name, repositories...)
 }
 
@@ -115,24 +114,23 @@ func (r *Registry) ForgetTokens() {
 	r.epoch++
 }
 
-// SetFirewall makes the registry refuse everything, as for a client with that
-// address which no network rule allows; "": open.
+// SetFirewall makes the registry refuse every request, as if no network rule allowed the
+// client, and name ip as its address. If ip is empty, the firewall is open.
 func (r *Registry) SetFirewall(ip string) {
 	r.azure.mu.Lock()
 	defer r.azure.mu.Unlock()
 	r.firewall = ip
 }
 
-// SetRefuseTokens makes the token server answer 401 where a grant is missing. By
-// default it issues a token without that access. Which of the two Azure does is
-// not known.
+// SetRefuseTokens makes the token server respond with 401 if a grant is missing. By default
+// it issues a token without that access. It is not known which of the two Azure does.
 func (r *Registry) SetRefuseTokens(on bool) {
 	r.azure.mu.Lock()
 	defer r.azure.mu.Unlock()
 	r.refuse = on
 }
 
-// granted lists what a principal may pull of what it asks for.
+// granted returns those of repositories from which a principal may pull.
 func (r *Registry) granted(principal string, repositories []string) []string {
 	r.azure.mu.Lock()
 	defer r.azure.mu.Unlock()
@@ -160,7 +158,7 @@ func (r *Registry) serve(w http.ResponseWriter, q *http.Request, e Endpoint) {
 	}
 }
 
-// v2 is the registry itself.
+// v2 serves the distribution API.
 func (r *Registry) v2(w http.ResponseWriter, q *http.Request) {
 	repository, digested, blob := repositoryOf(q.URL.Path)
 	if !r.mayPull(q, repository) {
@@ -184,7 +182,7 @@ func (r *Registry) v2(w http.ResponseWriter, q *http.Request) {
 	r.Content.ServeHTTP(w, q)
 }
 
-// repositoryOf takes a path of the distribution API apart.
+// repositoryOf parses a path of the distribution API.
 func repositoryOf(path string) (repository, reference string, blob bool) {
 	rest := strings.TrimPrefix(path, "/v2/")
 	for _, kind := range []string{"/manifests/", "/blobs/", "/referrers/", "/tags/"} {
@@ -220,10 +218,10 @@ func (r *Registry) login(user, password string) (principal string, ok bool) {
 	return p.PrincipalID, known && p.secret == password
 }
 
-// linkLife is how long a link to a blob is good, in seconds.
+// linkLife is how long a link to a blob is valid, in seconds.
 const linkLife = 20 * 60
 
-// link makes a signed link. The double slash is what such links have.
+// link makes a signed link. Links of ACR have a double slash.
 func (r *Registry) link(repository string, d digest.Digest) string {
 	r.azure.mu.Lock()
 	r.azure.issued++
@@ -231,7 +229,7 @@ func (r *Registry) link(repository string, d digest.Digest) string {
 	r.azure.mu.Unlock()
 	until := r.azure.now().Unix() + linkLife
 	signature := encode(r.azure.sign(fmt.Sprint("link", n)))
-	r.azure.secret("link", signature, at(r.dataServer, Data))
+	r.azure.secret("link", signature, sentTo(r.dataServer, Data))
 	r.azure.mu.Lock()
 	defer r.azure.mu.Unlock()
 	maps.DeleteFunc(r.links, func(_ string, l link) bool { return l.until < until-linkLife })
@@ -240,8 +238,8 @@ func (r *Registry) link(repository string, d digest.Digest) string {
 		url.Values{"se": {fmt.Sprint(until)}, "sig": {signature}, "sp": {"r"}}.Encode()
 }
 
-// data is the data endpoint. As storage does, it refuses requests that carry a
-// credential besides the link, and says nothing of digests.
+// data serves the data endpoint. As storage accounts do, it refuses requests with a
+// credential besides the link, and sends no digest.
 func (r *Registry) data(w http.ResponseWriter, q *http.Request, _ Endpoint) {
 	for _, h := range []string{"Authorization", "Cookie", "Proxy-Authorization"} {
 		if q.Header.Get(h) != "" {
@@ -262,7 +260,7 @@ func (r *Registry) data(w http.ResponseWriter, q *http.Request, _ Endpoint) {
 	r.Content.ServeHTTP(undigested{w}, inner)
 }
 
-// undigested hides the digest.
+// undigested is a ResponseWriter that removes the digest.
 type undigested struct{ http.ResponseWriter }
 
 func (w undigested) WriteHeader(status int) {

@@ -10,7 +10,7 @@ import (
 
 const errUnauthorized = "authentication required"
 
-// exchange takes an Entra token and gives a refresh token of this registry.
+// exchange issues a refresh token of this registry for an Entra token.
 func (r *Registry) exchange(w http.ResponseWriter, q *http.Request) {
 	a, form := r.azure, q.PostForm
 	if q.Method != http.MethodPost || form == nil {
@@ -28,7 +28,7 @@ func (r *Registry) exchange(w http.ResponseWriter, q *http.Request) {
 	if tenant := form.Get("tenant"); ok && tenant != "" && tenant != c.Tenant {
 		a.complain("%s: the exchange got the tenant %s", r.loginServer, tenant)
 	}
-	if !ok || c.Audience != registryResource || c.Tenant != r.tenant || !a.current(c) {
+	if !ok || c.Audience != registryResource || c.Tenant != r.tenant || !a.unrevoked(c) {
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", errUnauthorized)
 		return
 	}
@@ -36,11 +36,11 @@ func (r *Registry) exchange(w http.ResponseWriter, q *http.Request) {
 	epoch := r.epoch
 	r.azure.mu.Unlock()
 	token := a.issue(claims{Use: "refresh", Audience: r.loginServer, Tenant: c.Tenant, Object: c.Object, Epoch: epoch}, a.lifetime("refresh"))
-	a.secret("refresh token", token, at(r.loginServer, Token))
+	a.secret("refresh token", token, sentTo(r.loginServer, Token))
 	answer(w, http.StatusOK, map[string]string{"refresh_token": token})
 }
 
-// token gives access tokens for refresh tokens and for passwords.
+// token issues access tokens for refresh tokens and for passwords.
 func (r *Registry) token(w http.ResponseWriter, q *http.Request) {
 	form := q.URL.Query()
 	if q.Method == http.MethodPost {
@@ -73,11 +73,11 @@ func (r *Registry) token(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	token := r.azure.issue(claims{Use: "access", Audience: r.loginServer, Object: principal, Scopes: granted, Epoch: epoch}, r.azure.lifetime("access"))
-	r.azure.secret("access token", token, at(r.loginServer, V2))
+	r.azure.secret("access token", token, sentTo(r.loginServer, V2))
 	answer(w, http.StatusOK, map[string]string{"access_token": token})
 }
 
-// principal finds who asks for a token.
+// principal returns the principal that requests a token, if its credential is valid.
 func (r *Registry) principal(q *http.Request, form url.Values) (string, bool) {
 	if user, password, ok := q.BasicAuth(); ok {
 		return r.login(user, password)
@@ -94,7 +94,7 @@ func (r *Registry) principal(q *http.Request, form url.Values) (string, bool) {
 	return "", false
 }
 
-// only reports whether a form has no other fields.
+// only reports whether a form has no other fields than known.
 func only(form url.Values, known ...string) bool {
 	return !slices.ContainsFunc(names(form), func(k string) bool { return !slices.Contains(known, k) })
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// ServeHTTP answers for all hosts, by the Host of the request.
+// ServeHTTP serves all hosts, by the Host of the request.
 func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, ok := a.lookup(r.Host)
 	if !ok {
@@ -49,8 +49,8 @@ const (
 	maxBody  = 1 << 20
 )
 
-// readBody reads what was sent: a form into r.PostForm, anything else is
-// returned, and can be read again.
+// readBody reads a form into r.PostForm. It returns any other body, which can then be read
+// again.
 func readBody(w http.ResponseWriter, r *http.Request) string {
 	if r.Body == nil {
 		return ""
@@ -65,7 +65,7 @@ func readBody(w http.ResponseWriter, r *http.Request) string {
 	return string(data)
 }
 
-// watched remembers the status.
+// watched is a ResponseWriter that remembers the status.
 type watched struct {
 	http.ResponseWriter
 	status int

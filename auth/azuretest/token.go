@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// claims are what a token says, in the names of JWT and of Entra.
+// claims are the claims of a token, with the names of JWT and of Entra.
 type claims struct {
 	Use      string   `json:"token_use"` // "entra", "refresh" or "access"
 	Audience string   `json:"aud"`
 	Tenant   string   `json:"tid,omitempty"`
 	Object   string   `json:"oid"` // the principal
 	Scopes   []string `json:"scopes,omitempty"`
-	Epoch    int      `json:"epoch"` // of whoever can take it back
+	Epoch    int      `json:"epoch"` // of the principal or registry that can revoke it
 	ID       int      `json:"jti"`
 	Issued   int64    `json:"iat"`
 	Begins   int64    `json:"nbf"`
 	Expires  int64    `json:"exp"`
 }
 
-// issue signs a token (HS256) that is good for life.
+// issue signs a token (HS256) that is valid for life.
 func (a *Azure) issue(c claims, life time.Duration) string {
 	now := a.now()
 	a.mu.Lock()
@@ -38,7 +38,7 @@ func (a *Azure) issue(c claims, life time.Duration) string {
 	return text + "." + encode(a.sign(text))
 }
 
-// read verifies a token of ours: its signature, its use, its times.
+// read verifies a token that issue signed: its signature, its use and its times.
 func (a *Azure) read(token, use string) (claims, bool) {
 	var c claims
 	i := strings.LastIndexByte(token, '.')
@@ -66,35 +66,35 @@ func (a *Azure) sign(text string) []byte {
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// Lifetimes say how long tokens live. A zero field: the default.
+// Lifetimes are the lifetimes of tokens. A zero field means its default.
 type Lifetimes struct {
-	Entra   time.Duration // 24 hours
-	Refresh time.Duration // 3 hours
-	Access  time.Duration // 75 minutes
+	Entra   time.Duration // 24 hours by default
+	Refresh time.Duration // 3 hours by default
+	Access  time.Duration // 75 minutes by default
 }
 
-// SetLifetimes holds for tokens that are issued from now on.
+// SetLifetimes sets the lifetimes of tokens that are issued from now on.
 func (a *Azure) SetLifetimes(l Lifetimes) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lifetimes = l
 }
 
-// lifetime of a use.
+// lifetime returns the lifetime of tokens of a use.
 func (a *Azure) lifetime(use string) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.lifetimes
 	switch use {
 	case "entra":
-		return or(l.Entra, 24*time.Hour)
+		return orDefault(l.Entra, 24*time.Hour)
 	case "refresh":
-		return or(l.Refresh, 3*time.Hour)
+		return orDefault(l.Refresh, 3*time.Hour)
 	}
-	return or(l.Access, 75*time.Minute)
+	return orDefault(l.Access, 75*time.Minute)
 }
 
-func or(d, otherwise time.Duration) time.Duration {
+func orDefault(d, otherwise time.Duration) time.Duration {
 	if d > 0 {
 		return d
 	}
@@ -106,20 +106,20 @@ const (
 	vaultResource    = "https://vault.azure.net"
 )
 
-// entraToken issues a token for one of the two audiences that exist here.
+// entraToken issues a token for one of the two audiences, registries and vaults.
 func (a *Azure) entraToken(tenant, principal, resource string, epoch int) (string, time.Duration) {
 	life := a.lifetime("entra")
 	token := a.issue(claims{Use: "entra", Audience: resource, Tenant: tenant, Object: principal, Epoch: epoch}, life)
-	belongs := at("", Exchange)
+	belongs := sentTo("", Exchange)
 	if resource == vaultResource {
-		belongs = at("", KeyVault)
+		belongs = sentTo("", KeyVault)
 	}
 	a.secret("entra token", token, belongs)
 	return token, life
 }
 
-// current reports whether a token's principal has not taken its tokens back.
-func (a *Azure) current(c claims) bool {
+// unrevoked reports whether a token's principal exists and has not revoked its tokens.
+func (a *Azure) unrevoked(c claims) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, i := range a.identities {
@@ -135,7 +135,7 @@ func (a *Azure) current(c claims) bool {
 	return false
 }
 
-// resourceOf reads the audience that a token is asked for.
+// resourceOf returns the audience of a scope or resource, and whether it is known.
 func resourceOf(text string) (string, bool) {
 	text = strings.TrimSuffix(strings.TrimSuffix(text, "/.default"), "/")
 	return text, slices.Contains([]string{registryResource, vaultResource}, text)
@@ -147,7 +147,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// fail answers with the errors of a registry.
+// fail responds with an error of a registry.
 func fail(w http.ResponseWriter, status int, code, message string) {
 	answer(w, status, map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
 }

@@ -26,25 +26,25 @@ func (a *Azure) NewVault(name string) *Vault {
 	return v
 }
 
-// Grant lets a principal read secrets.
+// Grant allows a principal to read secrets.
 func (v *Vault) Grant(principalID string) {
 	v.azure.mu.Lock()
 	defer v.azure.mu.Unlock()
 	v.readers[principalID] = true
 }
 
-// Revoke takes that back.
+// Revoke undoes Grant.
 func (v *Vault) Revoke(principalID string) {
 	v.azure.mu.Lock()
 	defer v.azure.mu.Unlock()
 	delete(v.readers, principalID)
 }
 
-// Set adds a version of a secret, which is the latest, and returns its name.
+// Set adds a version of a secret, which becomes the latest one, and returns its name.
 func (v *Vault) Set(secret, value string) string {
 	name := strings.ToLower(rand.Text())
-	// A user name lies in a vault too, and is no secret elsewhere.
-	v.azure.secret("vault secret", value, at("", KeyVault, Token, V2, Entra, Exchange, Data))
+	// A user name may lie in a vault too, and is sent to other endpoints.
+	v.azure.secret("vault secret", value, sentTo("", KeyVault, Token, V2, Entra, Exchange, Data))
 	v.azure.mu.Lock()
 	defer v.azure.mu.Unlock()
 	v.secrets[secret] = append(v.secrets[secret], version{name, value})
@@ -52,11 +52,11 @@ func (v *Vault) Set(secret, value string) string {
 	return name
 }
 
-// SecretID is the identifier of a secret, without a version.
+// SecretID returns the identifier of a secret, without a version.
 func (v *Vault) SecretID(secret string) string { return "https://" + v.host + "/secrets/" + secret }
 
-// Disable disables the latest version: it is refused, and no former one is given
-// in its place. Versions that are asked for by name are given on.
+// Disable disables the latest version: requests without a version are refused, and those
+// for a former version by its name still work.
 func (v *Vault) Disable(secret string) {
 	v.azure.mu.Lock()
 	defer v.azure.mu.Unlock()
@@ -77,7 +77,7 @@ func (v *Vault) serve(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	}
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	c, ok := v.azure.read(token, "entra")
-	if !ok || !v.azure.current(c) || c.Audience != vaultResource {
+	if !ok || !v.azure.unrevoked(c) || c.Audience != vaultResource {
 		if ok && c.Audience != vaultResource {
 			v.azure.complain("%s got a token for the audience %s", v.host, c.Audience)
 		}
@@ -89,7 +89,7 @@ func (v *Vault) serve(w http.ResponseWriter, r *http.Request, _ Endpoint) {
 	v.answer(w, c.Object, name, pinned)
 }
 
-// answer gives a secret to a principal.
+// answer serves a secret to a principal.
 func (v *Vault) answer(w http.ResponseWriter, principal, name, pinned string) {
 	v.azure.mu.Lock()
 	versions, reader, disabled := v.secrets[name], v.readers[principal], v.disabled[name]
