@@ -13,7 +13,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// far is a repository of another registry, as oras reads it.
+// far returns a repository of another registry, as oras reads it.
 func far(t *testing.T, r *upstreamtest.Registry, name string) *remote.Repository {
 	t.Helper()
 	repo, err := remote.NewRepository("far.example/" + name)

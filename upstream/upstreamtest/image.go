@@ -20,9 +20,9 @@ type Image struct {
 	Children []Image // of an index
 }
 
-// AddImage adds an image for linux/amd64 under a tag. If the tag is empty, the
-// image has none. A layer that is compressed with gzip, as those of [Layers] are,
-// is added as such; any other as a plain archive, whatever its bytes are.
+// AddImage adds an image for linux/amd64 under a tag. If the tag is empty, the image has
+// none. A layer that is compressed with gzip, as those of [Layers] are, has the media type
+// of such layers, and any other that of a plain archive, whatever its bytes are.
 func (r *Registry) AddImage(repository, tag string, layers [][]byte) Image {
 	return r.addImage(repository, tag, "amd64", layers)
 }
@@ -55,8 +55,8 @@ func (r *Registry) AddIndex(repository, tag string, images ...Image) Image {
 	return img
 }
 
-// AddMultiPlatform adds an index of one image for each architecture. The first
-// layer is shared by all, the others are their own.
+// AddMultiPlatform adds an index with one image for each architecture. The images share the
+// first layer; each has further layers of its own.
 func (r *Registry) AddMultiPlatform(repository, tag string, layers [][]byte, archs ...string) Image {
 	var images []Image
 	for i, arch := range archs {
@@ -73,8 +73,8 @@ func (r *Registry) AddMultiPlatform(repository, tag string, layers [][]byte, arc
 	return r.AddIndex(repository, tag, images...)
 }
 
-// AddAttestation adds what BuildKit stores beside an image: a manifest that an
-// index names with the platform unknown/unknown. It is to be given to AddIndex.
+// AddAttestation adds an attestation of an image, as BuildKit does: a manifest that an index
+// names with the platform unknown/unknown. Pass the result to AddIndex.
 func (r *Registry) AddAttestation(repository string, of Image) Image {
 	img := r.addImage(repository, "", "unknown", [][]byte{mustJSON(map[string]string{"subject": of.Digest.String()})})
 	img.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
@@ -102,7 +102,7 @@ func (r *Registry) AddArtifact(repository, tag, artifactType string, subject Ima
 	return img
 }
 
-// AddManifest adds a manifest as it is; an empty tag: untagged.
+// AddManifest adds a manifest unchanged, under a tag unless that is empty.
 func (r *Registry) AddManifest(repository, tag, mediaType string, body []byte) ocispec.Descriptor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,7 +124,7 @@ func (r *Registry) AddBlob(repository string, body []byte) digest.Digest {
 	return d
 }
 
-// Tag moves a tag to a manifest that is there.
+// Tag moves a tag to a manifest that the repository has.
 func (r *Registry) Tag(repository, tag string, d digest.Digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,7 +146,7 @@ func (r *Registry) Delete(repository string, d digest.Digest) {
 	delete(r.repo(repository).blobs, d)
 }
 
-// Blob returns the content of a blob.
+// Blob returns the content of a blob, or nil if there is none.
 func (r *Registry) Blob(repository string, d digest.Digest) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +156,7 @@ func (r *Registry) Blob(repository string, d digest.Digest) []byte {
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("%s: %v", name, err)) // plain structs of ours
+		panic(fmt.Sprintf("%s: %v", name, err)) // plain structs can be encoded
 	}
 	return b
 }

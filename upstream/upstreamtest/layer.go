@@ -14,8 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Layers makes n layers of exactly size bytes, all different, and the same in
-// every run. See [Layer].
+// Layers makes n different layers of exactly size bytes, which are equal in every run. See
+// [Layer].
 func Layers(n, size int) [][]byte {
 	layers := make([][]byte, n)
 	for i := range layers {
@@ -24,14 +24,14 @@ func Layers(n, size int) [][]byte {
 	return layers
 }
 
-// Layer makes a layer of exactly size bytes from a seed: a gzip-compressed tar
-// archive of one file of pseudo-random bytes, which runtimes can unpack. Where
-// there is no room for a file the archive is empty, and what is too small for an
-// archive, less than about 60 bytes, is pseudo-random bytes and nothing else.
+// Layer makes a layer of exactly size bytes from a seed: a gzip-compressed tar archive of
+// one file of pseudo-random bytes, which runtimes can unpack. If size is too small for a
+// file, the archive is empty; if it is too small for an archive, less than about 60 bytes,
+// the layer is just pseudo-random bytes.
 func Layer(seed uint64, size int) []byte {
 	random := Bytes(seed, size)
-	// All but the file's bytes takes about that much. What is left of the size is
-	// filled with the comment that gzip's header may have.
+	// frame is about the size of all but the file's bytes. The rest of size is filled
+	// by a comment in the header of gzip.
 	const frame = 180
 	if n := size - frame - size/storedBlock*storedFrame; n > 0 {
 		if layer := archive(seed, random[:n], size); layer != nil {
@@ -44,21 +44,21 @@ func Layer(seed uint64, size int) []byte {
 	return random
 }
 
-// Random bytes cannot be compressed: the format has them in blocks.
+// The format stores random bytes, which cannot be compressed, in blocks.
 const (
 	storedBlock = 65535
 	storedFrame = 5
 )
 
-// The least and the most that a comment takes: enough to tell two empty archives
-// apart, and what the package compress/gzip reads.
+// The size of a comment: at least enough to make empty archives differ, and at most what the
+// package compress/gzip can read.
 const (
 	minComment = 16
 	maxComment = 511
 )
 
-// archive makes a layer of one file, or of none if file is nil. It returns nil if
-// a comment cannot make up for the rest of the size.
+// archive makes a layer of one file, or of none if file is nil. It returns nil if a comment
+// cannot fill the rest of size.
 func archive(seed uint64, file []byte, size int) []byte {
 	var b bytes.Buffer
 	b.Grow(size)
@@ -67,7 +67,7 @@ func archive(seed uint64, file []byte, size int) []byte {
 		err = writeTar(z, fmt.Sprintf("file-%x", seed), file)
 	}
 	if err != nil {
-		panic(fmt.Sprintf("%s: %v", name, err)) // it is written to memory
+		panic(fmt.Sprintf("%s: %v", name, err)) // writing to memory does not fail
 	}
 	left := size - b.Len()
 	if left < minComment || left > maxComment {
@@ -75,20 +75,20 @@ func archive(seed uint64, file []byte, size int) []byte {
 	}
 	comment := hex.EncodeToString(Bytes(seed, left))[:left-1]
 	layer := b.Bytes()
-	layer[flagsAt] |= flagComment
+	layer[flagsOffset] |= flagComment
 	return slices.Insert(layer, headerSize, append([]byte(comment), 0)...)
 }
 
-// The fixed part of gzip's header: its length, and the flag that a comment follows
-// it, which ends with a zero byte.
+// The fixed part of gzip's header: its length, the offset of its flags, and the flag for a
+// comment, which follows the header and ends with a zero byte.
 const (
 	headerSize  = 10
-	flagsAt     = 3
+	flagsOffset = 3
 	flagComment = 1 << 4
 )
 
-// writeTar writes an archive, and closes z. The bytes of the file are compressed
-// apart from what is around them, so that their neighbourhood costs nothing.
+// writeTar writes an archive, and closes z. It flushes before and after the bytes of the
+// file, so that their compressed size does not depend on what is around them.
 func writeTar(z *gzip.Writer, name string, file []byte) error {
 	w := tar.NewWriter(z)
 	if file != nil {
@@ -119,8 +119,8 @@ func Bytes(seed uint64, size int) []byte {
 	return b
 }
 
-// layerType is what a manifest and a config say of a layer: its media type, and
-// the digest of what it is when it is not compressed.
+// layerType returns the media type of a layer for its manifest, and the digest of the
+// uncompressed layer for its config.
 func layerType(layer []byte) (mediaType string, diffID digest.Digest) {
 	if compressed(layer) {
 		z, err := gzip.NewReader(bytes.NewReader(layer))
@@ -134,5 +134,5 @@ func layerType(layer []byte) (mediaType string, diffID digest.Digest) {
 	return ocispec.MediaTypeImageLayer, digest.FromBytes(layer)
 }
 
-// compressed reports whether a layer begins as gzip does.
+// compressed reports whether a layer begins with a header of gzip.
 func compressed(layer []byte) bool { return bytes.HasPrefix(layer, []byte{0x1f, 0x8b, 0x08}) }

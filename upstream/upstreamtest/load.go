@@ -17,11 +17,10 @@ import (
 	"github.com/pullthrough/pullthrough/internal/oci"
 )
 
-// AddFrom adds images of another place, such as an OCI layout or a real registry,
-// with all that they consist of. A reference is a tag, under which the image is
-// added too, or a digest. If src is an [oras.ReadOnlyGraphTarget], the artifacts
-// that refer to an image are added with it. The images are returned in the order
-// of their references.
+// AddFrom adds images from another source, such as an OCI layout or a real registry, with
+// all their manifests and blobs. A reference is a digest, or a tag, under which the image
+// is then added. If src is an [oras.ReadOnlyGraphTarget], the artifacts that refer to an
+// image are added with it. The images are returned in the order of their references.
 func (r *Registry) AddFrom(ctx context.Context, repository string, src oras.ReadOnlyTarget, references ...string) ([]Image, error) {
 	var images []Image
 	for _, reference := range references {
@@ -56,7 +55,7 @@ func (r *Registry) copyFrom(ctx context.Context, repository string, src oras.Rea
 	return desc, err
 }
 
-// image describes a manifest that is here.
+// image describes a manifest of the registry.
 func (r *Registry) image(repository string, desc ocispec.Descriptor) Image {
 	r.mu.Lock()
 	body := r.repo(repository).manifests[desc.Digest].body
@@ -67,7 +66,7 @@ func (r *Registry) image(repository string, desc ocispec.Descriptor) Image {
 		Layers    []ocispec.Descriptor
 		Manifests []ocispec.Descriptor
 	}
-	_ = json.Unmarshal(body, &parts) // what is no JSON consists of nothing
+	_ = json.Unmarshal(body, &parts) // a body that is no JSON has no parts
 	img.Config, img.Layers = parts.Config, parts.Layers
 	for _, child := range parts.Manifests {
 		img.Children = append(img.Children, r.image(repository, child))
@@ -75,7 +74,7 @@ func (r *Registry) image(repository string, desc ocispec.Descriptor) Image {
 	return img
 }
 
-// destination is a repository as what is copied into.
+// destination is a repository as the target of a copy.
 type destination struct {
 	registry   *Registry
 	repository string
@@ -93,7 +92,7 @@ func (d destination) find(desc ocispec.Descriptor) ([]byte, bool) {
 	return body, ok
 }
 
-// Exists reports whether a manifest or blob is here.
+// Exists reports whether the repository has a manifest or blob.
 func (d destination) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) {
 	_, ok := d.find(desc)
 	return ok, nil
@@ -108,7 +107,7 @@ func (d destination) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadC
 	return io.NopCloser(bytes.NewReader(body)), nil
 }
 
-// Push adds a manifest or blob, if it is what desc says.
+// Push adds a manifest or blob, if it matches desc.
 func (d destination) Push(_ context.Context, desc ocispec.Descriptor, from io.Reader) error {
 	body, err := content.ReadAll(from, desc)
 	if err != nil {

@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// RequireLogin makes the registry ask for a bearer token of its own token
-// server, which knows these users; the user "" with the password "" is
-// anonymous. granted says who may pull what; nil: everyone everything.
+// RequireLogin makes the registry demand a bearer token of its own token server, which has
+// these users and their passwords; the user "" with the password "" is the anonymous one.
+// granted reports whether a user may pull from a repository. If nil, all users may pull
+// from all repositories.
 func (r *Registry) RequireLogin(users map[string]string, granted func(user, repository string) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.users, r.granted, r.issuer, r.basic = users, granted, r, false
 }
 
-// RequireLoginAt is RequireLogin with the token server of another registry,
-// which is told the users.
+// RequireLoginAt is RequireLogin with the token server of another registry, which gets the
+// users.
 func (r *Registry) RequireLoginAt(issuer *Registry, users map[string]string, granted func(user, repository string) bool) {
 	issuer.RequireLogin(users, granted)
 	r.mu.Lock()
@@ -25,15 +26,15 @@ func (r *Registry) RequireLoginAt(issuer *Registry, users map[string]string, gra
 	r.users, r.issuer, r.basic = users, issuer, false
 }
 
-// RequireBasic makes the registry ask for user and password themselves.
+// RequireBasic makes the registry demand a user name and password by Basic authentication.
 func (r *Registry) RequireBasic(users map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.users, r.basic = users, true
 }
 
-// SetRefreshTokens says for which refresh tokens the token server gives access
-// tokens (POST, grant_type=refresh_token), and in whose name.
+// SetRefreshTokens sets the refresh tokens for which the token server issues access tokens
+// (POST, grant_type=refresh_token), and the user of each.
 func (r *Registry) SetRefreshTokens(users map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,12 +48,12 @@ func (r *Registry) ForgetTokens() {
 	r.tokens = map[string]bool{}
 }
 
-// Complaints returns what clients did that no client may do. With a testing.TB
-// each has failed the test already.
+// Complaints returns the mistakes of clients. With a testing.TB each has failed the test
+// already.
 func (r *Registry) Complaints() []string { return r.complaints.All() }
 
-// grants is what a token server knows of a token: 0 nothing, 1 that it is its
-// own, 2 that it is good for the repository.
+// grants returns what a token allows: 2 to pull from the repository, 1 nothing though the
+// token server issued it, and 0 nothing since it did not.
 func (r *Registry) grants(token, repository string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,7 +68,8 @@ func (r *Registry) grants(token, repository string) int {
 	return 0
 }
 
-// allowed asks for a token or password if the registry has users.
+// allowed reports whether a request has a sufficient credential, and responds with an error
+// if not. A registry without users needs none.
 func (r *Registry) allowed(w http.ResponseWriter, req *http.Request, q Request) bool {
 	r.mu.Lock()
 	users, issuer, basic := r.users, r.issuer, r.basic
@@ -97,7 +99,7 @@ func (r *Registry) allowed(w http.ResponseWriter, req *http.Request, q Request) 
 	return false
 }
 
-// token is the token server.
+// token serves the token server.
 func (r *Registry) token(w http.ResponseWriter, req *http.Request) {
 	_ = req.ParseForm()
 	r.mu.Lock()
@@ -120,7 +122,7 @@ func (r *Registry) token(w http.ResponseWriter, req *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"token": token, "access_token": token})
 }
 
-// user finds who asks for a token.
+// user returns the user that requests a token, if the credential is valid.
 func (r *Registry) user(req *http.Request) (string, bool) {
 	if req.Method == http.MethodPost {
 		user, ok := r.refresh[req.PostForm.Get("refresh_token")]

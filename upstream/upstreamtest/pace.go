@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Pace limits the bytes of blobs per second, all requests together; 0: no
-// limit.
+// Pace limits the bytes of blobs per second that all requests together receive. If 0, there
+// is no limit.
 func (r *Registry) Pace(bytesPerSecond int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -20,7 +20,7 @@ func (r *Registry) Pace(bytesPerSecond int64) {
 type bucket struct {
 	mu   sync.Mutex
 	rate float64
-	last time.Time // when all that was taken will have been paid for
+	last time.Time // when the bytes that were taken so far may all have been sent
 }
 
 // take waits until n bytes may be sent.

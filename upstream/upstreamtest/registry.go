@@ -1,5 +1,5 @@
-// Package upstreamtest is a registry for tests: real HTTP on loopback, content
-// that tests put there, counters, and every fault that an upstream can have.
+// Package upstreamtest is a registry for tests: real HTTP on loopback, content that tests
+// add, counters, and every fault that an upstream can have.
 //
 //	up := upstreamtest.NewRegistry(t)
 //	img := up.AddImage("team/app", "v1", upstreamtest.Layers(3, 1<<20))
@@ -8,11 +8,10 @@
 //	up.WantRequests("HEAD /v2/team/app/manifests/v1")
 //
 // [Registry.Transport] reaches it without a network, for testing/synctest, and
-// [Registry.AddFrom] fills it with images of another place.
+// [Registry.AddFrom] adds images from another source.
 //
-// What it fakes: it keeps everything in memory, its token server signs nothing,
-// and it is never pushed to. What it does speak, it speaks as the OCI
-// distribution spec says.
+// The registry keeps everything in memory, its token server signs nothing, and clients
+// cannot push to it. Otherwise it follows the OCI distribution spec.
 package upstreamtest
 
 import (
@@ -30,14 +29,14 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// Registry is a fake registry. Its methods are safe for concurrent use, while
-// it serves too.
+// Registry is a fake registry. Its methods are safe for concurrent use, also while it
+// serves requests.
 type Registry struct {
 	server     *fakeserver.Server
 	log        fakeserver.Log[Request]
 	faults     fakeserver.Faults[Fault]
 	complaints fakeserver.Complaints
-	roots      *x509.CertPool // if nil, it speaks plain HTTP
+	roots      *x509.CertPool // nil for plain HTTP
 
 	mu      sync.Mutex
 	repos   map[string]*repo
@@ -48,13 +47,13 @@ type Registry struct {
 	granted func(user, repository string) bool
 	noRefs  bool
 	basic   bool
-	issuer  *Registry         // whose tokens are asked for
+	issuer  *Registry         // whose tokens the registry demands
 	refresh map[string]string // refresh token -> user
 	issued  int
 	storage *Storage
 }
 
-// name is what errors and complaints begin with.
+// name is the prefix of errors and complaints.
 const name = "upstreamtest"
 
 type repo struct {
@@ -75,7 +74,7 @@ func NewRegistry(t testing.TB) *Registry {
 	return ofTest(t, r, err)
 }
 
-// ofTest makes a registry that was started one of a test.
+// ofTest makes a registry complain to a test and end with it.
 func ofTest(t testing.TB, r *Registry, err error) *Registry {
 	t.Helper()
 	if err != nil {
@@ -86,12 +85,12 @@ func ofTest(t testing.TB, r *Registry, err error) *Registry {
 	return r
 }
 
-// Start starts a registry on a free port of 127.0.0.1, without a test: complaints
-// are only kept.
+// Start starts a registry on a free port of 127.0.0.1, without a test. Complaints are only
+// collected.
 func Start() (*Registry, error) { return start(nil, nil) }
 
-// NewHandler makes a registry that listens nowhere and has no Host: it answers
-// what is given to its ServeHTTP or its Transport.
+// NewHandler makes a registry that does not listen and has no Host. It serves requests that
+// its ServeHTTP or its Transport receives.
 func NewHandler() *Registry { return newRegistry(nil, nil) }
 
 func start(roots *x509.CertPool, config *tls.Config) (*Registry, error) {
@@ -113,9 +112,9 @@ func newRegistry(roots *x509.CertPool, config *tls.Config) *Registry {
 // listened.
 func (r *Registry) Host() string { return r.server.Address() }
 
-// Client returns a client that reaches this registry and others besides, each
-// by the scheme that it speaks; a token server that was named by RequireLoginAt
-// is trusted, a storage is not. Each of them may lead to each other.
+// Client returns a client that reaches this registry and others, each by its own scheme. It
+// sends credentials to the token servers that RequireLoginAt named, but not to a storage.
+// Each of the registries may redirect to each other.
 func (r *Registry) Client(others ...*Registry) *upstream.Client {
 	c := &upstream.Client{Hosts: map[string]upstream.Host{}}
 	for _, o := range append([]*Registry{r}, others...) {
@@ -135,20 +134,20 @@ func (r *Registry) Client(others ...*Registry) *upstream.Client {
 	return c
 }
 
-// Transport is a transport that calls the registry without a network, whatever
-// the host, so that it works in the fake time of testing/synctest too. An answer
-// is complete before its header arrives. While the registry is stopped,
+// Transport returns a transport that calls the registry without a network, whatever the host
+// of a request, so that it works in the fake time of testing/synctest too. A response is
+// complete before the client receives its header. While the registry is stopped,
 // connections are refused.
 func (r *Registry) Transport() http.RoundTripper { return r.server.Transport() }
 
-// Stop closes the port and every connection, as a registry that is down. What
-// it holds stays.
+// Stop closes the port and every connection, like a registry that is down. Its content
+// stays.
 func (r *Registry) Stop() { r.server.Stop() }
 
-// Restart serves again on the same port.
+// Restart undoes Stop, on the same port.
 func (r *Registry) Restart() error { return r.server.Restart() }
 
-// Close stops for good, and the storage too.
+// Close stops the registry for good, and its storage.
 func (r *Registry) Close() {
 	r.server.Close()
 	r.mu.Lock()
@@ -168,7 +167,7 @@ func (r *Registry) repo(name string) *repo {
 	return p
 }
 
-// NoReferrers makes the referrers API answer 404, as old registries do.
+// NoReferrers makes the referrers API respond with 404, as old registries do.
 func (r *Registry) NoReferrers() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Request is one request that the registry got.
+// Request is a request that the registry received.
 type Request struct {
 	Method     string
 	Path       string
@@ -18,7 +18,7 @@ type Request struct {
 	Reference  string
 }
 
-// parse sorts a path.
+// parse parses a path.
 func parse(path string) (kind, repository, reference string) {
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {
@@ -41,20 +41,19 @@ func parse(path string) (kind, repository, reference string) {
 	return "other", "", ""
 }
 
-// Requests returns what the registry was asked, in order, since the last
-// Reset.
+// Requests returns the requests since the last Reset, in order.
 func (r *Registry) Requests() []Request { return r.log.All() }
 
-// Count counts requests: kind and method empty mean any, and so does an empty
-// reference.
+// Count counts the requests since the last Reset with this method, kind and reference; an
+// empty one matches all.
 func (r *Registry) Count(method, kind, reference string) (n int) {
 	return r.log.Count(func(q Request) bool {
 		return (method == "" || q.Method == method) && (kind == "" || q.Kind == kind) && (reference == "" || q.Reference == reference)
 	})
 }
 
-// BlobBytes is how many bytes of a blob were sent to clients, what was on its way
-// when one left included; of all blobs if d is empty.
+// BlobBytes returns how many bytes of a blob, or of all blobs if d is empty, were sent to
+// clients since the last Reset, including bytes that a client did not wait for.
 func (r *Registry) BlobBytes(d digest.Digest) (n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,10 +65,10 @@ func (r *Registry) BlobBytes(d digest.Digest) (n int64) {
 	return n
 }
 
-// Open is how many requests are being answered.
+// Open returns how many requests are under way.
 func (r *Registry) Open() int { return r.server.Open() }
 
-// Reset forgets requests and bytes that were counted.
+// Reset forgets the requests and bytes that were counted.
 func (r *Registry) Reset() {
 	r.log.Reset()
 	r.mu.Lock()
@@ -77,9 +76,8 @@ func (r *Registry) Reset() {
 	r.sent = map[digest.Digest]int64{}
 }
 
-// WantRequests complains, with what differs, unless the requests since the last
-// Reset are these, in any order, and reports whether they are. Each is a method
-// and a path, such as "GET /v2/team/app/manifests/v1".
+// WantRequests reports whether the requests since the last Reset are these, in any order. If
+// not, it complains with the differences. Each request is a method and a path, such as "GET /v2/team/app/manifests/v1".
 func (r *Registry) WantRequests(want ...string) bool {
 	if t := r.complaints.T; t != nil {
 		t.Helper()

@@ -19,7 +19,7 @@ import (
 
 const chunk = 128 << 10
 
-// ServeHTTP is the registry without its listener.
+// ServeHTTP serves a request, as the listener does.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	q := Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone()}
 	q.Kind, q.Repository, q.Reference = parse(req.URL.Path)
@@ -58,14 +58,14 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// inspect checks what every client of a registry must do.
+// inspect complains of requests of this module's client with a wrong Accept-Encoding.
 func (r *Registry) inspect(q Request) {
 	if e := q.Header.Get("Accept-Encoding"); e != "identity" && q.Kind != "token" && strings.HasPrefix(q.Header.Get("User-Agent"), "pullthrough") {
 		r.complaints.Complain("%s %s with Accept-Encoding %q, want identity", q.Method, q.Path, e)
 	}
 }
 
-// fail answers with an OCI error.
+// fail responds with an OCI error.
 func fail(w http.ResponseWriter, kind string, status int, retryAfter string) {
 	codes := map[int]string{401: "UNAUTHORIZED", 403: "DENIED", 404: "MANIFEST_UNKNOWN", 429: "TOOMANYREQUESTS"}
 	w.Header().Set("Content-Type", "application/json")
@@ -85,7 +85,7 @@ func fail(w http.ResponseWriter, kind string, status int, retryAfter string) {
 	_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"a fault of upstreamtest"}]}`, code)
 }
 
-// reply answers one request.
+// reply serves one request.
 type reply struct {
 	r     *Registry
 	w     http.ResponseWriter
@@ -150,7 +150,7 @@ func (a *reply) manifest() {
 	}
 	m, ok := p.manifests[d]
 	a.r.mu.Unlock()
-	if subject, isTag := strings.CutPrefix(a.q.Reference, "sha256-"); !ok && isTag && a.r.listless() {
+	if subject, isTag := strings.CutPrefix(a.q.Reference, "sha256-"); !ok && isTag && a.r.lacksReferrers() {
 		if index := a.r.referring(a.q.Repository, "sha256:"+subject, ""); len(index.Manifests) > 0 {
 			m, ok = stored{index.MediaType, mustJSON(index)}, true
 			d = digest.FromBytes(m.body)
@@ -166,8 +166,7 @@ func (a *reply) manifest() {
 	a.content(m.mediaType, d.String(), m.body, false)
 }
 
-// unmodified sends the ETag of a manifest, and answers 304 if the client has that
-// one.
+// unmodified sets the ETag of a manifest, and responds with 304 if the client has it.
 func (a *reply) unmodified(d digest.Digest) bool {
 	etag := `"` + d.String() + `"`
 	switch a.f.ETag {
@@ -189,7 +188,7 @@ func (a *reply) unmodified(d digest.Digest) bool {
 	return false
 }
 
-// content sends bytes, with ranges and faults.
+// content sends content, with ranges and faults.
 func (a *reply) content(mediaType, digest string, body []byte, ranges bool) {
 	h, f := a.w.Header(), a.f
 	if f.ContentType != "" {
@@ -241,8 +240,9 @@ func span(v string, size int64) (start, end int64, ok bool) {
 	return start, end, ok && err == nil && start < end
 }
 
-// send writes a body in chunks, paced and counted.
-func (a *reply) send(body []byte, at int64) {
+// send writes a body that begins at an offset of the content. It counts the bytes, and
+// paces blobs.
+func (a *reply) send(body []byte, offset int64) {
 	var sent int64
 	for len(body) > 0 {
 		n := min(int64(len(body)), chunk)
@@ -261,7 +261,7 @@ func (a *reply) send(body []byte, at int64) {
 			panic(http.ErrAbortHandler)
 		}
 		piece := body[:n]
-		if i := a.f.FlipAt - at - sent; a.f.Flip && i >= 0 && i < n {
+		if i := a.f.FlipAt - offset - sent; a.f.Flip && i >= 0 && i < n {
 			piece = slices.Clone(piece)
 			piece[i] ^= 1
 		}
@@ -271,8 +271,9 @@ func (a *reply) send(body []byte, at int64) {
 		if b != nil && a.q.Kind == "blob" {
 			b.take(int(n), a.req.Context().Done())
 		}
-		// Before the write: who has the bytes finds them counted. Over HTTP/2 a write
-		// may fail whose bytes have arrived, so what fails is not taken back.
+		// Bytes are counted before they are written, so that a client that has them
+		// finds them counted. Over HTTP/2 a write may fail though its bytes have
+		// arrived, so an error does not change the count.
 		a.count(len(piece))
 		_, err := a.w.Write(piece)
 		if b != nil || a.f.Cut > 0 || a.f.Stall > 0 {
@@ -322,15 +323,15 @@ func (a *reply) tags() {
 	_ = json.NewEncoder(a.w).Encode(map[string]any{"name": a.q.Repository, "tags": tags})
 }
 
-// listless reports whether the referrers API is missing.
-func (r *Registry) listless() bool {
+// lacksReferrers reports whether the referrers API is missing.
+func (r *Registry) lacksReferrers() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.noRefs
 }
 
 func (a *reply) referrers() {
-	if a.r.listless() {
+	if a.r.lacksReferrers() {
 		fail(a.w, a.q.Kind, http.StatusNotFound, "")
 		return
 	}
@@ -347,8 +348,8 @@ func (a *reply) referrers() {
 	_ = json.NewEncoder(a.w).Encode(index)
 }
 
-// referring lists what refers to a subject, of one artifact type if want is
-// not empty.
+// referring lists the manifests that refer to a subject, of the artifact type want unless
+// that is empty.
 func (r *Registry) referring(repository, subject, want string) ocispec.Index {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,21 +11,21 @@ import (
 	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
-// signature stands in the links to a [Storage] as a SAS token does: who has it
-// may read. It must not appear in any error or log.
+// signature is in the links to a [Storage], like a SAS token: a client with it may read. It
+// must not appear in any error or log.
 const signature = "sig=upstreamtest-signature"
 
 // Storage is the object store behind a registry: a server of its own to which
-// blobs are redirected. As those of the large clouds, it refuses requests that
-// carry a credential, and it tells nothing about digests.
+// blobs are redirected. Like those of the large clouds, it refuses requests with a
+// credential, and sends no digests.
 type Storage struct {
 	registry *Registry
 	server   *Registry
 	log      fakeserver.Log[Request]
 }
 
-// RedirectBlobs makes the registry answer GET of blobs with 307 to a storage
-// server with a signed link, from now on. The storage ends with the registry.
+// RedirectBlobs makes the registry redirect each GET of a blob, with 307 and a signed link,
+// to a storage server, from now on. The storage ends with the registry.
 func (r *Registry) RedirectBlobs() (*Storage, error) {
 	server, err := Start()
 	if err != nil {
@@ -42,13 +42,13 @@ func (r *Registry) RedirectBlobs() (*Storage, error) {
 // Host is the storage's host and port.
 func (s *Storage) Host() string { return s.server.Host() }
 
-// Stop closes the storage, as one that is down.
+// Stop closes the storage, like one that is down.
 func (s *Storage) Stop() { s.server.Stop() }
 
-// Requests returns what the storage was asked, in order.
+// Requests returns the requests that the storage received, in order.
 func (s *Storage) Requests() []Request { return s.log.All() }
 
-// link is where a blob lies. The double slash is what ACR's links have.
+// link returns the link to a blob. Links of ACR have a double slash.
 func (s *Storage) link(d digest.Digest) string {
 	return "http://" + s.Host() + "//" + d.Encoded() + "/data?" + signature
 }

@@ -31,11 +31,11 @@ func StartTLS(names ...string) (*Registry, error) {
 	return start(ca.Roots(), &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{"h2", "http/1.1"}})
 }
 
-// Roots are the authorities that the registry's certificate verifies with. It is
-// nil for one that speaks plain HTTP.
+// Roots returns the pool that verifies the registry's certificate, or nil if the registry
+// uses plain HTTP.
 func (r *Registry) Roots() *x509.CertPool { return r.roots }
 
-// URL is scheme://host:port.
+// URL returns the URL of the registry: scheme://host:port.
 func (r *Registry) URL() string {
 	if r.roots != nil {
 		return "https://" + r.Host()
@@ -43,7 +43,7 @@ func (r *Registry) URL() string {
 	return "http://" + r.Host()
 }
 
-// Upstream is what a client must know of this registry, for Client.Hosts.
+// Upstream returns the settings of a client for this registry, for Client.Hosts.
 func (r *Registry) Upstream() upstream.Host {
 	r.mu.Lock()
 	defer r.mu.Unlock()
