@@ -9,12 +9,12 @@ import (
 
 func adoptChecks() []Check {
 	return []Check{
-		{"adopt/link", "Adopt links what another repository has from the same origin, with the source of who adopts, and only there.", law(adoptLinks)},
-		{"adopt/origin", "Bytes from another origin are not adopted, and nobody is asked.", law(adoptOrigin)},
-		{"adopt/nobody", "Without anybody who has the bytes Adopt is ErrNotFound and allowed is not called.", law(adoptNobody)},
-		{"adopt/refused", "The error of allowed is returned as it is, and nothing is linked.", law(adoptRefused)},
-		{"adopt/bytes", "allowed is given the bytes that are adopted, and may look at them in any order.", law(adoptBytes)},
-		{"adopt/no lock", "allowed may use the store.", law(adoptNoLock)},
+		{"adopt/link", "Adopt links content that another repository has from the same origin, with the source of the adopting repository, and only there.", law(adoptLinks)},
+		{"adopt/origin", "Bytes from another origin are not adopted, and allowed is not called.", law(adoptOrigin)},
+		{"adopt/nobody", "If no repository has the bytes, Adopt returns ErrNotFound, and allowed is not called.", law(adoptNobody)},
+		{"adopt/refused", "If allowed returns an error, Adopt returns it unchanged, and links nothing.", law(adoptRefused)},
+		{"adopt/bytes", "allowed receives a reader of the bytes that are adopted, and may seek in it.", law(adoptBytes)},
+		{"adopt/no lock", "allowed may call the store.", law(adoptNoLock)},
 	}
 }
 
@@ -53,11 +53,11 @@ func adoptOrigin(k *kit) {
 func adoptNobody(k *kit) {
 	p := blob(1, 2000, originA+"/x")
 	calls := 0
-	is(k.s.Adopt(k.ctx, "b", p.Info, allow(nil, &calls)), store.ErrNotFound, "Adopt of what nobody has")
+	is(k.s.Adopt(k.ctx, "b", p.Info, allow(nil, &calls)), store.ErrNotFound, "Adopt of bytes that no repository has")
 	if calls != 0 {
 		failf("allowed was called")
 	}
-	k.absent("b", p, "after Adopt of what nobody has")
+	k.absent("b", p, "after Adopt of bytes that no repository has")
 }
 
 func adoptRefused(k *kit) {
@@ -79,7 +79,7 @@ func adoptBytes(k *kit) {
 			size, err := have.Seek(0, io.SeekEnd)
 			ok(err, "Seek to the end")
 			if size != int64(len(p.data)) {
-				failf("allowed is given %d bytes, want %d", size, len(p.data))
+				failf("allowed received %d bytes, want %d", size, len(p.data))
 			}
 			middle := size / 2
 			_, err = have.Seek(middle, io.SeekStart)

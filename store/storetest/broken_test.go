@@ -36,7 +36,7 @@ type broken struct {
 
 type allowed = func(context.Context, io.ReadSeeker) error
 
-// bg is for the calls of broken stores, which all end at once.
+// bg returns the context for calls inside broken stores, which do not block.
 func bg() context.Context { return context.Background() }
 
 func (b *broken) Stat(ctx context.Context, repo string, d digest.Digest) (store.Info, error) {

@@ -10,11 +10,11 @@ import (
 
 func checkpointChecks() []Check {
 	return []Check{
-		{"checkpoint/resume", "What Keep leaves is taken up by the next spool, as far as the last checkpoint vouches for it, with its hash state; Commit then makes it content.", law(resume)},
-		{"checkpoint/last", "Only the last checkpoint counts, and nothing without one.", law(lastCheckpoint)},
-		{"checkpoint/apart", "What is kept is taken up only for the same repository, origin and digest.", law(keptApart)},
-		{"checkpoint/over", "After Commit or Close nothing is left to take up.", law(keptOver)},
-		{"checkpoint/race", "Checkpoint, Commit and Close may run at once.", law(checkpointRace)},
+		{"checkpoint/resume", "After Keep, the next spool resumes with the bytes up to the last checkpoint and its hash state; Commit then makes it content.", law(resume)},
+		{"checkpoint/last", "Only the last checkpoint counts; without one, nothing is resumed.", law(lastCheckpoint)},
+		{"checkpoint/apart", "A kept spool is resumed only for its own repository, origin and digest.", law(keptApart)},
+		{"checkpoint/over", "After Commit or Close there is nothing to resume.", law(nothingKept)},
+		{"checkpoint/race", "Checkpoint, Commit and Close may run concurrently.", law(checkpointRace)},
 	}
 }
 
@@ -46,7 +46,7 @@ func resume(k *kit) {
 			wantProgress(s, store.Progress{})
 			writeAt(s, p, 0, n/2)
 			ok(checkpointer(s).Checkpoint(upTo(n/2, size, "state")), "Checkpoint")
-			writeAt(s, p, n*3/4, n) // beyond the front, and lost
+			writeAt(s, p, n*3/4, n) // beyond the front, so it is lost
 			ok(checkpointer(s).Keep(), "Keep")
 			k.absent("a", p, "after Keep")
 
@@ -80,7 +80,7 @@ func lastCheckpoint(k *kit) {
 		ok(checkpointer(s).Keep(), "Keep")
 		s = k.spool("a", p)
 		wantProgress(s, upTo(n/2, n, "second"))
-		// Taken up and left without another checkpoint: the old one counts.
+		// After Keep without another checkpoint, the old one counts.
 		ok(checkpointer(s).Keep(), "Keep")
 		s = k.spool("a", p)
 		wantProgress(s, upTo(n/2, n, "second"))
@@ -108,7 +108,7 @@ func keptApart(k *kit) {
 	}
 }
 
-func keptOver(k *kit) {
+func nothingKept(k *kit) {
 	for i, n := range spoolSizes() {
 		p, q := blob(uint64(i), n, originA+"/x"), blob(uint64(50+i), n, originA+"/x")
 		s := k.spool("a", p)

@@ -14,18 +14,18 @@ type ctxType = context.Context
 
 func contentChecks() []Check {
 	return []Check{
-		{"content/round trip", "What is committed reads back byte for byte, with its digest, size and source; everything that is no manifest is an octet-stream.", law(roundTrip)},
-		{"content/unknown size", "Content of unknown size has its size once it is committed.", law(unknownSize)},
-		{"content/commit is the door", "Nothing is visible before Commit.", law(commitIsTheDoor)},
-		{"content/close gives up", "What is closed without Commit leaves nothing; Close after Commit takes nothing away.", law(closeGivesUp)},
-		{"content/size", "Commit answers ErrSize when the bytes are not as many as announced, and links nothing.", law(wrongSize)},
+		{"content/round trip", "Committed content reads back byte for byte, with its digest, size and source; the media type of content that is no manifest is application/octet-stream.", law(roundTrip)},
+		{"content/unknown size", "Content of unknown size has a size once it is committed.", law(unknownSize)},
+		{"content/commit is the door", "Content is not visible before Commit.", law(visibleAfterCommit)},
+		{"content/close gives up", "A writer that is closed without Commit leaves nothing; Close after Commit removes nothing.", law(closeGivesUp)},
+		{"content/size", "Commit returns ErrSize if the bytes are not as many as announced, and links nothing.", law(wrongSize)},
 		{"content/isolation", "Content of one repository cannot be seen in another, above, below or beside it.", law(isolation)},
-		{"content/source", "A link is replaced by one of another source; other repositories keep theirs.", law(sourceReplaced)},
-		{"content/kinds", "Manifests keep their media type, artifact type, annotations and subject, also those of a type that nobody knows.", law(kinds)},
-		{"content/once a manifest", "Content that is linked as a manifest stays one when it is committed as a blob; a blob becomes a manifest.", law(onceAManifest)},
+		{"content/source", "A link is replaced by a link with another source; other repositories keep their links.", law(sourceReplaced)},
+		{"content/kinds", "Manifests keep their media type, artifact type, annotations and subject, also those of an unknown type.", law(kinds)},
+		{"content/once a manifest", "Content that is linked as a manifest stays one when it is committed as a blob; a blob becomes a manifest when it is committed as one.", law(onceAManifest)},
 		{"content/positions", "Every reader has a position of its own, and can seek.", law(positions)},
-		{"content/writers at once", "Many may write the same content at once, and all succeed.", law(writersAtOnce)},
-		{"content/names", "What is no digest or no repository name is refused, whatever it would lead to.", law(badNames)},
+		{"content/writers at once", "Concurrent writers of one content all succeed.", law(writersAtOnce)},
+		{"content/names", "Invalid digests, repository names and tags are refused, whatever path they would lead to.", law(badNames)},
 	}
 }
 
@@ -54,7 +54,7 @@ func unknownSize(k *kit) {
 	}
 }
 
-func commitIsTheDoor(k *kit) {
+func visibleAfterCommit(k *kit) {
 	for i, n := range []int{2000, 300 << 10} {
 		p := blob(uint64(i), n, originA+"/x")
 		w := k.write("a", p)
@@ -169,17 +169,17 @@ func positions(k *kit) {
 	_, r2, err := k.s.Open(k.ctx, "a", p.Digest)
 	ok(err, "Open")
 	readsAs(r2, p.data)
-	at, err := r2.Seek(-10, io.SeekEnd)
+	offset, err := r2.Seek(-10, io.SeekEnd)
 	ok(err, "Seek")
-	if at != int64(len(p.data)-10) {
-		failf("Seek to 10 before the end of %d returned %d", len(p.data), at)
+	if offset != int64(len(p.data)-10) {
+		failf("Seek to 10 before the end of %d returned %d", len(p.data), offset)
 	}
-	readsAs(r2, p.data[at:])
+	readsAs(r2, p.data[offset:])
 	ok(r2.Close(), "Close")
 	readsAs(r1, p.data[1000:])
-	at, err = r1.Seek(5, io.SeekStart)
+	offset, err = r1.Seek(5, io.SeekStart)
 	ok(err, "Seek")
-	readsAs(r1, p.data[at:])
+	readsAs(r1, p.data[offset:])
 }
 
 func writersAtOnce(k *kit) {

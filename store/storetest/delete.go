@@ -9,11 +9,11 @@ import (
 
 func deleteChecks() []Check {
 	return []Check{
-		{"delete/content", "Delete unlinks content from one repository and no other; it can come again.", law(deleteContent)},
-		{"delete/reader", "A reader that is open reads on after Delete.", law(deleteReader)},
-		{"delete/adopt", "After Delete nothing is visible again unless allowed was asked.", law(deleteAdopt)},
-		{"delete/tag", "DeleteTag removes one tag; an answer asked earlier may set it again.", law(deleteTag)},
-		{"delete/missing", "Deleting what is not there is no error.", law(deleteMissing)},
+		{"delete/content", "Delete unlinks content from one repository and no other; the content can be committed again.", law(deleteContent)},
+		{"delete/reader", "A reader that is open can still read after Delete.", law(deleteReader)},
+		{"delete/adopt", "After Delete, content becomes visible in another repository only if allowed was called.", law(deleteAdopt)},
+		{"delete/tag", "DeleteTag removes one tag; SetTag may then set it with an earlier time.", law(deleteTag)},
+		{"delete/missing", "Deleting content or a tag that does not exist is no error.", law(deleteMissing)},
 	}
 }
 
@@ -68,7 +68,7 @@ func deleteAdopt(k *kit) {
 		return
 	}
 	if calls == 0 {
-		failf("Adopt after Delete did not ask")
+		failf("Adopt after Delete did not call allowed")
 	}
 	k.present("b", p)
 }

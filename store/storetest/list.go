@@ -14,14 +14,14 @@ func listChecks() []Check {
 	return []Check{
 		{"list/repositories", "Repositories yields those with a tag or a manifest, in the order of their bytes, after last.", law(listRepositories)},
 		{"list/tags", "TagNames yields the tags of one repository in the order of their bytes, after last.", law(listTags)},
-		{"list/referrers", "Referrers yields the manifests of one repository that refer to a digest, with what a referrer list shows.", law(listReferrers)},
-		{"list/deleted", "What is deleted is not listed.", law(listDeleted)},
-		{"list/manifests", "Manifests yields the manifests of one repository and nothing else, in the order of their digests, with all that Stat says of them.", law(listManifests)},
-		{"list/deleted manifests", "Manifests does not yield what is deleted, and yields it again once it is linked again.", law(listDeletedManifests)},
+		{"list/referrers", "Referrers yields the manifests of one repository that refer to a digest, with all that a list of referrers has.", law(listReferrers)},
+		{"list/deleted", "Deleted content and tags are not listed.", law(listDeleted)},
+		{"list/manifests", "Manifests yields the manifests of one repository and nothing else, in the order of their digests, with all that Stat returns.", law(listManifests)},
+		{"list/deleted manifests", "Manifests does not yield a deleted manifest, and yields it again once it is linked again.", law(listDeletedManifests)},
 	}
 }
 
-// wantList compares and pages: after each name, and after what is between.
+// wantList compares a list from the start, after each name, and after texts between them.
 func wantList(what string, list func(last string) iter.Seq2[string, error], want ...string) {
 	get := func(last string) (got []string) {
 		for name, err := range list(last) {
@@ -147,7 +147,7 @@ func listDeleted(k *kit) {
 	k.repositories("c")
 }
 
-// wantManifests compares with what was put, in any order.
+// wantManifests compares the manifests of a repository with want, which may be in any order.
 func (k *kit) wantManifests(repo string, want ...piece) {
 	l := need[store.ManifestLister](k)
 	var got []store.Info

@@ -222,7 +222,7 @@ func contentMutants() []mutant {
 	}
 }
 
-// commit writes all of something.
+// commit writes content and commits it.
 func commit(m *store.Mem, repo string, want store.Info, data []byte) {
 	w, err := m.Create(bg(), repo, want)
 	if err == nil {
@@ -232,8 +232,8 @@ func commit(m *store.Mem, repo string, want store.Info, data []byte) {
 	}
 }
 
-// locking is a reader that many may use, badly but without a race, and whose
-// Close does nothing.
+// locking is a reader that concurrent callers share, with one position but without a race,
+// and whose Close does nothing.
 func locking(r io.ReadSeekCloser) *brokenReader {
 	var mu sync.Mutex
 	return &brokenReader{

@@ -87,7 +87,7 @@ func manifestMutants() []mutant {
 	}
 }
 
-// changeManifests lets change replace what Manifests yields. It passes errors on.
+// changeManifests lets change replace the values that Manifests yields. It passes errors on.
 func (b *broken) changeManifests(change func(repo string, infos []store.Info) []store.Info) {
 	b.manifests = func(repo string) iter.Seq2[store.Info, error] {
 		return func(yield func(store.Info, error) bool) {

@@ -70,7 +70,7 @@ func recordMutants() []mutant {
 				if err := b.Mem.DeleteRecord(bg(), kind, key); err != nil {
 					return err
 				}
-				// A deferred save that was not waited for.
+				// The record is saved later, and the write does not wait for it.
 				if data, ok := last.Load(kind + "/" + key); ok {
 					return b.Mem.PutRecord(bg(), kind, key, data.([]byte))
 				}

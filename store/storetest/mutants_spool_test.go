@@ -213,7 +213,7 @@ func spoolMutants() []mutant {
 			b.spools(func(repo string, want store.Info, s *brokenSpool) {
 				is := key{repo, want.Origin(), want.Digest}
 				s.checkpoint = func(p store.Progress) error {
-					saved.Store(is, p) // also when it comes too late
+					saved.Store(is, p) // even if the call comes too late
 					return s.memSpool.Checkpoint(p)
 				}
 				s.progress = func() store.Progress {

@@ -16,8 +16,8 @@ type mutant struct {
 	damage func(b *broken)
 }
 
-// TestMutants proves that the checks bite: every broken store is caught, and
-// every check catches one.
+// TestMutants proves that the checks work: every broken store is caught, and every check
+// catches one.
 func TestMutants(t *testing.T) {
 	checks := storetest.Checks()
 	var (
@@ -34,7 +34,7 @@ func TestMutants(t *testing.T) {
 					known := n > 0 && len(caught[c.Name]) > 0
 					mu.Unlock()
 					if known {
-						continue // nothing to learn
+						continue // this mutant and this check have proven themselves
 					}
 					b := &broken{Mem: new(store.Mem)}
 					m.damage(b)
@@ -65,7 +65,7 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// TestHonestStorePasses keeps the harness itself honest.
+// TestHonestStorePasses: the harness does not break a store.
 func TestHonestStorePasses(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return &broken{Mem: new(store.Mem)} })
 }

@@ -12,11 +12,11 @@ import (
 func recordChecks() []Check {
 	return []Check{
 		{"records/round trip", "A record reads back byte for byte, and a second write replaces it.", law(recordRoundTrip)},
-		{"records/apart", "Kinds are apart, and so are keys that differ in case only.", law(recordsApart)},
-		{"records/delete", "A deleted record is gone; to delete what is not there is no error.", law(recordDelete)},
-		{"records/order", "The last write of a key stays, a deletion included, whatever other keys do at the same time.", law(recordOrder)},
-		{"records/whole", "Whoever reads a record while it is written sees one write as a whole.", law(recordWhole)},
-		{"records/sync", "Records can be synced while others write, and are still there.", law(recordSync)},
+		{"records/apart", "Records of different kinds are different, and so are those of keys that differ only in case.", law(recordsApart)},
+		{"records/delete", "A deleted record does not exist; deleting a record that does not exist is no error.", law(recordDelete)},
+		{"records/order", "The last write or deletion of a key counts, whatever happens to other keys at the same time.", law(recordOrder)},
+		{"records/whole", "Reading a record while it is written returns one write as a whole.", law(recordWhole)},
+		{"records/sync", "Records can be synced while records are written, and still exist afterwards.", law(recordSync)},
 		{"records/names", "Keys and kinds that do not follow the rules are refused.", law(recordNames)},
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 func sizeChecks() []Check {
 	return []Check{
-		{"sizes/far", "What is written far beyond the start of a spool takes no memory for what lies between, or is refused.", law(far)},
-		{"sizes/overflow of content", "Content that is announced with the largest size there is, is refused or harmless.", law(contentOverflow)},
+		{"sizes/far", "A write far beyond the start of a spool takes no memory for the bytes before it, or is refused.", law(far)},
+		{"sizes/overflow of content", "Content that is announced with the largest possible size is refused or harmless.", law(contentOverflow)},
 		{"sizes/overflow of a spool", "Sizes, offsets and checkpoints of a spool that are negative or overflow are refused or harmless.", law(spoolOverflow)},
 	}
 }
@@ -100,7 +100,7 @@ func spoolOverflow(k *kit) {
 	}
 }
 
-// overflowing does everything wrong with a spool, and closes it.
+// overflowing calls a spool with offsets and sizes that overflow, and closes it.
 func overflowing(k *kit, s store.Spool, p piece) {
 	writeAt(s, p, 0, len(p.data))
 	for _, off := range []int64{-1, math.MinInt64, math.MaxInt64, math.MaxInt64 - 10} {

@@ -7,19 +7,20 @@ import (
 	"github.com/pullthrough/pullthrough/store"
 )
 
-// spoolSizes: a store may keep small content in another way.
+// spoolSizes returns a small and a large size, since a store may keep small content in
+// another way.
 func spoolSizes() []int { return []int{1000, 300 << 10} }
 
 func spoolChecks() []Check {
 	return []Check{
-		{"spool/read while written", "What is written to a spool can be read at once, by handles with positions of their own.", law(spoolRead)},
+		{"spool/read while written", "Bytes that were written to a spool can be read at once, by handles with positions of their own.", law(spoolRead)},
 		{"spool/out of order", "A spool may be written in any order; Commit makes it content.", law(spoolOutOfOrder)},
-		{"spool/commit is the door", "Nothing of a spool is visible before Commit, and then only in its repository.", law(spoolDoor)},
-		{"spool/one", "Only one spool is open at a time for each repository, origin and digest.", law(spoolOne)},
-		{"spool/close gives up", "What is closed leaves nothing, for content and for the next spool.", law(spoolClose)},
-		{"spool/readers", "Handles go on after Commit and Close; Open works between Commit and Close.", law(spoolReaders)},
-		{"spool/size", "Commit answers ErrSize when the bytes are not as many as announced, by Spool or by Commit.", law(spoolSize)},
-		{"spool/concurrent", "WriteAt, Open and reads may run at once.", law(spoolConcurrent)},
+		{"spool/commit is the door", "Nothing of a spool is visible before Commit, and then only in its repository.", law(spoolVisibleAfterCommit)},
+		{"spool/one", "Only one spool may be open at a time for each repository, origin and digest.", law(spoolOne)},
+		{"spool/close gives up", "A spool that was closed without Commit leaves neither content nor anything for the next spool.", law(spoolClose)},
+		{"spool/readers", "Handles stay readable after Commit and Close; Open works between Commit and Close.", law(spoolReaders)},
+		{"spool/size", "Commit returns ErrSize if the bytes are not as many as Spool or Commit announced.", law(spoolSize)},
+		{"spool/concurrent", "WriteAt, Open and reads may run concurrently.", law(spoolConcurrent)},
 	}
 }
 
@@ -48,19 +49,19 @@ func spoolRead(k *kit) {
 		p := blob(uint64(i), n, originA+"/x")
 		s := k.spool("a", p)
 		early := handle(s)
-		for at := 0; at < n; at += n / 4 {
-			writeAt(s, p, at, at+n/4)
+		for offset := 0; offset < n; offset += n / 4 {
+			writeAt(s, p, offset, offset+n/4)
 			got := make([]byte, n/4)
 			_, err := io.ReadFull(early, got)
 			ok(err, "read of what was just written")
-			if !bytes.Equal(got, p.data[at:at+n/4]) {
+			if !bytes.Equal(got, p.data[offset:offset+n/4]) {
 				failf("what was read is not what was written")
 			}
 			late := handle(s)
-			readsAs(late, p.data[:at+n/4])
-			_, err = late.Seek(int64(at), io.SeekStart)
+			readsAs(late, p.data[:offset+n/4])
+			_, err = late.Seek(int64(offset), io.SeekStart)
 			ok(err, "Seek")
-			readsAs(late, p.data[at:at+n/4])
+			readsAs(late, p.data[offset:offset+n/4])
 			ok(late.Close(), "Close of a handle")
 		}
 		ok(early.Close(), "Close of a handle")
@@ -95,7 +96,7 @@ func spoolOutOfOrder(k *kit) {
 	}
 }
 
-func spoolDoor(k *kit) {
+func spoolVisibleAfterCommit(k *kit) {
 	for i, n := range spoolSizes() {
 		p := blob(uint64(i), n, originA+"/x")
 		s := k.spool("a", p)
@@ -145,7 +146,7 @@ func spoolClose(k *kit) {
 		k.absent("a", p, "after Close and Commit")
 		s = k.spool("a", p)
 		if c, is := s.(store.Checkpointer); is && c.Progress().Front != 0 {
-			failf("a spool that was closed was taken up again at %d", c.Progress().Front)
+			failf("a spool that was closed was resumed at %d", c.Progress().Front)
 		}
 		r := handle(s)
 		readsAs(r, nil)

@@ -1,11 +1,12 @@
-// Package storetest checks stores: those of package store and yours.
+// Package storetest checks implementations of [store.Store]: those of package store, and
+// your own.
 //
 //	func TestMyStore(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) store.Store { return newStore(t.TempDir()) })
 //	}
 //
-// Each check is a law in words and a function that returns an error when the
-// law is broken. Checks of abilities that a store does not have are skipped.
+// Each check is a law in words, and a function that returns an error if the store breaks
+// it. Checks of abilities that a store does not have are skipped.
 package storetest
 
 import (
@@ -22,11 +23,11 @@ import (
 // A Check is one law that every store obeys.
 type Check struct {
 	Name string
-	// Law says what must hold, in a sentence.
+	// Law is the law in a sentence.
 	Law string
-	// Func returns an error that says how the law is broken, or one that wraps
-	// [errors.ErrUnsupported] if the store lacks the ability. It needs an empty
-	// store of its own.
+	// Func returns nil if the store obeys the law, an error that says how it breaks
+	// the law, or one that wraps [errors.ErrUnsupported] if the store lacks the
+	// ability. s must be empty and used by nothing else.
 	Func func(ctx context.Context, s store.Store) error
 }
 
@@ -51,11 +52,11 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 }
 
-// patience is how long a check waits for what must not block.
+// patience is how long a check waits for a call that must not block.
 const patience = 5 * time.Second
 
-// kit is a store under check. Its methods panic with a failure where something
-// is not as it must be, which keeps the checks short.
+// kit is a store under check. Its methods panic with a failure if the store breaks a law,
+// which keeps the checks short.
 type kit struct {
 	ctx context.Context
 	s   store.Store
@@ -63,7 +64,7 @@ type kit struct {
 
 type failure struct{ error }
 
-// law makes a check's function of one that panics with failures.
+// law turns a function that panics with failures into the Func of a check.
 func law(f func(k *kit)) func(context.Context, store.Store) error {
 	return func(ctx context.Context, s store.Store) (err error) {
 		defer func() {
@@ -82,7 +83,7 @@ func law(f func(k *kit)) func(context.Context, store.Store) error {
 	}
 }
 
-// catch runs f, which may be on a goroutine of its own, and returns its failure.
+// catch runs f and returns its failure. It may be called on any goroutine.
 func (k *kit) catch(f func()) error {
 	return law(func(*kit) { f() })(k.ctx, k.s)
 }
@@ -103,7 +104,7 @@ func is(err, want error, format string, args ...any) {
 	}
 }
 
-// need returns an optional ability.
+// need returns an optional ability of the store, or skips the check.
 func need[T any](k *kit) T {
 	ability, ok := store.As[T](k.s)
 	if !ok {
@@ -112,7 +113,7 @@ func need[T any](k *kit) T {
 	return ability
 }
 
-// together runs f n times at once and fails with the first failure.
+// together runs f n times concurrently, and fails with the first failure.
 func (k *kit) together(n int, f func(i int)) {
 	errs := make(chan error, n)
 	for i := range n {

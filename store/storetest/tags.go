@@ -13,16 +13,16 @@ import (
 
 func tagChecks() []Check {
 	return []Check{
-		{"tags/round trip", "A tag reads back with its descriptor, source and the nanosecond it was asked; one that was not set is ErrNotFound.", law(tagRoundTrip)},
-		{"tags/apart", "Tags of other repositories and of other case are other tags.", law(tagsApart)},
-		{"tags/stale", "An answer that was asked earlier is ErrStale and changes nothing; a later one moves the tag.", law(tagStale)},
-		{"tags/again", "The very same answer again is no error.", law(tagAgain)},
-		{"tags/source", "The answer of another source always replaces the tag.", law(tagSource)},
-		{"tags/atomic", "Whoever reads a tag while it moves sees one answer as a whole, and the newest one stays.", law(tagAtomic)},
+		{"tags/round trip", "A tag reads back with its descriptor, its source and its time to the nanosecond; for a tag that was not set, the error is ErrNotFound.", law(tagRoundTrip)},
+		{"tags/apart", "Tags with one name in different repositories are different, and so are tags that differ only in case.", law(tagsApart)},
+		{"tags/stale", "SetTag with an earlier time returns ErrStale and changes nothing; with a later one it moves the tag.", law(tagStale)},
+		{"tags/again", "Setting a tag to the value that it has is no error.", law(tagAgain)},
+		{"tags/source", "SetTag with another source always replaces the tag.", law(tagSource)},
+		{"tags/atomic", "Reading a tag while it moves returns one value as a whole, and the newest value stays.", law(tagAtomic)},
 	}
 }
 
-// noon is when tags are asked; the nanoseconds matter.
+// noon returns a time for a tag, with nanoseconds.
 func noon(after time.Duration) time.Time {
 	return time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC).Add(after)
 }
@@ -79,9 +79,9 @@ func tagsApart(k *kit) {
 func tagStale(k *kit) {
 	newest := tag("two", originA+"/x", noon(2))
 	k.setTag("a", "v1", newest)
-	is(k.s.SetTag(k.ctx, "a", "v1", tag("one", originA+"/x", noon(1))), store.ErrStale, "SetTag of an earlier answer")
+	is(k.s.SetTag(k.ctx, "a", "v1", tag("one", originA+"/x", noon(1))), store.ErrStale, "SetTag with an earlier time")
 	k.wantTag("a", "v1", newest)
-	is(k.s.SetTag(k.ctx, "a", "v1", tag("two", originA+"/x", noon(1))), store.ErrStale, "SetTag of an earlier answer with the same digest")
+	is(k.s.SetTag(k.ctx, "a", "v1", tag("two", originA+"/x", noon(1))), store.ErrStale, "SetTag with an earlier time and the same digest")
 	k.wantTag("a", "v1", newest)
 	newer := tag("three", originA+"/x", noon(3))
 	k.setTag("a", "v1", newer)
@@ -121,10 +121,10 @@ func tagAtomic(k *kit) {
 			got, err := k.s.Tag(k.ctx, "a", "v1")
 			ok(err, "Tag after SetTag")
 			if got.Size < 1 || got.Size > n || got.Digest != answer(int(got.Size-1)).Digest || !got.Asked.Equal(answer(int(got.Size-1)).Asked) {
-				failf("a mixture of two answers: %+v", got)
+				failf("a mixture of two values: %+v", got)
 			}
 			if got.Asked.Before(answer(at).Asked) {
-				failf("an answer of %v was gone after SetTag: %v", answer(at).Asked, got.Asked)
+				failf("after SetTag with %v the tag has an earlier time: %v", answer(at).Asked, got.Asked)
 			}
 		}
 	})

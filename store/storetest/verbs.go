@@ -19,13 +19,13 @@ const (
 	layerType = ocispec.MediaTypeImageLayerGzip
 )
 
-// piece is content and what is known about it.
+// piece is content and its Info.
 type piece struct {
 	store.Info
 	data []byte
 }
 
-// blob returns n bytes that only depend on the seed.
+// blob returns n bytes that depend only on n and the seed.
 func blob(seed uint64, n int, source string) piece {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
@@ -37,7 +37,7 @@ func blob(seed uint64, n int, source string) piece {
 	return p
 }
 
-// manifest returns something that is a manifest by its media type.
+// manifest returns bytes with the media type of a manifest.
 func manifest(seed uint64, source string) piece {
 	p := blob(seed, 400, source)
 	p.MediaType = ocispec.MediaTypeImageManifest
@@ -56,13 +56,13 @@ func (p piece) as(mediaType string) piece {
 	return p
 }
 
-// blob is p as an image names it that takes it for a blob.
+// blob returns p as the blob of an image.
 func (p piece) blob() piece {
 	p.Manifest = false
 	return p
 }
 
-// write writes without a commit.
+// write writes content without Commit.
 func (k *kit) write(repo string, p piece) store.Writer {
 	w, err := k.s.Create(k.ctx, repo, p.Info)
 	ok(err, "Create in %s", repo)
@@ -84,7 +84,7 @@ func (k *kit) put(repo string, p piece) {
 	ok(w.Close(), "Close after Commit")
 }
 
-// absent fails if content can be seen.
+// absent fails if content is visible.
 func (k *kit) absent(repo string, p piece, when string) {
 	_, err := k.s.Stat(k.ctx, repo, p.Digest)
 	is(err, store.ErrNotFound, "Stat in %s %s", repo, when)
@@ -95,7 +95,7 @@ func (k *kit) absent(repo string, p piece, when string) {
 	is(err, store.ErrNotFound, "Open in %s %s", repo, when)
 }
 
-// present fails unless content reads back as it must.
+// present fails unless content reads back as it was written.
 func (k *kit) present(repo string, p piece) {
 	want := store.Info{Source: p.Source}
 	want.Digest, want.Size, want.MediaType = p.Digest, int64(len(p.data)), blobType
