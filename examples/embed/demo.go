@@ -15,7 +15,8 @@ type pull struct {
 	want                     int // status
 }
 
-// demonstrate pulls, prints what came back, and fails if it is not what should.
+// demonstrate sends requests, prints the responses, and fails if one of them has another
+// status than it should.
 func demonstrate(ctx context.Context, out io.Writer, base, token string) error {
 	for _, p := range []pull{
 		{"anonymous, covered by a rule", "GET", "/v2/mirror/app/manifests/v1", "", http.StatusUnauthorized},
@@ -38,7 +39,7 @@ func demonstrate(ctx context.Context, out io.Writer, base, token string) error {
 	return nil
 }
 
-// do sends the request and reads the answer to its end.
+// do sends the request and reads the response to its end.
 func (p pull) do(ctx context.Context, base string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, p.method, base+p.path, nil)
 	if err != nil {
@@ -55,7 +56,7 @@ func (p pull) do(ctx context.Context, base string) (*http.Response, error) {
 	return resp, errors.Join(err, resp.Body.Close())
 }
 
-// comment says who answered, and how.
+// comment returns which part of the server responded, and how.
 func comment(resp *http.Response) string {
 	who := "the cache"
 	if resp.Header.Get("Server") == "own-registry" {

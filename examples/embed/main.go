@@ -1,7 +1,6 @@
-// Command embed builds a cache into a registry of one's own. The cache is the
-// http.Handler in front: repositories that a rule covers it answers itself, once
-// the registry's own token check has passed; everything else goes to Next, which
-// is the registry behind the same check.
+// Command embed builds a cache into an existing registry. The cache is the http.Handler in
+// front: it serves repositories that a rule covers itself, after the registry's own token
+// check; all other requests go to its Next, which is the registry behind the same check.
 //
 //	go run ./examples/embed
 //
@@ -41,8 +40,8 @@ func main() {
 	}
 }
 
-// run serves a registry with a cache in it; without an address to listen on it
-// pulls from both and ends.
+// run serves a registry with a cache in it until ctx ends. If listen is empty, it runs the
+// demonstration instead.
 func run(ctx context.Context, out io.Writer, listen string) (err error) {
 	up, err := upstreamtest.Start()
 	if err != nil {
@@ -84,8 +83,8 @@ func run(ctx context.Context, out io.Writer, listen string) (err error) {
 	return nil
 }
 
-// newRegistry is all that it takes to embed a cache. Both the cache and the
-// registry behind it ask the same gate.
+// newRegistry is all that it takes to embed a cache. Both the cache and the registry behind
+// it have the same gate.
 func newRegistry(up *upstreamtest.Registry, g gate) (*cache.Cache, error) {
 	rules, err := rule.NewSet(rule.Rule{Name: "team", Source: up.Host() + "/team/*", Target: "mirror/*"})
 	if err != nil {
@@ -94,7 +93,7 @@ func newRegistry(up *upstreamtest.Registry, g gate) (*cache.Cache, error) {
 	return &cache.Cache{
 		Rules:     rules,
 		Store:     &store.Mem{},
-		Upstream:  up.Client(), // a cache of real registries leaves this out
+		Upstream:  up.Client(), // not needed for real registries
 		Authorize: g.authorize,
 		Next:      cache.Guard(g.authorize, newOwn()),
 	}, nil

@@ -14,16 +14,16 @@ import (
 	"github.com/pullthrough/pullthrough/cache"
 )
 
-// gate lets those pass who show a token. A real one would ask the registry's
-// users and permissions, and sign what it issues.
+// gate admits requests with a token. A real one would look at the registry's users and
+// permissions, and sign the tokens that it issues.
 type gate struct {
 	user, password string
 	token          string
-	realm          string // where tokens are to be had
+	realm          string // the URL of the token server
 }
 
-// authorize is for cache.Cache.Authorize and cache.Guard. Who shows no token is
-// asked for one (401); who may do less than asked for is refused (403).
+// authorize is for cache.Cache.Authorize and cache.Guard. A request without a token is
+// challenged to send one (401); a request for more than the token allows is refused (403).
 func (g gate) authorize(r *http.Request, access cache.Access) error {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || subtle.ConstantTimeCompare([]byte(token), []byte(g.token)) != 1 {
@@ -37,8 +37,8 @@ func (g gate) authorize(r *http.Request, access cache.Access) error {
 	return nil
 }
 
-// challenge tells clients where tokens are to be had, and for what. Some ask for
-// the name that they requested and for no other.
+// challenge tells clients where to get a token, and with which scope. Some clients need the
+// scope to name the repository as they requested it.
 func (g gate) challenge(access cache.Access) string {
 	text := fmt.Sprintf("Bearer realm=%q,service=%q", g.realm, "own")
 	if access.Requested != "" {
@@ -47,7 +47,7 @@ func (g gate) challenge(access cache.Access) string {
 	return text
 }
 
-// issue is the token server: a token for the one user that there is.
+// issue is the token server. It issues a token to the only user.
 func (g gate) issue(w http.ResponseWriter, r *http.Request) {
 	user, password, ok := r.BasicAuth()
 	if !ok || user != g.user || password != g.password {
@@ -58,8 +58,7 @@ func (g gate) issue(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"token": g.token})
 }
 
-// own is the registry that the cache is built into, as small as can be: one
-// repository with one tag.
+// own is the registry into which the cache is built: one repository with one tag.
 type own struct {
 	repository string
 	tag        string
@@ -75,7 +74,7 @@ func newOwn() *own {
 	return o
 }
 
-// ServeHTTP answers /v2/ and pulls of the one repository.
+// ServeHTTP serves /v2/ and pulls of the one repository.
 func (o *own) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
@@ -94,7 +93,7 @@ func (o *own) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// write answers with content.
+// write responds with content.
 func write(w http.ResponseWriter, r *http.Request, mediaType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
@@ -106,7 +105,7 @@ func write(w http.ResponseWriter, r *http.Request, mediaType string, body []byte
 	}
 }
 
-// refuse answers with an OCI error.
+// refuse responds with an OCI error.
 func refuse(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Server", "own-registry")

@@ -16,15 +16,15 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// cost is what was asked of Azure and of the development registry.
+// cost counts the requests to Azure and to the development registry.
 type cost struct {
-	imds, exchanges, tokens int   // to prove oneself
-	unauthorized            int   // answered with 401: without a token, or without a role
-	heads, manifests, blobs int   // what was answered
+	imds, exchanges, tokens int   // to authenticate
+	unauthorized            int   // with the response 401: without a token, or without a role
+	heads, manifests, blobs int   // with content as response
 	bytes                   int64 // of blobs
 }
 
-// costOf sorts what was asked. Whatever has no place in the story is an error.
+// costOf counts calls by kind. A call that the story does not expect is an error.
 func costOf(calls []azuretest.Call) (c cost, err error) {
 	for _, call := range calls {
 		manifest := strings.Contains(call.URL.Path, "/manifests/")
@@ -53,17 +53,17 @@ func costOf(calls []azuretest.Call) (c cost, err error) {
 	return c, err
 }
 
-// String is all of it.
+// String returns all counts.
 func (c cost) String() string {
 	if c == (cost{}) {
-		return "nothing: nobody was asked"
+		return "nothing: no request was sent"
 	}
 	return fmt.Sprintf("IMDS %d, exchange %d, token %d, 401 x %d; HEAD %d, manifests %d, blobs %d, %s",
 		c.imds, c.exchanges, c.tokens, c.unauthorized, c.heads, c.manifests, c.blobs, size(c.bytes))
 }
 
-// spent prints what a step has cost, compares it with what the story says, and
-// begins to count anew.
+// spent prints the cost of a step, compares it with the expected one, and resets the
+// counters.
 func (s *story) spent(ctx context.Context, want cost) error {
 	if err := s.settle(ctx); err != nil {
 		return err
@@ -82,8 +82,8 @@ func (s *story) spent(ctx context.Context, want cost) error {
 	return errors.Join(err, check(got == want, "the cost is %v; the story says %v", got, want))
 }
 
-// settle waits until nothing is under way, so that the figures are final. A copy
-// that waits for a platform to be pulled is not under way.
+// settle waits until no request, download or copy is under way, so that the figures are
+// final. A copy that waits until a client pulls a platform is not under way.
 func (s *story) settle(ctx context.Context) error {
 	busy := func(c cache.CopyState) bool { return c.State == "queued" || c.State == "running" }
 	open := func(c azuretest.Call) bool { return c.Status == 0 }
@@ -97,8 +97,8 @@ func (s *story) settle(ctx context.Context) error {
 	return nil
 }
 
-// pushes waits for the push events that the story says and prints them. They may
-// come in any order, and there must be no more of them.
+// pushes waits for the expected push events and prints them. They may come in any order,
+// and there must be no others.
 func (s *story) pushes(ctx context.Context, want ...webhook.Target) error {
 	missing := slices.Clone(want)
 	for len(missing) > 0 {
@@ -118,12 +118,12 @@ func (s *story) pushes(ctx context.Context, want ...webhook.Target) error {
 	return errors.Join(err, check(len(s.events) == 0, "there are more events than the story says"))
 }
 
-// target is what an event tells of a manifest that has arrived.
+// target returns the target of the event for a manifest that was copied.
 func target(tag string, d ocispec.Descriptor) webhook.Target {
 	return webhook.Target{MediaType: d.MediaType, Size: d.Size, Length: d.Size, Digest: d.Digest.String(), Repository: local, Tag: tag}
 }
 
-// check is an error unless something is as the story says.
+// check returns an error unless ok.
 func check(ok bool, format string, args ...any) error {
 	if ok {
 		return nil

@@ -12,15 +12,15 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// What no rule of the story may read.
+// The repository for which the identity has no role.
 const (
 	otherSource = "team-b/web"
 	otherLocal  = "promoted/team-b/web"
 	otherName   = "promote-team-b-web"
 )
 
-// swap gives the rule another identity. The next pull is that one's, and the
-// former one can go.
+// swap gives the rule another identity. The next pull uses it, and the former one can be
+// deleted.
 func (s *story) swap(ctx context.Context) error {
 	s.promote2 = s.azure.NewIdentity("promote-2")
 	s.dev.Grant(s.promote2.PrincipalID, source)
@@ -31,7 +31,7 @@ func (s *story) swap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.former = s.azure.Secrets() // whoever is shown one of these from here on fails the story
+	s.former = s.azure.Secrets() // none of these may be sent from now on
 	if err := s.rules.SetAuth(name, uami); err != nil {
 		return err
 	}
@@ -57,8 +57,9 @@ func (s *story) swap(ctx context.Context) error {
 	)
 }
 
-// refusals: an identity without a role at the source, and one that is taken away
-// from this registry. Both say what is wrong; what is stored is served on.
+// refusals shows two refusals: of an identity without a role at the source, and of one that
+// was removed from this registry. Both errors say what is wrong. Stored images are still
+// served.
 func (s *story) refusals(ctx context.Context) error {
 	s.dev.Content.AddMultiPlatform(otherSource, tag, upstreamtest.Layers(2, 1<<10), "amd64", "arm64")
 	err := s.create(rule.Resource{Name: otherName, SourceRepository: s.dev.LoginServer() + "/" + otherSource,
@@ -70,8 +71,8 @@ func (s *story) refusals(ctx context.Context) error {
 	err = errors.Join(
 		s.refused(ctx, otherLocal, tag, "Container Registry Repository Reader", "Container Registry Repository Catalog Lister",
 			"AcrPull", "identity '"+strings.ToLower(s.promote2.ResourceID)+"'", s.dev.LoginServer(), otherSource),
-		// The Entra token is the identity's; what the registry gave for it is the
-		// other rule's, and is not used for this one.
+		// The two rules share the Entra token of the identity, but not the refresh
+		// token for which the registry exchanged it.
 		s.spent(ctx, cost{exchanges: 1, tokens: 2, unauthorized: 4}),
 	)
 	if err != nil {
@@ -90,7 +91,7 @@ func (s *story) refusals(ctx context.Context) error {
 	)
 }
 
-// refused pulls what must be answered with 403 and these words.
+// refused pulls an image, for which the response must be 403 with these words.
 func (s *story) refused(ctx context.Context, repository, tag string, words ...string) error {
 	_, err := s.client.Pull(ctx, repository, tag, "amd64", nil)
 	if err == nil {
@@ -108,11 +109,11 @@ func (s *story) refused(ctx context.Context, repository, tag string, words ...st
 	return check(ok && r.Status == http.StatusForbidden && r.Code == "DENIED", "the refusal does not say all of %q", words)
 }
 
-// secrets looks back at the whole story.
+// secrets checks that the whole story revealed no secret.
 func (s *story) secrets(ctx context.Context) error {
 	err := s.noSecrets()
 	complaints, refused := s.azure.Complaints(), s.azure.Refused()
-	s.line("azure", "%d complaints about what it was asked, %d requests for hosts that it has not", len(complaints), len(refused))
+	s.line("azure", "%d complaints about calls, %d requests for hosts that do not exist", len(complaints), len(refused))
 	return errors.Join(err,
 		check(len(complaints) == 0, "complaints: %q", complaints),
 		check(len(refused) == 0, "hosts that do not exist: %q", refused),

@@ -1,16 +1,16 @@
-// Command promotion shows how images get from one Azure Container Registry into
-// another: a cache rule at the production registry names the development
-// registry, and proves itself there with a user-assigned managed identity that is
-// attached to this one rule. There is no secret to store, rotate or leak.
+// Command promotion shows how images get from one Azure Container Registry into another: a
+// cache rule at the production registry names the development registry, and authenticates
+// there with a user-assigned managed identity that is attached to this one rule. There is
+// no secret to store, rotate or leak.
 //
 //	go run ./examples/promotion
 //
-// It needs neither a network nor Azure. The fakes of auth/azuretest stand for
-// Azure, under its production names, behind the same code and SDK as in
-// production; the cache is asked over real HTTP.
+// It needs neither a network nor Azure. The fakes of auth/azuretest take the place of
+// Azure, with its production names and the code and SDK of production; requests to the
+// cache use real HTTP.
 //
-// Every figure that it prints was counted by the fakes. If one of them is not
-// what the story says, the program ends with status 1.
+// The fakes counted every figure that the program prints. If one of them is not as
+// expected, the program ends with status 1.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	interrupted := ctx.Err() != nil
 	stop()
 	if err != nil && interrupted {
-		os.Exit(130) // the story was not told to its end, which says nothing about it
+		os.Exit(130) // the story did not fail, it only did not end
 	}
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "promotion: %v\n", err)
@@ -41,9 +41,9 @@ func main() {
 	}
 }
 
-// leaveAzure makes the SDK look for managed identities where it does on a plain
-// virtual machine, also if the program runs in App Service or Cloud Shell: there
-// the environment leads elsewhere, to identities that are real.
+// leaveAzure makes the SDK use the managed-identity endpoint of a plain virtual machine,
+// even if the program runs in App Service or Cloud Shell, whose environment variables lead
+// to endpoints of real identities.
 func leaveAzure() {
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT",
 		"IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET", "AZURE_POD_IDENTITY_AUTHORITY_HOST"} {
@@ -51,11 +51,11 @@ func leaveAzure() {
 	}
 }
 
-// run sets the stage and tells the story. It leaves nothing behind.
+// run sets the stage up and tells the story. It leaves nothing behind.
 func run(ctx context.Context, out io.Writer) error { return perform(ctx, out, nil) }
 
-// perform is run with somebody who may meddle with the story before each step,
-// so that it can be shown that a story which is not true fails.
+// perform is run with a function that is called before each step. Tests meddle with the
+// story there, to show that it fails if something is not as expected.
 func perform(ctx context.Context, out io.Writer, meddle func(step int, s *story)) (err error) {
 	az := azuretest.New(nil)
 	defer az.Close()

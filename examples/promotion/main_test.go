@@ -54,7 +54,7 @@ func TestTheStoryIsTrue(t *testing.T) {
 		}
 		rest = rest[at[1]:]
 	}
-	// Nothing orders the events of a copy, so that they are looked for by themselves.
+	// The events of a copy have no order, so each line is looked for by itself.
 	for _, event := range []string{`/api:1\.4\.0 +index +sha256:`, `/api +index +sha256:`, `/api +manifest +sha256:`} {
 		if n := len(regexp.MustCompile(`event +push +promoted/team-a`+event).FindAllString(out.String(), -1)); n < 2 {
 			t.Errorf("%d events like %s", n, event)
@@ -67,8 +67,7 @@ func TestTheStoryIsTrue(t *testing.T) {
 	}
 }
 
-// TestAStoryThatIsNotTrue: whoever meddles with a step makes that step fail, for
-// the right reason.
+// TestAStoryThatIsNotTrue: a step with which a test meddles fails, for the right reason.
 func TestAStoryThatIsNotTrue(t *testing.T) {
 	pull := func(s *story) { _, _ = s.client.Pull(context.Background(), local, tag, "amd64", nil) }
 	get := func(s *story, url string) {
@@ -123,8 +122,8 @@ func TestAStoryThatIsNotTrue(t *testing.T) {
 	}
 }
 
-// TestInterrupted: who interrupts the story, be it in the middle of a pull, does
-// not wait, and nothing goes on behind it.
+// TestInterrupted: the story ends at once when it is interrupted, even during a pull, and
+// nothing goes on in the background.
 func TestInterrupted(t *testing.T) {
 	for _, step := range []int{1, 4, 8} {
 		before := runtime.NumGoroutine()

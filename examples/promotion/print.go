@@ -12,22 +12,22 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// Lines are as long as many terminals are wide. What they say begins behind
-// room for who says it.
+// The width of lines, and the indent of their texts, before which there is room for the
+// name of a party.
 const (
 	width  = 100
 	indent = 12
 )
 
-// printer writes the story for people.
+// printer prints the story.
 type printer struct{ out io.Writer }
 
-// title begins a step.
+// title prints the title of a step.
 func (p *printer) title(step int, text string) {
 	_, _ = fmt.Fprintf(p.out, "\n%d. %s\n", step, text)
 }
 
-// line prints who and what, in as many lines as it takes.
+// line prints a party and a text, wrapped to as many lines as it takes.
 func (p *printer) line(who, format string, args ...any) {
 	line := fmt.Sprintf("   %-*s", indent-3, who)
 	for word := range strings.SplitSeq(short(fmt.Sprintf(format, args...)), " ") {
@@ -40,14 +40,14 @@ func (p *printer) line(who, format string, args ...any) {
 	_, _ = fmt.Fprintln(p.out, strings.TrimRight(line, " "))
 }
 
-// text prints lines as they are.
+// text prints lines without wrapping them.
 func (p *printer) text(lines string) {
 	for line := range strings.Lines(short(lines)) {
 		_, _ = fmt.Fprintln(p.out, strings.Repeat(" ", indent)+strings.TrimRight(line, "\n"))
 	}
 }
 
-// answers prints what a client saw. What is simply there is only counted.
+// answers prints what a client received. Responses from the store are only counted.
 func (p *printer) answers(of puller.Pull) {
 	var hits int
 	var all int64
@@ -65,7 +65,7 @@ func (p *printer) answers(of puller.Pull) {
 	p.line("client", "the tag is %s, %s in all; %d of %d answers from the store", brief(of.Index), size(all), hits, len(of.Answers))
 }
 
-// event prints what a webhook is told.
+// event prints an event that a webhook received.
 func (p *printer) event(ev webhook.Event) {
 	name, kind := ev.Target.Repository, "manifest"
 	if ev.Target.Tag != "" {
@@ -77,15 +77,15 @@ func (p *printer) event(ev webhook.Event) {
 	p.line("event", "%-6s%-28s %-10s%s", ev.Action, name, kind, brief(ev.Target.Digest))
 }
 
-// short leaves out the middle of resource ids of identities, which are long.
+// short leaves the beginning of the resource ids of identities out, which are long.
 func short(text string) string {
 	return regexp.MustCompile(`(?i)/subscriptions/[-0-9a-z/.]*/userAssignedIdentities/`).ReplaceAllString(text, ".../userAssignedIdentities/")
 }
 
-// brief is as much of a digest as people compare.
+// brief returns as much of a digest as people compare.
 func brief[T ~string](digest T) string { return string(digest[:min(len(digest), 19)]) }
 
-// size is a number of bytes, to read.
+// size returns a number of bytes in readable form.
 func size(n int64) string {
 	if n < 100<<10 {
 		return fmt.Sprintf("%d B", n)

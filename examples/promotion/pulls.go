@@ -10,11 +10,11 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// pace is the source's line in bytes per second, until a client has the first
-// bytes of a layer: slow enough to see that they do not wait for the last.
+// pace is the speed of the source in bytes per second until a client has the first bytes of
+// a layer. It is slow enough to show that these do not wait for the last bytes.
 const pace = 512 << 10
 
-// blobSize is how many bytes of blobs an image has.
+// blobSize returns how many bytes of blobs an image has.
 func blobSize(img upstreamtest.Image) int64 {
 	n := img.Config.Size
 	for _, l := range img.Layers {
@@ -23,7 +23,7 @@ func blobSize(img upstreamtest.Image) int64 {
 	return n
 }
 
-// pull pulls the promoted image for an architecture, and prints what came.
+// pull pulls the promoted image for an architecture, and prints what the client received.
 func (s *story) pull(ctx context.Context, arch string, begun func()) (puller.Pull, error) {
 	p, err := s.client.Pull(ctx, local, tag, arch, begun)
 	if err == nil {
@@ -32,7 +32,7 @@ func (s *story) pull(ctx context.Context, arch string, begun func()) (puller.Pul
 	return p, err
 }
 
-// firstPull streams, and leaves a complete copy with its events.
+// firstPull shows that the first pull streams, and leaves a stored image and its events.
 func (s *story) firstPull(ctx context.Context) error {
 	s.line("docker", "pull prodregistry.azurecr.io/%s:%s", local, tag)
 	img := s.image.Children[0]
@@ -47,8 +47,8 @@ func (s *story) firstPull(ctx context.Context) error {
 		return err
 	}
 	s.line("", "it had the first bytes of a layer when the source had sent %s of %s", size(sent), size(first.Size))
-	// The config and the other layers may be complete here before they are asked
-	// for; the first layer cannot be, on a line that slow.
+	// The config and the other layers may be stored before the client requests them; the
+	// first layer cannot be, at this speed.
 	var streamed []string
 	for _, a := range p.Answers {
 		if a.Origin == "upstream" {
@@ -64,28 +64,29 @@ func (s *story) firstPull(ctx context.Context) error {
 	)
 }
 
-// secondPull is local, but for the question whether the tag has moved.
+// secondPull shows that the second pull is local, except for the check whether the tag has
+// moved.
 func (s *story) secondPull(ctx context.Context) error {
 	return errors.Join(s.stored(ctx, "fwd=request; fwd-status=200; detail=unchanged"), s.spent(ctx, cost{heads: 1}))
 }
 
-// stored pulls the image, of which everything is stored. The tag's answer has
-// that Cache-Status, all others are hits.
+// stored pulls the image, all of which is stored. The response for the tag has that
+// Cache-Status; all others are hits.
 func (s *story) stored(ctx context.Context, state string) error {
 	p, err := s.pull(ctx, "amd64", nil)
 	if err != nil {
 		return err
 	}
-	moved := slices.ContainsFunc(p.Answers[1:], func(a puller.Answer) bool { return a.State != "hit" || a.Origin != "" })
+	fetched := slices.ContainsFunc(p.Answers[1:], func(a puller.Answer) bool { return a.State != "hit" || a.Origin != "" })
 	return errors.Join(
 		check(p.Index == s.image.Digest, "the tag is %s; at the source it was %s", p.Index, s.image.Digest),
 		check(p.Answers[0].State == state && p.Answers[0].Origin == "", "the tag's Cache-Status is %q; the story says %q", p.Answers[0].State, state),
-		check(!moved, "not everything came from the registry's own store"),
+		check(!fetched, "not everything came from the registry's own store"),
 		s.pushes(ctx),
 	)
 }
 
-// pushedAgain brings the new content, and only what is new of it.
+// pushedAgain shows that a pull of a tag that has moved fetches only the new content.
 func (s *story) pushedAgain(ctx context.Context) error {
 	before := s.image
 	s.publish(2)

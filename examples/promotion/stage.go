@@ -20,12 +20,12 @@ import (
 // patience is how long a step of the story may take.
 const patience = 30 * time.Second
 
-// stage is Azure with the development registry in it, and the production
-// registry, which is a cache of ours.
+// stage is Azure with the development registry in it, and the production registry, which is
+// a cache.
 type stage struct {
 	azure      *azuretest.Azure
 	dev        *azuretest.Registry
-	identities *azure.Identities // what is assigned to the production registry
+	identities *azure.Identities // that are assigned to the production registry
 	rules      *rule.Set
 	up         *upstream.Client
 	prod       *cache.Cache
@@ -33,8 +33,8 @@ type stage struct {
 	events     chan webhook.Event
 }
 
-// newStage builds everything, as a program does that runs in Azure; only the
-// clients and the transport are those of the fakes. The cache logs into log.
+// newStage builds everything as a program that runs in Azure does, except that the clients
+// and the transport are those of the fakes. The cache writes its log to log.
 func newStage(az *azuretest.Azure, log io.Writer) (*stage, error) {
 	identities, err := azure.NewIdentities(azure.Options{
 		TenantID: az.TenantID(), Client: az.Client(), ManagedIdentity: az.ManagedIdentityClient(),
@@ -42,7 +42,7 @@ func newStage(az *azuretest.Azure, log io.Writer) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := rule.Options{Strict: true}.NewSet() // what ACR refuses is refused
+	rules, err := rule.Options{Strict: true}.NewSet() // it refuses what ACR refuses
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +53,8 @@ func newStage(az *azuretest.Azure, log io.Writer) (*stage, error) {
 		Upstream: s.up,
 		Events:   webhook.SinkFunc(s.send),
 		Logger:   slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		// On a busy machine a check may be slow, and the figures shall be true
-		// there too.
+		// A tag check may be slow on a busy machine, where the figures must be
+		// right too.
 		Limits: cache.Limits{StaleTimeout: patience},
 	}
 	s.server = httptest.NewServer(s.prod)
@@ -71,7 +71,7 @@ func (s *stage) send(ctx context.Context, ev webhook.Event) error {
 	}
 }
 
-// close ends the server first and what it needs after it.
+// close ends the server, and then what it uses.
 func (s *stage) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -83,14 +83,14 @@ func (s *stage) close() error {
 
 // create makes a rule from ACR's resource model, as `az acr cache create` does.
 func (s *stage) create(r rule.Resource) error {
-	made, err := r.Rule("", resolver{s.identities})
+	created, err := r.Rule("", resolver{s.identities})
 	if err != nil {
 		return err
 	}
-	return s.rules.Create(made)
+	return s.rules.Create(created)
 }
 
-// resolver finds the authenticators that ACR's resource model names by id.
+// resolver finds authenticators by the ids of ACR's resource model.
 type resolver struct{ identities *azure.Identities }
 
 // Identity finds an identity that is assigned.
@@ -107,7 +107,7 @@ func (resolver) CredentialSet(string) (auth.Authenticator, error) {
 	return nil, errors.New("there are no credential sets here")
 }
 
-// Reference tells the id of an identity.
+// Reference returns the id of an identity.
 func (resolver) Reference(a auth.Authenticator) (rule.Reference, error) {
 	uami, ok := a.(*azure.UserAssigned)
 	if !ok {

@@ -14,7 +14,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// What is promoted, from where to where.
+// The image that is promoted, from where, and to where.
 const (
 	source = "team-a/api"
 	local  = "promoted/team-a/api"
@@ -22,20 +22,20 @@ const (
 	name   = "promote-team-a-api" // of the rule
 )
 
-// story tells what happens and compares it with what should.
+// story prints what happens, and compares it with what should happen.
 type story struct {
 	*stage
 	*printer
 	client *puller.Client
 	seen   *witness
-	meddle func(step int, s *story) // nil: nobody does
+	meddle func(step int, s *story) // called before each step; may be nil
 
 	promote, promote2 *azuretest.Identity
-	image             upstreamtest.Image // what the tag stands for at the source
-	former            []azuretest.Secret // what nobody may be shown any more
+	image             upstreamtest.Image // to which the tag points at the source
+	former            []azuretest.Secret // that must not be sent any more
 }
 
-// tell tells the story, step by step, up to the first that is not true.
+// tell runs the steps of the story up to the first that fails.
 func (s *story) tell(ctx context.Context) error {
 	steps := []struct {
 		title string
@@ -49,10 +49,10 @@ func (s *story) tell(ctx context.Context) error {
 		{"The tag is pushed again at the source", s.pushedAgain},
 		{"The rule gets another identity", s.swap},
 		{"Refusals", s.refusals},
-		{"No secret was to be seen", s.secrets},
+		{"No secret was revealed", s.secrets},
 	}
 	s.line("", "From a development registry to a production registry, by one cache rule.")
-	s.line("", "Cost is what was asked of Azure, for tokens, and then of the source, for content.")
+	s.line("", "Cost counts requests: to Azure, for tokens; then to the source, for content.")
 	for i, step := range steps {
 		s.title(i+1, step.title)
 		if s.meddle != nil {
@@ -77,7 +77,7 @@ func (s *story) publish(version int) {
 	s.image = s.dev.Content.AddMultiPlatform(source, tag, layers, "amd64", "arm64")
 }
 
-// setting makes what is there before the cache comes in.
+// setting makes the image, the identity and its role.
 func (s *story) setting(ctx context.Context) error {
 	s.publish(1)
 	s.promote = s.azure.NewIdentity("promote")
@@ -96,8 +96,8 @@ func (s *story) resource() rule.Resource {
 		IdentityID: s.promote.ResourceID}
 }
 
-// notAssigned cannot create the rule: the identity may read the source, but it is
-// none of this registry's.
+// notAssigned shows that the rule cannot be created: the identity may read the source, but
+// it is not assigned to this registry.
 func (s *story) notAssigned(ctx context.Context) error {
 	s.line("az", "acr cache create -r prodregistry -n %s --source-repo %s/%s --target-repo %s --identity %s",
 		name, s.dev.LoginServer(), source, local, s.promote.ResourceID)
@@ -113,7 +113,7 @@ func (s *story) notAssigned(ctx context.Context) error {
 	)
 }
 
-// createRule assigns the identity and creates the rule. Neither asks anybody.
+// createRule assigns the identity and creates the rule. Neither sends a request.
 func (s *story) createRule(ctx context.Context) error {
 	s.line("az", "acr identity assign -n prodregistry --identities %s", s.promote.ResourceID)
 	if err := s.identities.Assign(s.promote.ResourceID); err != nil {

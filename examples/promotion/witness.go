@@ -12,9 +12,9 @@ import (
 	"github.com/pullthrough/pullthrough/auth/azuretest"
 )
 
-// witness is shown all that anybody can read: what is printed and logged, and
-// every answer to the client. It looks for the secrets that are in play at that
-// time. Each line and each answer must come in one piece.
+// witness receives all that a person could read: what is printed and logged, and every
+// response to the client. It looks in it for the secrets that exist at that time. Each line
+// and each response must come in one call of Write.
 type witness struct {
 	azure *azuretest.Azure
 
@@ -23,7 +23,7 @@ type witness struct {
 	found []string // what kinds of secrets; the secrets themselves are not repeated
 }
 
-// Write looks at p.
+// Write looks for secrets in p.
 func (w *witness) Write(p []byte) (int, error) {
 	secrets := w.azure.Secrets()
 	w.mu.Lock()
@@ -37,7 +37,7 @@ func (w *witness) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// noSecrets tells what there was to be seen, and what was seen of it.
+// noSecrets prints which secrets there were, and fails if the witness has found one.
 func (s *story) noSecrets() error {
 	kinds := map[string]int{}
 	for _, secret := range s.azure.Secrets() {
@@ -50,10 +50,10 @@ func (s *story) noSecrets() error {
 	s.seen.mu.Lock()
 	seen, found := s.seen.seen, slices.Clone(s.seen.found)
 	s.seen.mu.Unlock()
-	s.line("secrets", "in play were: %s", strings.Join(list, ", "))
-	s.line("", "%d of them are in the %s that were printed, logged and answered", len(found), size(seen))
+	s.line("secrets", "there were: %s", strings.Join(list, ", "))
+	s.line("", "%d of them are in the %s that were printed, logged and sent to the client", len(found), size(seen))
 	return errors.Join(
 		check(len(found) == 0, "secrets could be read: %q", found),
-		check(len(list) > 0, "no secret was in play, so none could be read"),
+		check(len(list) > 0, "there was no secret, so none could be read"),
 	)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// Media types of what is pulled.
+// The media types of the demo image.
 const (
 	typeIndex    = "application/vnd.oci.image.index.v1+json"
 	typeManifest = "application/vnd.oci.image.manifest.v1+json"
@@ -17,14 +17,14 @@ const (
 	typeLayer    = "application/vnd.oci.image.layer.v1.tar"
 )
 
-// Where the demo image is, there and here.
+// The repository of the demo image upstream and in the cache, and its tag.
 const (
 	source = "team/app"
 	local  = "mirror/app"
 	tag    = "latest"
 )
 
-// descriptor names content, as in manifests and indexes.
+// descriptor is that of manifests and indexes.
 type descriptor struct {
 	MediaType string    `json:"mediaType"`
 	Digest    string    `json:"digest"`
@@ -46,13 +46,13 @@ type manifest struct {
 	Manifests     []descriptor `json:"manifests,omitempty"`
 }
 
-// image is what the story knows of one platform's image.
+// image describes the image of one platform.
 type image struct {
 	config descriptor
 	layers []descriptor // base, runtime, app
 }
 
-// size is how many bytes of blobs a pull takes.
+// size returns how many bytes of blobs a pull transfers.
 func (i image) size() int64 {
 	n := i.config.Size
 	for _, l := range i.layers {
@@ -61,10 +61,9 @@ func (i image) size() int64 {
 	return n
 }
 
-// publish puts a version of the demo image upstream, for amd64 and arm64, and
-// lets the tag stand for it. The base layer is the same everywhere, the runtime
-// layer in every version; the app layer is new each time. It returns the image
-// for amd64.
+// publish adds a version of the demo image to the upstream, for amd64 and arm64, and moves
+// the tag to it. All images share the base layer, all versions for one platform share the
+// runtime layer, and each has an app layer of its own. publish returns the image for amd64.
 func publish(up *upstreamtest.Registry, version int) (image, error) {
 	var index manifest
 	var amd image

@@ -1,13 +1,12 @@
-// Command quickstart shows in a few seconds what a pull-through cache does, and
-// needs no network for it: a registry on loopback plays the upstream, a cache
-// stands in front of it, and plain HTTP requests play the clients.
+// Command quickstart shows in a few seconds what a pull-through cache does. It needs no
+// network: a registry on loopback takes the place of the upstream, a cache stands in front
+// of it, and the clients send plain HTTP requests.
 //
 //	go run ./examples/quickstart
 //
-// Every figure that it prints was counted by the upstream or by the client. If
-// one of them is not what the story says, the program ends with status 1.
-// Afterwards the cache keeps serving, for clients of your own, until Ctrl-C;
-// with -once the program ends with the story.
+// The upstream or the client counted every figure that the program prints. If one of them
+// is not as expected, the program ends with status 1. After the story, the cache serves
+// clients of your own until Ctrl-C; with -once the program ends with the story.
 package main
 
 import (
@@ -40,7 +39,7 @@ func main() {
 	stop()
 	switch {
 	case err == nil:
-	case interrupted: // the story was not told to its end, which says nothing about it
+	case interrupted: // the story did not fail, it only did not end
 		os.Exit(130)
 	default:
 		fmt.Fprintln(os.Stderr, "quickstart:", strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -48,8 +47,8 @@ func main() {
 	}
 }
 
-// run sets the stage, tells the story and, unless once, serves until ctx ends.
-// Whatever happens, it leaves nothing behind.
+// run sets the stage up, tells the story and, unless once, serves until ctx ends. It leaves
+// nothing behind in any case.
 func run(ctx context.Context, out io.Writer, once bool) (err error) {
 	up, err := upstreamtest.Start()
 	if err != nil {
@@ -99,9 +98,9 @@ func newCache(up *upstreamtest.Registry, dir *store.Dir, events webhook.Sink) (*
 	return &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Events: events}, nil
 }
 
-// serve serves the cache on a free port of loopback. The function that it
-// returns ends the server first, the cache after it and the outbox last, so that
-// clients get what they wait for, and receivers the events.
+// serve serves the cache on a free port of loopback. The function end ends the server, then
+// the cache and then the outbox, so that clients get their responses, and receivers get the
+// events.
 func serve(c *cache.Cache, outbox *webhook.Outbox) (address string, end func() error, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -15,16 +15,16 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// screen is an io.Writer that can be read while it is written to, and that says
-// when a text has come.
+// screen is an io.Writer that can be read while it is written to, and that closes a channel
+// when a text has been written.
 type screen struct {
 	mu   sync.Mutex
 	buf  bytes.Buffer
 	text string
-	seen chan struct{} // closed when text has come
+	seen chan struct{} // closed when text has been written
 }
 
-// Write keeps p.
+// Write appends p.
 func (s *screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,14 +36,14 @@ func (s *screen) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// String is what was written.
+// String returns what was written.
 func (s *screen) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.buf.String()
 }
 
-// emptyTemp makes a folder for temporary files that must be empty at the end.
+// emptyTemp makes a folder for temporary files, which must be empty at the end of the test.
 func emptyTemp(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv("TMPDIR", folder)

@@ -8,23 +8,23 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// print prints a line as it is.
+// print prints a line.
 func (s *story) print(text string) { _, _ = fmt.Fprintln(s.out, text) }
 
-// line prints when, who and what.
+// line prints the time, a party and a text.
 func (s *story) line(who, format string, args ...any) {
 	when := time.Since(s.begun).Seconds()
 	_, _ = fmt.Fprintf(s.out, "  %6.3fs  %-8s  %s\n", when, who, fmt.Sprintf(format, args...))
 }
 
-// answered prints an answer that was no mere hit.
+// answered prints a response, unless it is a hit.
 func (s *story) answered(a puller.Answer) {
 	if a.State != "hit" {
 		s.line("cache", "%-8s  %9s in %9s  %s", a.What, size(a.Size), duration(a.Took), a.State)
 	}
 }
 
-// event prints an event and returns what it is about.
+// event prints an event, and returns the kind of its target.
 func (s *story) event(ev webhook.Event) (about string) {
 	t := ev.Target
 	name := t.Repository + "@" + t.Digest
@@ -43,7 +43,7 @@ func (s *story) event(ev webhook.Event) (about string) {
 	return about
 }
 
-// size is a number of bytes, to read.
+// size returns a number of bytes in readable form.
 func size(n int64) string {
 	switch {
 	case n >= 1<<20:
@@ -54,12 +54,12 @@ func size(n int64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
-// duration is a time span, to read.
+// duration returns a duration in readable form.
 func duration(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 }
 
-// equal is an error unless a figure is what the story says.
+// equal returns an error unless a figure is as expected.
 func equal(what string, got, want int64) error {
 	if got != want {
 		return fmt.Errorf("%s: %d, the story says %d", what, got, want)
@@ -67,7 +67,7 @@ func equal(what string, got, want int64) error {
 	return nil
 }
 
-// atMost is an error if a figure is more than the story says.
+// atMost returns an error if a figure is above the limit.
 func atMost(what string, got, limit int64) error {
 	if got > limit {
 		return fmt.Errorf("%s: %d, the story says %d at most", what, got, limit)

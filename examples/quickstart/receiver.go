@@ -12,7 +12,7 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// receiver is what a webhook leads to: an HTTP server that takes events.
+// receiver is the receiver of a webhook: an HTTP server that takes events.
 type receiver struct {
 	events chan webhook.Event
 	url    string
@@ -33,7 +33,7 @@ func (r *receiver) start() error {
 	return nil
 }
 
-// ServeHTTP takes an event over: that is what the answer says.
+// ServeHTTP takes an event over, which the status 204 confirms.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	var ev webhook.Event
 	if err := json.NewDecoder(req.Body).Decode(&ev); err != nil {
@@ -47,8 +47,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// outbox delivers to this receiver, and keeps in the store what it has not
-// delivered.
+// outbox returns an outbox that delivers to this receiver, and keeps events in the store
+// until they are delivered.
 func (r *receiver) outbox(dir *store.Dir) *webhook.Outbox {
 	return &webhook.Outbox{Records: dir, Receivers: []webhook.Receiver{{Name: "demo", Sink: &webhook.HTTP{URL: r.url}}}}
 }
@@ -56,7 +56,7 @@ func (r *receiver) outbox(dir *store.Dir) *webhook.Outbox {
 func (r *receiver) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	http.DefaultClient.CloseIdleConnections() // the outbox's, so that Shutdown need not wait for them
+	http.DefaultClient.CloseIdleConnections() // those of the outbox, so that Shutdown need not wait for them
 	err := r.server.Shutdown(ctx)
 	if e := <-r.served; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)

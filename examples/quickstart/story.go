@@ -14,14 +14,14 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// pace is the upstream's line, in bytes per second: slow enough to see that
+// pace is the speed of the upstream in bytes per second. It is slow enough to show that
 // pulls stream.
 const pace = 6 << 20
 
-// patience is how long the story waits for what must come.
+// patience is how long the story waits for an event or the end of a copy.
 const patience = 15 * time.Second
 
-// story tells what happens and compares it with what should.
+// story prints what happens, and compares it with what should happen.
 type story struct {
 	out     io.Writer
 	begun   time.Time
@@ -32,7 +32,7 @@ type story struct {
 	hook    string
 	client  *puller.Client
 
-	early int64 // what the upstream had sent at a pull's first byte
+	early int64 // bytes of blobs that the upstream had sent when the client had the first one
 }
 
 func newStory(out io.Writer, up *upstreamtest.Registry, c *cache.Cache, address string, r *receiver) *story {
@@ -42,7 +42,7 @@ func newStory(out io.Writer, up *upstreamtest.Registry, c *cache.Cache, address 
 	return s
 }
 
-// tell tells the story, chapter by chapter, up to the first that is not true.
+// tell runs the chapters of the story up to the first that fails.
 func (s *story) tell(ctx context.Context) error {
 	defer s.client.HTTP.CloseIdleConnections()
 	first, err := publish(s.up, 1)
@@ -51,10 +51,10 @@ func (s *story) tell(ctx context.Context) error {
 	}
 	s.up.Pace(pace)
 	s.print("A registry, and a pull-through cache in front of it")
-	s.line("upstream", "%s/%s:%s for amd64 and arm64, on a line of %s/s", s.up.Host(), source, tag, size(pace))
+	s.line("upstream", "%s/%s:%s for amd64 and arm64, which it sends at %s/s", s.up.Host(), source, tag, size(pace))
 	s.line("cache", "%s, empty", s.address)
 	s.line("rule", "mirror/* stands for %s/team/*", s.up.Host())
-	s.line("webhook", "%s is told when a copy is complete", s.hook)
+	s.line("webhook", "%s receives an event when a copy is complete", s.hook)
 	chapters := []func(context.Context, image) error{s.firstPull, s.secondPull, s.tagMoved, s.upstreamDown}
 	for i, chapter := range chapters {
 		if err := chapter(ctx, first); err != nil {
@@ -65,7 +65,7 @@ func (s *story) tell(ctx context.Context) error {
 	return nil
 }
 
-// firstPull streams, and leaves a complete copy.
+// firstPull shows that the first pull streams, and leaves a stored image.
 func (s *story) firstPull(ctx context.Context, img image) error {
 	s.print("\n1. The first pull streams through")
 	p, err := s.pull(ctx)
@@ -84,7 +84,8 @@ func (s *story) firstPull(ctx context.Context, img image) error {
 	)
 }
 
-// secondPull is local, but for the question whether the tag has moved.
+// secondPull shows that the second pull is local, except for the check whether the tag has
+// moved.
 func (s *story) secondPull(ctx context.Context, img image) error {
 	s.print("\n2. The second pull is local")
 	s.up.Reset()
@@ -99,7 +100,7 @@ func (s *story) secondPull(ctx context.Context, img image) error {
 	return errors.Join(equal("bytes of blobs at the client", p.Blobs(), img.size()), s.cost(1, 0, 0, 0))
 }
 
-// tagMoved fetches what is new, and nothing else.
+// tagMoved shows that a pull of a tag that has moved fetches only the new content.
 func (s *story) tagMoved(ctx context.Context, _ image) error {
 	s.print("\n3. The tag has moved: a new app layer on the same base")
 	img, err := publish(s.up, 2)
@@ -119,7 +120,8 @@ func (s *story) tagMoved(ctx context.Context, _ image) error {
 	return errors.Join(equal("bytes of blobs at the client", p.Blobs(), img.size()), s.cost(1, 2, 2, changed))
 }
 
-// upstreamDown serves on. It ends with an upstream that is back.
+// upstreamDown shows that the cache serves stored images while the upstream is down. At its
+// end the upstream is up again.
 func (s *story) upstreamDown(ctx context.Context, img image) error {
 	s.print("\n4. The upstream is down")
 	s.up.Reset()
@@ -142,15 +144,15 @@ func (s *story) pull(ctx context.Context) (puller.Pull, error) {
 	return s.client.Pull(ctx, local, tag, "amd64", func() { s.arrived(time.Since(begun)) })
 }
 
-// arrived counts what the upstream has sent when a client has the first byte of
-// a layer.
+// arrived notes how many bytes of blobs the upstream has sent when the client has the first
+// byte of a layer.
 func (s *story) arrived(after time.Duration) {
 	s.early = s.up.BlobBytes("")
 	s.line("client", "first byte of a layer after %s; the upstream has sent %s", duration(after), size(s.early))
 }
 
-// complete waits for the three events of a copy: the image, its index and the
-// tag. They are printed as they arrive.
+// complete waits for the three events of a copy, for the image, its index and the tag, and
+// prints them.
 func (s *story) complete(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -174,8 +176,8 @@ func (s *story) complete(ctx context.Context) error {
 	)
 }
 
-// settle waits until nothing is on its way, so that the counters are final.
-// Copies of platforms that nobody pulled only watch, and do not count.
+// settle waits until no request, download or copy is under way, so that the counters are
+// final. A copy that waits until a client pulls a platform is not under way.
 func (s *story) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -199,7 +201,8 @@ func (s *story) settle(ctx context.Context) error {
 	}
 }
 
-// cost prints what a pull cost the upstream, and compares it.
+// cost prints the requests that a pull sent upstream, and compares them with the expected
+// ones.
 func (s *story) cost(heads, manifests, blobs, bytes int64) error {
 	h, m := int64(s.up.Count("HEAD", "manifest", "")), int64(s.up.Count("GET", "manifest", ""))
 	b, all := int64(s.up.Count("GET", "blob", "")), int64(s.up.Count("", "", ""))
@@ -214,8 +217,8 @@ func (s *story) cost(heads, manifests, blobs, bytes int64) error {
 	)
 }
 
-// back waits until the cache has noticed that the upstream is there again, which
-// it looks for once a second.
+// back waits until the cache has noticed that the upstream is up again, for which it checks
+// once a second.
 func (s *story) back(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -240,7 +243,7 @@ func (s *story) back(ctx context.Context) error {
 	}
 }
 
-// serveOn serves clients of others and prints events until ctx ends.
+// serveOn serves other clients, and prints events, until ctx ends.
 func (s *story) serveOn(ctx context.Context) error {
 	s.print("")
 	err := s.back(ctx)

@@ -1,5 +1,5 @@
-// Command unittest is a small tool on top of the Go verbs of a cache. It is here
-// for its test, which shows how a program that pulls is tested without network:
+// Command unittest is a small tool that uses the Go methods of a cache. Its test is the
+// example: it shows how to test a program that pulls, without a network:
 //
 //	go test -v ./examples/unittest
 package main
@@ -22,10 +22,10 @@ func main() {
 	fmt.Println("Its test is the example: go test -v ./examples/unittest")
 }
 
-// maxConfig bounds what is read of a config.
+// maxConfig is the most bytes that are read of a config.
 const maxConfig = 4 << 20
 
-// Summary is what an image consists of.
+// Summary describes an image.
 type Summary struct {
 	Digest       digest.Digest // of the tag
 	Architecture string        // from the config
@@ -50,9 +50,9 @@ type document struct {
 	} `json:"manifests"`
 }
 
-// Summarize reads an image by its tag. Of an index it reads the image for the
-// platform, such as "linux/arm64". No layer is fetched for it by this function;
-// the cache makes a copy behind it, as with every pull.
+// Summarize describes the image of a tag. If the tag points to an index, it describes the
+// image for the platform, such as "linux/arm64". Summarize itself fetches no layer; the cache
+// copies the image in the background, as after every pull.
 func Summarize(ctx context.Context, c *cache.Cache, repository, tag, platform string) (Summary, error) {
 	desc, body, err := c.Manifest(ctx, repository, tag)
 	if err != nil {
@@ -81,7 +81,7 @@ func parse(body []byte) (document, error) {
 	return doc, err
 }
 
-// choose reads the manifest of a platform.
+// choose gets the manifest of a platform.
 func choose(ctx context.Context, c *cache.Cache, repository string, index document, platform string) (document, error) {
 	for _, m := range index.Manifests {
 		if !strings.EqualFold(m.Platform.OS+"/"+m.Platform.Architecture, platform) {
@@ -96,7 +96,7 @@ func choose(ctx context.Context, c *cache.Cache, repository string, index docume
 	return document{}, fmt.Errorf("the index has no image for %s", platform)
 }
 
-// architecture reads the config.
+// architecture returns the architecture that the config names.
 func architecture(ctx context.Context, c *cache.Cache, repository string, doc document) (string, error) {
 	if doc.Config == nil {
 		return "", errors.New("the manifest has no config")

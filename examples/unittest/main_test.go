@@ -13,7 +13,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// newCache is a cache in memory, in front of a registry that the test owns.
+// newCache returns a cache in memory, in front of a registry of the test.
 func newCache(t *testing.T) (*cache.Cache, *upstreamtest.Registry) {
 	up := upstreamtest.NewRegistry(t)
 	rules, err := rule.NewSet(rule.Rule{Name: "team", Source: up.Host() + "/team/*", Target: "mirror/*"})

@@ -1,5 +1,5 @@
-// Package puller pulls images over HTTP as container runtimes do, and tells what it
-// saw, for the stories of the examples. It keeps nothing: every pull asks for
+// Package puller pulls images over HTTP as container runtimes do, and reports what it
+// received, for the stories of the examples. It stores nothing: every pull requests
 // everything.
 package puller
 
@@ -22,9 +22,9 @@ import (
 type Client struct {
 	HTTP *http.Client
 	Base string // scheme://host:port
-	// Answered is called after each answer that is no error. It may be nil.
+	// Answered, if not nil, is called after each response with status 200.
 	Answered func(Answer)
-	// Seen gets every answer whole, headers and body. It may be nil.
+	// Seen, if not nil, receives the headers and the body of every response.
 	Seen io.Writer
 }
 
@@ -33,7 +33,7 @@ func New(base string) *Client {
 	return &Client{HTTP: &http.Client{Transport: &http.Transport{}}, Base: base}
 }
 
-// Answer is what the client saw of one request.
+// Answer describes a response.
 type Answer struct {
 	What   string // index, manifest, config or layer
 	Size   int64
@@ -42,14 +42,14 @@ type Answer struct {
 	Origin string        // X-Azure-Origin
 }
 
-// Pull is what the client saw of one pull.
+// Pull describes a pull.
 type Pull struct {
-	Index   digest.Digest // what the tag stands for
+	Index   digest.Digest // of the index that the tag points to
 	Answers []Answer      // index, manifest, config, layers
 	Took    time.Duration
 }
 
-// Blobs is how many bytes the config and the layers have.
+// Blobs returns how many bytes the config and the layers have.
 func (p Pull) Blobs() (n int64) {
 	for _, a := range p.Answers {
 		if a.What == "config" || a.What == "layer" {
@@ -59,10 +59,10 @@ func (p Pull) Blobs() (n int64) {
 	return n
 }
 
-// Pull pulls the image for one architecture by its tag: index, manifest, config,
-// layers. Everything is checked against size and digest. The function begun, which
-// may be nil, is called when the first bytes of the first layer are there. An
-// answer that is an error is a [*Refusal].
+// Pull pulls the image for one architecture by its tag: index, manifest, config and layers.
+// It checks the size and digest of everything that a descriptor names. If begun is not nil,
+// it is called when the first bytes of the first layer have arrived. If the registry
+// responds with an error, the error is a [*Refusal].
 func (c *Client) Pull(ctx context.Context, repository, tag, arch string, begun func()) (p Pull, err error) {
 	start := time.Now()
 	body, err := p.add(c.Index(ctx, repository, tag))
@@ -95,7 +95,7 @@ func (c *Client) Pull(ctx context.Context, repository, tag, arch string, begun f
 	return p, nil
 }
 
-// add notes an answer and passes its body on.
+// add notes an answer, and returns body and err.
 func (p *Pull) add(a Answer, body []byte, err error) ([]byte, error) {
 	p.Answers = append(p.Answers, a)
 	return body, err
@@ -115,13 +115,13 @@ func choose(body []byte, arch string) (ocispec.Descriptor, error) {
 	return ocispec.Descriptor{}, fmt.Errorf("there is no image for %s", arch)
 }
 
-// Index asks for what a tag stands for, and nothing else.
+// Index gets the index that a tag points to, and nothing else.
 func (c *Client) Index(ctx context.Context, repository, tag string) (Answer, []byte, error) {
 	return c.get(ctx, "index", "/v2/"+repository+"/manifests/"+tag, ocispec.Descriptor{}, nil)
 }
 
-// get asks for one thing, which must be what the descriptor says unless that is
-// empty. Any status but 200 is a *Refusal. The function begun may be nil.
+// get gets a manifest or blob, which must match the descriptor unless that is empty. Any
+// status but 200 is a *Refusal. begun may be nil.
 func (c *Client) get(ctx context.Context, what, path string, want ocispec.Descriptor, begun func()) (Answer, []byte, error) {
 	a := Answer{What: what}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Base+path, nil)
@@ -144,7 +144,7 @@ func (c *Client) get(ctx context.Context, what, path string, want ocispec.Descri
 		_, _ = c.Seen.Write(body)
 	}
 	switch {
-	case ctx.Err() != nil: // the connection was closed for it, which the error may tell
+	case ctx.Err() != nil: // err may only say that the connection was closed
 		return a, nil, fmt.Errorf("%s: %w", path, ctx.Err())
 	case err != nil:
 		return a, nil, fmt.Errorf("%s: %w", path, err)
@@ -157,10 +157,10 @@ func (c *Client) get(ctx context.Context, what, path string, want ocispec.Descri
 	return a, body, nil
 }
 
-// maxBody is what a registry may send of which the size is not known before.
+// maxBody is the most bytes that are read of a body of unknown size.
 const maxBody = 4 << 20
 
-// read reads a body, and calls begun, which may be nil, at its first byte.
+// read reads a body. If begun is not nil, it is called at the first byte.
 func read(resp *http.Response, want ocispec.Descriptor, begun func()) ([]byte, error) {
 	in := bufio.NewReader(resp.Body)
 	if _, err := in.Peek(1); err == nil && begun != nil {
@@ -172,13 +172,13 @@ func read(resp *http.Response, want ocispec.Descriptor, begun func()) ([]byte, e
 	return content.ReadAll(in, want)
 }
 
-// Refusal is an answer of the registry that is an error.
+// Refusal is an error with which the registry responded.
 type Refusal struct {
 	Status        int
 	Code, Message string
 }
 
-// newRefusal reads the error envelope of the distribution spec.
+// newRefusal parses the error body of the distribution spec.
 func newRefusal(status int, body []byte) *Refusal {
 	var envelope struct {
 		Errors []struct{ Code, Message string }
@@ -190,5 +190,5 @@ func newRefusal(status int, body []byte) *Refusal {
 	return r
 }
 
-// Error is what a user sees.
+// Error returns status, code and message.
 func (r *Refusal) Error() string { return fmt.Sprintf("%d %s: %s", r.Status, r.Code, r.Message) }
