@@ -61,7 +61,7 @@ func (i cloudInfo) checkHost(host string) error {
 		hint := ""
 		if d, isACR := acr.DomainOf(host); isACR {
 			label, _, _ := strings.Cut(host, ".")
-			hint = fmt.Sprintf("; do not use a port, a data endpoint or a regional endpoint, but %q", label+d.Suffix)
+			hint = fmt.Sprintf("; use %q, without a port, and neither a data endpoint nor a regional endpoint", label+d.Suffix)
 		}
 		return fmt.Errorf("%w: %q is not the login server of an Azure Container Registry, such as NAME%s%s", auth.ErrHost, host, i.domain.Suffix, hint)
 	case d != i.domain:
