@@ -12,8 +12,8 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// TestManagedIdentity pulls by a rule with an identity, twice. Blobs come from
-// the data endpoint; nobody is asked twice, and nobody else.
+// TestManagedIdentity pulls twice by a rule with an identity. Blobs come from the data
+// endpoint; no request is sent twice, and none to another host.
 func TestManagedIdentity(t *testing.T) {
 	s := newScene(t)
 	id := s.az.NewIdentity("promote")
@@ -49,8 +49,8 @@ func TestManagedIdentity(t *testing.T) {
 	}
 }
 
-// TestMissingIdentity: an identity that is assigned here, and that the machine
-// does not have.
+// TestMissingIdentity: an identity that is assigned here, but that the machine does not
+// have.
 func TestMissingIdentity(t *testing.T) {
 	s := newScene(t)
 	id := s.az.NewIdentity("promote")
@@ -70,8 +70,8 @@ func TestMissingIdentity(t *testing.T) {
 	}
 }
 
-// TestTwoIdentities: two rules for one registry, each with an identity that may
-// pull one repository. Neither gets the other's, not even what is here already,
+// TestTwoIdentities: two rules for one registry, each with an identity that may pull one
+// repository. Neither gets content of the other's, even if it is stored already, in
 // whichever way the registry refuses.
 func TestTwoIdentities(t *testing.T) {
 	for name, refuse := range map[string]bool{"no token": true, "a token for nothing": false} {
@@ -101,15 +101,16 @@ func TestTwoIdentities(t *testing.T) {
 	}
 }
 
-// vaultSet is a credential set whose user and password lie in a vault, and more.
+// vaultSet is a credential set whose user name and password lie in a vault, with more
+// lines.
 func (s *scene) vaultSet(name string, v *azuretest.Vault, more string) string {
 	return "  - {name: " + name + ", loginServer: " + s.dev.LoginServer() + ", username: {keyVault: " + v.SecretID("user") +
 		"}, password: {keyVault: " + v.SecretID("password") + "}" + more + "}"
 }
 
 // TestKeyVault: ACR tokens whose names and passwords lie in two vaults. One is
-// read by the machine's own identity, one by a user-assigned one, each of which
-// may read that vault alone and pull nothing. A third may not be read.
+// read as the system-assigned identity, one as a user-assigned one, each of which may read
+// only that vault, and may not pull. A third may not be read.
 func TestKeyVault(t *testing.T) {
 	s := newScene(t)
 	own, id := s.az.SystemAssigned(), s.az.NewIdentity("vault-reader")
@@ -145,8 +146,8 @@ func TestKeyVault(t *testing.T) {
 	}
 }
 
-// TestFederatedIdentity: the form is accepted, and refused at use in its own
-// words, before anybody is asked.
+// TestFederatedIdentity: the form is accepted, and a pull is refused with its own reason,
+// before any request is sent.
 func TestFederatedIdentity(t *testing.T) {
 	const tenant, application = "22222222-2222-2222-2222-222222222222", "33333333-3333-3333-3333-33333333abCD"
 	s := newScene(t)

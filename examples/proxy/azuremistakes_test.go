@@ -15,18 +15,17 @@ const (
 	dev = "devregistry.azurecr.io"
 )
 
-// acrRule is a rule for a host, with how it proves itself in line 5.
+// acrRule is a rule for a host, with its authentication in line 5.
 func acrRule(host, proof string) string {
 	return "rules:\n  - name: promote-api\n    source: " + host + "/team-a/api\n    target: promoted/api\n    " + proof + "\n"
 }
 
-// byIdentity is a file with a rule that has an identity, and a source that is
-// like that.
+// byIdentity is a file with a rule that has an identity, and a declaration of its source.
 func byIdentity(source string) string {
 	return acrRule(dev, "identity: "+uami) + assigned + here + declared(source)
 }
 
-// byCredentials is the same with a credential set.
+// byCredentials is byIdentity with a credential set.
 func byCredentials(source string) string {
 	return acrRule(dev, "credentials: hub") + secretsFor(dev, "{value: a}") + here + declared(source)
 }
@@ -38,7 +37,7 @@ func declared(source string) string {
 // federated is a rule with a federated identity in line 5.
 func federated(fields string) string { return acrRule(dev, "federatedIdentity: "+fields) }
 
-// TestAzureMistakes is [TestMistakes] for what has to do with Azure.
+// TestAzureMistakes is [TestMistakes] for the keys of Azure.
 func TestAzureMistakes(t *testing.T) {
 	const tenant, client = "tenant: 22222222-2222-2222-2222-222222222222", "clientID: 33333333-3333-3333-3333-333333333333"
 	const both = "{" + tenant + ", " + client + "}"
@@ -101,7 +100,7 @@ func TestAzureMistakes(t *testing.T) {
 // vaulted is a credential set whose user name, in line 4, lies in a vault.
 func vaulted(identifier string) string { return secrets("{keyVault: '" + identifier + "'}") }
 
-// TestMatrix: what ACR supports is accepted.
+// TestMatrix: combinations that ACR supports are accepted.
 func TestMatrix(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, file := range []string{

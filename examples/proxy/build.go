@@ -12,10 +12,10 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// settings is a file that is right, in the library's terms.
+// settings is a valid file, in the terms of the library.
 type settings struct {
-	config        *config // what it was made of
-	listen, admin string  // admin is empty: none
+	config        *config // the file
+	listen, admin string  // admin is empty if there is none
 	certificate   *tls.Certificate
 	storeKind     string // dir or mem
 	storePath     string
@@ -26,10 +26,10 @@ type settings struct {
 	receivers     []webhook.Receiver
 	ruleCount     int
 	identityCount int
-	example       string // a name that the first rule covers; empty: no rule
+	example       string // a name that the first rule covers; empty without rules
 }
 
-// build reads a file and says everything that is wrong in it at once.
+// build reads a file. Its error lists all mistakes in it.
 func build(file string) (*settings, error) {
 	c, found := load(file)
 	s := &settings{config: c, listen: c.listen.text, admin: c.admin.text}
@@ -56,22 +56,21 @@ func build(file string) (*settings, error) {
 	return s, nil
 }
 
-// loadCertificate reads what tls names.
+// loadCertificate reads the files that tls names.
 func (s *settings) loadCertificate(c *config, found *mistakes) {
 	if c.tls.cert.text == "" || c.tls.key.text == "" {
 		return
 	}
 	pair, err := tls.LoadX509KeyPair(c.tls.cert.text, c.tls.key.text)
 	if err != nil {
-		found.add(c.tls.place, "%v", err)
+		found.add(c.tls.position, "%v", err)
 		return
 	}
 	s.certificate = &pair
 }
 
-// readStore takes dir:PATH or mem: apart; the latter also without its colon,
-// which YAML wants quoted at the end of a line. It does not open the store: -check
-// must work beside a proxy that runs.
+// readStore parses dir:PATH, mem: or mem, since YAML needs quotes for a colon at the end
+// of a line. It does not open the store, since -check must work while a proxy uses it.
 func (s *settings) readStore(c *config, found *mistakes) {
 	s.storeKind = "mem"
 	if c.store.text == "" {
@@ -82,12 +81,12 @@ func (s *settings) readStore(c *config, found *mistakes) {
 	case ok && kind == "dir" && path != "":
 		s.storeKind, s.storePath = kind, path
 		if info, err := os.Stat(path); err == nil && !info.IsDir() {
-			found.add(c.store.place, "%s is not a folder", path)
+			found.add(c.store.position, "%s is not a folder", path)
 		}
 	case kind == "mem" && path == "":
 	case ok && (kind == "s3" || kind == "azblob"):
-		found.add(c.store.place, "%s: is not supported yet", kind)
+		found.add(c.store.position, "%s: is not supported yet", kind)
 	default:
-		found.add(c.store.place, "%q is neither dir:PATH nor mem", c.store.text)
+		found.add(c.store.position, "%q is neither dir:PATH nor mem", c.store.text)
 	}
 }

@@ -13,8 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// config is the file as it is written. What it says may still be wrong as a
-// whole; [build] tells.
+// config is the content of the file. It may still have mistakes, which [build] finds.
 type config struct {
 	listen, admin word
 	publicHost    word
@@ -30,15 +29,15 @@ type config struct {
 	webhooks      []webhookConfig
 }
 
-// tlsConfig is the certificate that clients see.
+// tlsConfig names the certificate that clients receive.
 type tlsConfig struct {
-	place
+	position
 	cert, key word
 }
 
 // ruleConfig is one element of rules.
 type ruleConfig struct {
-	place
+	position
 	name, source, target  word
 	credentials, identity word // at most one of these two and federated
 	federated             federatedConfig
@@ -48,15 +47,15 @@ type ruleConfig struct {
 	referrers             bool
 }
 
-// federatedConfig is ACR's announced form for a source in another tenant.
+// federatedConfig is ACR's form for a source in another tenant, which is announced.
 type federatedConfig struct {
-	place
+	position
 	tenant, clientID word
 }
 
-// platformsConfig is which platforms of an index are copied: one word, or a list.
+// platformsConfig selects the platforms of an index that are copied: one word, or a list.
 type platformsConfig struct {
-	place
+	position
 	list []word
 }
 
@@ -65,21 +64,21 @@ func (f federatedConfig) given() bool { return f.line != 0 }
 
 // credentialConfig is one element of credentials.
 type credentialConfig struct {
-	place
+	position
 	name, loginServer  word
-	identity           word // reads what lies in a Key Vault
+	identity           word // that reads secrets in a Key Vault
 	username, password secretConfig
 }
 
-// secretConfig is where a secret comes from: exactly one of four.
+// secretConfig is the source of a secret: exactly one of four.
 type secretConfig struct {
-	place
+	position
 	value, env, file, keyVault word
 }
 
-// upstreamConfig is what is special about one upstream host.
+// upstreamConfig holds the settings of one upstream host.
 type upstreamConfig struct {
-	place
+	position
 	host, ca    word
 	plainHTTP   bool
 	realms      []word
@@ -88,26 +87,26 @@ type upstreamConfig struct {
 	azure       azureConfig
 }
 
-// azureConfig declares what an Azure Container Registry is like.
+// azureConfig declares the tenant and network of an Azure Container Registry.
 type azureConfig struct {
-	place
+	position
 	tenant, network word
 	trustedServices bool
 }
 
-// load reads a file. It returns what it understood together with everything
-// that is wrong in it, so that later checks can add to the list.
+// load reads a file. It returns the content as far as it is valid, and all mistakes, so that
+// later checks can add to the list.
 func load(file string) (*config, *mistakes) {
 	c, found := &config{}, &mistakes{file: file}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		found.add(place{}, "cannot be read: %v", errors.Unwrap(err))
+		found.add(position{}, "cannot be read: %v", errors.Unwrap(err))
 		return c, found
 	}
 	root, err := parse(data)
 	if err != nil {
-		at, text := yamlFault(err)
-		found.add(at, "%s", text)
+		pos, text := yamlFault(err)
+		found.add(pos, "%s", text)
 		return c, found
 	}
 	if root == nil {
@@ -117,7 +116,7 @@ func load(file string) (*config, *mistakes) {
 	return c, found
 }
 
-// parse returns the only document of data; nil if there is nothing in it.
+// parse returns the only document of data, or nil if it is empty.
 func parse(data []byte) (*yaml.Node, error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
@@ -139,19 +138,18 @@ func parse(data []byte) (*yaml.Node, error) {
 	return nil, nil
 }
 
-// yamlFault takes the line out of an error of the YAML parser, whose text is
-// "yaml: line 3: what", or "yaml: what" for the first line and for an alias of
-// nothing.
-func yamlFault(err error) (place, string) {
+// yamlFault splits an error of the YAML parser into position and text. Its text is "yaml:
+// line 3: what", or "yaml: what" for the first line and for an unknown alias.
+func yamlFault(err error) (position, string) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
 		number, what, _ := strings.Cut(rest, ": ")
 		if line, err := strconv.Atoi(number); err == nil {
-			return place{line: line}, "not YAML: " + what
+			return position{line: line}, "not YAML: " + what
 		}
 	}
 	if strings.HasPrefix(text, "unknown anchor") {
-		return place{}, "not YAML: " + text
+		return position{}, "not YAML: " + text
 	}
-	return place{line: 1}, "not YAML: " + text
+	return position{line: 1}, "not YAML: " + text
 }

@@ -19,8 +19,9 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 )
 
-// TestMistakes has one row for each thing that can be wrong in a file; those of
-// Azure are in [TestAzureMistakes], those of webhooks in [TestWebhookMistakes]. The wanted text is "LINE: KEY: " and a part of what is said.
+// TestMistakes has one row for each mistake that a file can have; those of Azure are in
+// [TestAzureMistakes], those of webhooks in [TestWebhookMistakes]. The wanted text is
+// "LINE: KEY: " and a part of the message.
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, file, want string }{
 		{"unknown key", "listen: 127.0.0.1:0\nlisten2: x\n", "2: listen2: unknown key; known here: admin, cloud, credentials"},
@@ -83,10 +84,10 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// wantMistake fails unless this is the only thing that is wrong in a file.
+// wantMistake fails unless this is the only mistake in a file.
 func wantMistake(t *testing.T, file, want string) {
 	t.Helper()
-	t.Chdir(t.TempDir()) // files are named as seen from here
+	t.Chdir(t.TempDir()) // mistakes name the file by a relative path
 	said := mistakesOf(t, file)
 	if !strings.HasPrefix(said, "proxy.yaml:") || !strings.Contains(said, want) {
 		t.Errorf("got:\n%s\nwant %q in it", said, want)
@@ -96,7 +97,7 @@ func wantMistake(t *testing.T, file, want string) {
 	}
 }
 
-// rules is a right rule followed by more of its keys, from line 5 on.
+// rules is a valid rule followed by more of its keys, from line 5 on.
 func rules(more string) string {
 	return "rules:\n  - name: docker-hub\n    source: docker.io/*\n    target: hub/*\n" + more
 }
@@ -109,7 +110,7 @@ func secretsFor(host, username string) string {
 	return "credentials:\n  - name: hub\n    loginServer: " + host + "\n    username: " + username + "\n    password: {value: b}\n"
 }
 
-// mistakesOf builds a file and returns what is wrong in it.
+// mistakesOf builds a file and returns its mistakes.
 func mistakesOf(t *testing.T, file string) string {
 	t.Helper()
 	if err := os.WriteFile("proxy.yaml", []byte(file), 0o600); err != nil {
@@ -122,7 +123,7 @@ func mistakesOf(t *testing.T, file string) string {
 	return err.Error()
 }
 
-// TestAllMistakesAtOnce: one run shows everything, in the order of the file.
+// TestAllMistakesAtOnce: one run shows all mistakes, in the order of the file.
 func TestAllMistakesAtOnce(t *testing.T) {
 	t.Chdir(t.TempDir())
 	said := mistakesOf(t, `listen: nowhere
@@ -262,7 +263,7 @@ func TestWholeFile(t *testing.T) {
 	}
 }
 
-// TestSample: the file that operators start from is right.
+// TestSample: the sample file is valid.
 func TestSample(t *testing.T) {
 	if _, err := build("config.yaml"); err != nil {
 		t.Error(err)
@@ -288,8 +289,7 @@ func TestEmptyFile(t *testing.T) {
 	}
 }
 
-// FuzzLoad: whatever is in a file, it is read or refused with a line for each
-// mistake.
+// FuzzLoad: any file is read, or refused with a line for each mistake.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(rules("    credentials: hub\n") + secrets("{value: a}")))
 	f.Add([]byte("a: &a [*a]\nrules: *a\n"))
@@ -307,7 +307,7 @@ func FuzzLoad(f *testing.F) {
 		newRules(c, p, found)
 		newReceivers(c.webhooks, found)
 		if err := found.err(); err != nil && !strings.HasPrefix(err.Error(), path+":") {
-			t.Errorf("no place: %v", err)
+			t.Errorf("no position: %v", err)
 		}
 	})
 }
@@ -327,7 +327,7 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// TestUsage: what is wrong on the command line has an exit code of its own.
+// TestUsage: a mistake on the command line has an exit code of its own.
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"-config"}, {"-config", "a", "b"}, {"-what"}} {
 		var stdout, stderr bytes.Buffer
@@ -337,7 +337,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestNoFile: a file that is not there is named.
+// TestNoFile: the error names a missing file.
 func TestNoFile(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	t.Chdir(t.TempDir())
@@ -347,8 +347,7 @@ func TestNoFile(t *testing.T) {
 	}
 }
 
-// writeCertificate makes a certificate for 127.0.0.1 and names that signs
-// itself.
+// writeCertificate makes a self-signed certificate for 127.0.0.1 and names.
 func writeCertificate(t *testing.T, cert, key string, names ...string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -11,8 +11,8 @@ import (
 	"github.com/pullthrough/pullthrough/auth/azure"
 )
 
-// secret returns the library's form. A secret with a mistake, which was noted
-// when it was read, gives nil.
+// secret returns the secret for the library. It is nil for a secret with a mistake, which
+// was noted when it was read.
 func (s secretConfig) secret(ids *azure.Identities, identity word, found *mistakes) auth.Secret {
 	switch {
 	case s.keyVault.text != "":
@@ -20,7 +20,7 @@ func (s secretConfig) secret(ids *azure.Identities, identity word, found *mistak
 		if err == nil {
 			return k
 		}
-		found.add(s.keyVault.place, "%s", plain(err))
+		found.add(s.keyVault.position, "%s", plain(err))
 	case s.value.text != "":
 		return auth.Value{Text: auth.NewSensitive(s.value.text)}
 	case s.env.text != "":
@@ -41,14 +41,14 @@ func newCredentials(list []credentialConfig, ids *azure.Identities, found *mista
 			continue
 		}
 		if line := lines[name]; line != 0 {
-			found.add(one.name.place, "%q is the name of the credentials in line %d too", name, line)
+			found.add(one.name.position, "%q is the name of the credentials in line %d too", name, line)
 			continue
 		}
 		lines[name] = one.line
 		host, _ := canonical(one.loginServer, found)
 		if one.identity.text != "" {
 			if _, err := ids.UserAssigned(one.identity.text); err != nil {
-				found.add(one.identity.place, "%s", plain(err))
+				found.add(one.identity.position, "%s", plain(err))
 				one.identity.text = ""
 			}
 		}
@@ -62,12 +62,11 @@ func newCredentials(list []credentialConfig, ids *azure.Identities, found *mista
 	return sets
 }
 
-// warnTimeout is how long a look at the secrets may delay the start, or the
-// next reload.
+// warnTimeout is how long reading the secrets may delay the start, or the next reload.
 const warnTimeout = 5 * time.Second
 
-// warn reads every secret once and logs those that cannot be read. It is no
-// reason not to go on: a secret file may come later, and other rules work.
+// warn reads every secret once, and logs those that cannot be read. The proxy goes on then:
+// the file of a secret may appear later, and other rules work.
 func warn(ctx context.Context, sets map[string]*auth.CredentialSet, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, warnTimeout)
 	defer cancel()

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// exposed reports whether other machines may reach an address to listen on. Of a
-// name only localhost is known to stay on this machine.
+// exposed reports whether other machines may reach an address to listen on. Of all names,
+// only localhost is known to stand for loopback.
 func exposed(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -20,8 +20,8 @@ func exposed(listen string) bool {
 	return !strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
-// warnExposed says so when strangers can pull: this program does not authorize
-// its clients, so the address is all that keeps them away.
+// warnExposed logs a warning if strangers can pull. This program does not authorize its
+// clients, so only the address keeps strangers away.
 func warnExposed(listen string, log *slog.Logger) {
 	if !exposed(listen) {
 		return

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestExposed: what is not surely loopback counts as reachable for others.
+// TestExposed: an address that is not surely loopback counts as reachable for others.
 func TestExposed(t *testing.T) {
 	for listen, want := range map[string]bool{
 		"127.0.0.1:5000": false, "127.8.8.8:5000": false, "[::1]:5000": false, "[::ffff:127.0.0.1]:5000": false,
@@ -19,8 +19,8 @@ func TestExposed(t *testing.T) {
 	}
 }
 
-// TestExposedIsTold: one warning at the start says what strangers can do and what to
-// do about it; on loopback there is none.
+// TestExposedIsTold: one warning at the start says what strangers can do and how to prevent
+// it. On loopback there is none.
 func TestExposedIsTold(t *testing.T) {
 	for listen, want := range map[string]int{"127.0.0.1:0": 0, "localhost:0": 0, "0.0.0.0:0": 1, "'[::]:0'": 1, "':0'": 1} {
 		t.Run(listen, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 // read fills c from the top of the document.
 func (c *config) read(r reader, root *yaml.Node) {
-	r.fields(root, place{line: root.Line}, map[string]read{
+	r.fields(root, position{line: root.Line}, map[string]read{
 		"listen":      r.address(&c.listen),
 		"admin":       r.address(&c.admin),
 		"publicHost":  r.host(&c.publicHost),
@@ -31,21 +31,21 @@ func (c *config) read(r reader, root *yaml.Node) {
 	})
 }
 
-// read returns how a tls section is read.
+// read returns the read of a tls section.
 func (t *tlsConfig) read(r reader) read {
-	return func(n *yaml.Node, at place) {
-		t.place = at
-		r.fields(n, at, map[string]read{"cert": r.word(&t.cert), "key": r.word(&t.key)})
-		r.require(at, "cert", t.cert)
-		r.require(at, "key", t.key)
+	return func(n *yaml.Node, pos position) {
+		t.position = pos
+		r.fields(n, pos, map[string]read{"cert": r.word(&t.cert), "key": r.word(&t.key)})
+		r.require(pos, "cert", t.cert)
+		r.require(pos, "key", t.key)
 	}
 }
 
 // readRule reads one rule and appends it.
 func (c *config) readRule(r reader) read {
-	return func(n *yaml.Node, at place) {
-		one := ruleConfig{place: at}
-		r.fields(n, at, map[string]read{
+	return func(n *yaml.Node, pos position) {
+		one := ruleConfig{position: pos}
+		r.fields(n, pos, map[string]read{
 			"name":              r.word(&one.name),
 			"source":            r.word(&one.source),
 			"target":            r.word(&one.target),
@@ -58,86 +58,86 @@ func (c *config) readRule(r reader) read {
 			"platforms":         one.platforms.read(r),
 			"referrers":         r.flag(&one.referrers),
 		})
-		r.require(at, "name", one.name)
-		r.require(at, "source", one.source)
-		r.require(at, "target", one.target)
-		one.proveOnce(r)
+		r.require(pos, "name", one.name)
+		r.require(pos, "source", one.source)
+		r.require(pos, "target", one.target)
+		one.authenticateOnce(r)
 		c.rules = append(c.rules, one)
 	}
 }
 
-// proveOnce notes a rule with more than one proof and leaves it one.
-func (rc *ruleConfig) proveOnce(r reader) {
+// authenticateOnce notes a rule with more than one form of authentication, and removes all
+// but one.
+func (rc *ruleConfig) authenticateOnce(r reader) {
 	if rc.identity.given() && rc.credentials.given() {
-		r.add(rc.identity.place, "excludes credentials: a rule proves itself in one way")
+		r.add(rc.identity.position, "excludes credentials: a rule proves itself in one way")
 		rc.identity = word{}
 	}
 	if !rc.federated.given() {
 		return
 	}
 	for key, other := range map[string]word{"credentials": rc.credentials, "identity": rc.identity} {
-		if other.given() { // one at most, after the above
-			r.add(rc.federated.place, "excludes %s: a rule proves itself in one way", key)
+		if other.given() { // at most one of them is left
+			r.add(rc.federated.position, "excludes %s: a rule proves itself in one way", key)
 			rc.federated = federatedConfig{}
 		}
 	}
 }
 
-// read returns how a federatedIdentity is read.
+// read returns the read of a federatedIdentity.
 func (f *federatedConfig) read(r reader) read {
-	return func(n *yaml.Node, at place) {
-		f.place = at
-		r.fields(n, at, map[string]read{"tenant": r.guid(&f.tenant), "clientID": r.guid(&f.clientID)})
+	return func(n *yaml.Node, pos position) {
+		f.position = pos
+		r.fields(n, pos, map[string]read{"tenant": r.guid(&f.tenant), "clientID": r.guid(&f.clientID)})
 		if resolve(n).Kind == yaml.MappingNode {
-			r.require(at, "tenant", f.tenant)
-			r.require(at, "clientID", f.clientID)
+			r.require(pos, "tenant", f.tenant)
+			r.require(pos, "clientID", f.clientID)
 		}
 	}
 }
 
-// read returns how platforms are read: a list, or one of the words that stand
-// alone.
+// read returns the read of platforms: a list, or one of the words that stand alone.
 func (p *platformsConfig) read(r reader) read {
-	return func(n *yaml.Node, at place) {
-		p.place = at
+	return func(n *yaml.Node, pos position) {
+		p.position = pos
 		if n = resolve(n); n.Kind == yaml.ScalarNode && !isNull(n) {
 			p.list = make([]word, 1)
-			r.word(&p.list[0])(n, at)
+			r.word(&p.list[0])(n, pos)
 			return
 		}
-		r.some(r.words(&p.list), func() int { return len(p.list) })(n, at)
+		r.some(r.words(&p.list), func() int { return len(p.list) })(n, pos)
 	}
 }
 
 // readCredential reads one credential set and appends it.
 func (c *config) readCredential(r reader) read {
-	return func(n *yaml.Node, at place) {
-		one := credentialConfig{place: at}
-		r.fields(n, at, map[string]read{
+	return func(n *yaml.Node, pos position) {
+		one := credentialConfig{position: pos}
+		r.fields(n, pos, map[string]read{
 			"name":        r.word(&one.name),
 			"loginServer": r.word(&one.loginServer),
 			"username":    one.username.read(r),
 			"password":    one.password.read(r),
 			"identity":    r.word(&one.identity),
 		})
-		r.require(at, "name", one.name)
-		r.require(at, "loginServer", one.loginServer)
+		r.require(pos, "name", one.name)
+		r.require(pos, "loginServer", one.loginServer)
 		if one.identity.given() && !one.username.keyVault.given() && !one.password.keyVault.given() {
-			r.add(one.identity.place, "reads nothing: neither secret is in a keyVault")
+			r.add(one.identity.position, "reads nothing: neither secret is in a keyVault")
 		}
 		for key, s := range map[string]secretConfig{"username": one.username, "password": one.password} {
 			if s.line == 0 {
-				r.add(at, "%s is missing", key)
+				r.add(pos, "%s is missing", key)
 			}
 		}
 		c.credentials = append(c.credentials, one)
 	}
 }
 
-// read returns how a secret is read.
+// read returns the read of a secret.
 func (s *secretConfig) read(r reader) read {
-	return func(n *yaml.Node, at place) {
-		s.choose(r, n, at, "value, env, file and keyVault", map[string]read{
+	return func(n *yaml.Node, pos position) {
+		s.choose(r, n, pos, "value, env, file and keyVault", map[string]read{
 			"value":    r.word(&s.value),
 			"env":      r.word(&s.env),
 			"file":     r.word(&s.file),
@@ -146,11 +146,12 @@ func (s *secretConfig) read(r reader) read {
 	}
 }
 
-// choose reads one of the known keys, which are called so.
-func (s *secretConfig) choose(r reader, n *yaml.Node, at place, called string, known map[string]read) {
-	s.place = at
+// choose reads a mapping that must have exactly one of the known keys. called names these
+// keys in the mistake.
+func (s *secretConfig) choose(r reader, n *yaml.Node, pos position, called string, known map[string]read) {
+	s.position = pos
 	before := r.count()
-	r.fields(n, at, known)
+	r.fields(n, pos, known)
 	given := 0
 	for _, w := range []word{s.value, s.env, s.file, s.keyVault} {
 		if w.given() {
@@ -158,15 +159,15 @@ func (s *secretConfig) choose(r reader, n *yaml.Node, at place, called string, k
 		}
 	}
 	if given > 1 || given == 0 && r.count() == before {
-		r.add(at, "wants exactly one of %s", called)
+		r.add(pos, "wants exactly one of %s", called)
 	}
 }
 
 // readUpstream reads one upstream host and appends it.
 func (c *config) readUpstream(r reader) read {
-	return func(n *yaml.Node, at place) {
-		one := upstreamConfig{place: at}
-		r.fields(n, at, map[string]read{
+	return func(n *yaml.Node, pos position) {
+		one := upstreamConfig{position: pos}
+		r.fields(n, pos, map[string]read{
 			"host":        r.word(&one.host),
 			"plainHTTP":   r.flag(&one.plainHTTP),
 			"ca":          r.word(&one.ca),
@@ -175,20 +176,20 @@ func (c *config) readUpstream(r reader) read {
 			"anyUpstream": r.flag(&one.anyUpstream),
 			"azure":       one.azure.read(r),
 		})
-		r.require(at, "host", one.host)
+		r.require(pos, "host", one.host)
 		if one.plainHTTP && one.ca.given() {
-			r.add(one.ca.place, "makes no sense with plainHTTP: there is no certificate to check")
+			r.add(one.ca.position, "makes no sense with plainHTTP: there is no certificate to check")
 			one.ca.text = ""
 		}
 		c.upstreams = append(c.upstreams, one)
 	}
 }
 
-// read returns how an azure section is read.
+// read returns the read of an azure section.
 func (a *azureConfig) read(r reader) read {
-	return func(n *yaml.Node, at place) {
-		a.place = at
-		r.fields(n, at, map[string]read{
+	return func(n *yaml.Node, pos position) {
+		a.position = pos
+		r.fields(n, pos, map[string]read{
 			"tenant":          r.word(&a.tenant),
 			"network":         r.word(&a.network),
 			"trustedServices": r.flag(&a.trustedServices),
@@ -198,10 +199,10 @@ func (a *azureConfig) read(r reader) read {
 
 // guid reads a GUID.
 func (r reader) guid(to *word) read {
-	return func(n *yaml.Node, at place) {
-		r.word(to)(n, at)
+	return func(n *yaml.Node, pos position) {
+		r.word(to)(n, pos)
 		if ok, _ := regexp.MatchString(guidPattern, to.text); to.text != "" && !ok {
-			r.add(at, "%q is no GUID", to.text)
+			r.add(pos, "%q is no GUID", to.text)
 		}
 	}
 }
@@ -210,59 +211,59 @@ const guidPattern = `^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`
 
 // words reads a list of texts.
 func (r reader) words(to *[]word) read {
-	return r.list(func(n *yaml.Node, at place) {
+	return r.list(func(n *yaml.Node, pos position) {
 		var w word
-		r.word(&w)(n, at)
+		r.word(&w)(n, pos)
 		*to = append(*to, w)
 	})
 }
 
 // some reads a list that must not be empty.
 func (r reader) some(list read, length func() int) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		before := r.count()
-		list(n, at)
+		list(n, pos)
 		if length() == 0 && r.count() == before {
-			r.add(at, "is empty")
+			r.add(pos, "is empty")
 		}
 	}
 }
 
-// require notes a mandatory key that is not there.
-func (r reader) require(at place, key string, w word) {
+// require notes a missing mandatory key.
+func (r reader) require(pos position, key string, w word) {
 	if !w.given() {
-		r.add(at, "%s is missing", key)
+		r.add(pos, "%s is missing", key)
 	}
 }
 
 // address reads host:port.
 func (r reader) address(to *word) read {
-	return func(n *yaml.Node, at place) {
-		r.word(to)(n, at)
+	return func(n *yaml.Node, pos position) {
+		r.word(to)(n, pos)
 		if to.text == "" {
 			return
 		}
 		_, port, err := net.SplitHostPort(to.text)
 		if err != nil {
-			r.add(at, "%q is not an address such as 127.0.0.1:5000", to.text)
+			r.add(pos, "%q is not an address such as 127.0.0.1:5000", to.text)
 			return
 		}
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			r.add(at, "%q is not a port", port)
+			r.add(pos, "%q is not a port", port)
 		}
 	}
 }
 
 // host reads a host, with a port or without, in its canonical form.
 func (r reader) host(to *word) read {
-	return func(n *yaml.Node, at place) {
-		r.word(to)(n, at)
+	return func(n *yaml.Node, pos position) {
+		r.word(to)(n, pos)
 		if to.text == "" {
 			return
 		}
 		name, err := rule.CanonicalHost(to.text)
 		if err != nil {
-			r.add(at, "%q is neither HOST nor HOST:PORT, such as cache.example.com or cache.example.com:5000", to.text)
+			r.add(pos, "%q is neither HOST nor HOST:PORT, such as cache.example.com or cache.example.com:5000", to.text)
 		}
 		to.text = name
 	}
@@ -270,21 +271,20 @@ func (r reader) host(to *word) read {
 
 // freshness reads a duration that must not be negative.
 func (r reader) freshness(to *time.Duration) read {
-	return func(n *yaml.Node, at place) {
-		r.duration(to)(n, at)
+	return func(n *yaml.Node, pos position) {
+		r.duration(to)(n, pos)
 		if *to < 0 {
-			r.add(at, "must not be negative")
+			r.add(pos, "must not be negative")
 		}
 	}
 }
 
-// zeroIsNever reads a duration of a rule. There an absent key means the
-// general setting, while somebody who writes 0s means "not a moment", which
-// the library spells as a negative duration.
+// zeroIsNever reads a duration of a rule. A missing key means the general setting, and 0s
+// means no time at all, for which the library has a negative duration.
 func (r reader) zeroIsNever(to *time.Duration) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		before := r.count()
-		r.freshness(to)(n, at)
+		r.freshness(to)(n, pos)
 		if *to == 0 && r.count() == before {
 			*to = -1
 		}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// summary says what a file sets up.
+// summary describes a file in one line.
 func (s *settings) summary() string {
 	parts := []string{
 		count(s.ruleCount, "rule"),
@@ -29,8 +29,9 @@ func (s *settings) summary() string {
 	return strings.Join(parts, ", ")
 }
 
-// greeting is the one line at the start: where, how much, and what to try.
-func (s *settings) greeting(at net.Addr) string {
+// greeting is the line at the start: the address, the size of the configuration, and a
+// command to try.
+func (s *settings) greeting(address net.Addr) string {
 	scheme := "http"
 	if s.certificate != nil {
 		scheme = "https"
@@ -39,15 +40,15 @@ func (s *settings) greeting(at net.Addr) string {
 	if len(s.receivers) > 0 {
 		what += ", " + count(len(s.receivers), "webhook")
 	}
-	return fmt.Sprintf("listening on %s://%s, %s, store %s:%s; %s", scheme, at, what, s.storeKind, s.storePath, s.next(at))
+	return fmt.Sprintf("listening on %s://%s, %s, store %s:%s; %s", scheme, address, what, s.storeKind, s.storePath, s.next(address))
 }
 
-// next is what to try next.
-func (s *settings) next(at net.Addr) string {
+// next suggests a next step.
+func (s *settings) next(address net.Addr) string {
 	if s.example == "" {
 		return "next: add a rule to the file"
 	}
-	return "try: docker pull " + reachable(at) + "/" + s.example
+	return "try: docker pull " + reachable(address) + "/" + s.example
 }
 
 // example returns a name that a rule with this source and target covers.
@@ -56,7 +57,7 @@ func example(source, target string) string {
 	if !wild {
 		return target
 	}
-	// The one repository that everybody has heard of.
+	// Everybody knows this repository.
 	if source == "docker.io/*" || source == "docker.io/library/*" {
 		name := strings.TrimPrefix("library/alpine", strings.TrimSuffix(strings.TrimPrefix(source, "docker.io/"), "*"))
 		return base + name
@@ -64,12 +65,11 @@ func example(source, target string) string {
 	return base + "NAME:TAG"
 }
 
-// reachable turns an address that listens everywhere into one that can be
-// dialled.
-func reachable(at net.Addr) string {
-	tcp, ok := at.(*net.TCPAddr)
+// reachable returns an address that can be dialled, also for a listener on all addresses.
+func reachable(address net.Addr) string {
+	tcp, ok := address.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {
-		return at.String()
+		return address.String()
 	}
 	return fmt.Sprintf("localhost:%d", tcp.Port)
 }

@@ -12,10 +12,9 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// hook posts events to one receiver. Its URL, headers and signing secrets are
-// read at each use, as those of credentials are: a file may change while the
-// proxy runs, and what cannot be read now keeps events waiting instead of ending
-// the proxy.
+// hook posts events to one receiver. Its URL, headers and signing secrets are read at each
+// use, as those of credentials are: a file may change while the proxy runs, and while one
+// cannot be read, events wait, and the proxy goes on.
 type hook struct {
 	url      auth.Secret
 	headers  map[string]auth.Secret
@@ -61,8 +60,8 @@ func (h *hook) sink(ctx context.Context) (*webhook.HTTP, error) {
 	return s, s.Check()
 }
 
-// newOutbox makes what delivers events. It keeps in the store what is not
-// delivered, if the store can.
+// newOutbox returns the outbox that delivers events. It keeps them in the store until they
+// are delivered, if the store can keep records.
 func (s *settings) newOutbox(in store.Store, log *slog.Logger) *webhook.Outbox {
 	o := &webhook.Outbox{Receivers: s.receivers, Logger: log}
 	if r, ok := in.(webhook.Records); ok {
@@ -74,8 +73,8 @@ func (s *settings) newOutbox(in store.Store, log *slog.Logger) *webhook.Outbox {
 	return o
 }
 
-// events returns the outbox as the cache's sink; nil if nobody is to be told, so
-// that copies do not even write down what is due.
+// events returns the outbox as the cache's sink. Without receivers it is nil, so that copy
+// jobs do not record events that are due.
 func (s *settings) events(o *webhook.Outbox) webhook.Sink {
 	if len(s.receivers) == 0 {
 		return nil
@@ -83,18 +82,18 @@ func (s *settings) events(o *webhook.Outbox) webhook.Sink {
 	return o
 }
 
-// endOutbox ends deliveries. Those that do not end in time are cut: they are
-// tried again at the next start.
+// endOutbox ends deliveries. Those that do not end in time are cut off, and repeated after
+// the next start.
 func endOutbox(o *webhook.Outbox, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), deliverTimeout)
 	defer cancel()
 	if err := o.Shutdown(ctx); err != nil {
-		log.Warn("deliveries of events were cut", "error", err)
+		log.Warn("deliveries of events were cut off; they are repeated after the next start", "error", err)
 	}
 }
 
-// warnReceivers logs which receivers cannot be sent anything now, because a
-// secret of theirs cannot be read.
+// warnReceivers logs the receivers to which nothing can be sent now, since one of their
+// secrets cannot be read.
 func warnReceivers(ctx context.Context, receivers []webhook.Receiver, log *slog.Logger) {
 	for _, r := range receivers {
 		if h, ok := r.Sink.(*hook); ok {

@@ -21,28 +21,28 @@ import (
 	"github.com/pullthrough/pullthrough/webhook/webhooktest"
 )
 
-// What a receiver shares with the proxy. All have "s3cret" in them but for the
-// one that signs.
+// The secrets that a receiver shares with the proxy. All of them contain "s3cret", except
+// the one that signs.
 const (
 	hookToken = "s3cret-token"
 	hookUser  = "alice:s3cret-password@"
 	hookQuery = "/s3cret-path?key=s3cret-query"
 )
 
-// withHooks is file with webhooks. Of each, the first line is the URL.
+// withHooks is [file] with webhooks. The first line of each is its URL.
 func withHooks(up *upstreamtest.Registry, store string, hooks ...string) string {
 	return file(up, "store: "+store, "webhooks:", "  - url: "+strings.Join(hooks, "\n  - url: "))
 }
 
-// secretHook is a webhook that shares all of that with its receiver.
+// secretHook is a webhook with all of these secrets.
 func secretHook(hook *webhooktest.Recorder, more ...string) string {
 	base, _ := strings.CutSuffix(hook.URL(), "/hook")
 	return strings.Replace(base, "//", "//"+hookUser, 1) + strings.Join(append([]string{hookQuery,
 		"    headers: {X-Token: {env: PROXY_TEST_TOKEN}}", "    secrets: [{env: PROXY_TEST_SECRET}]"}, more...), "\n")
 }
 
-// startHooked starts a proxy whose webhooks are secret, and looks in the end
-// through all it said.
+// startHooked starts a proxy whose webhooks have secrets, and looks for them at the end in
+// all that it printed.
 func startHooked(t *testing.T, config string, env ...string) *process {
 	t.Helper()
 	var p *process
@@ -80,13 +80,13 @@ func pull(t *testing.T, p *process, up *upstreamtest.Registry, tag string, index
 	}
 }
 
-// target is what is told of a manifest.
+// target is the target of an event for a manifest.
 func target(img upstreamtest.Image, tag string) webhook.Target {
 	return webhook.Target{MediaType: img.MediaType, Size: img.Size, Length: img.Size, Digest: img.Digest.String(),
 		Repository: "local/" + img.Repository, Tag: tag}
 }
 
-// threeOf are the targets of a first platform.
+// threeOf returns the targets of the events for a first platform.
 func threeOf(index upstreamtest.Image, tag string, child int) []webhook.Target {
 	return []webhook.Target{target(index, tag), target(index, ""), target(index.Children[child], "")}
 }
@@ -114,8 +114,8 @@ func wantEvents(t *testing.T, hook *webhooktest.Recorder, want ...webhook.Target
 	return ids
 }
 
-// TestWebhook: a pull of one platform is three events for each receiver, signed
-// and with a header out of the environment, in each format.
+// TestWebhook: a pull of one platform gives three events for each receiver, signed and with
+// a header from the environment, in each format.
 func TestWebhook(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	index := up.AddMultiPlatform("team/app", "v1", upstreamtest.Layers(2, 1000), "amd64", "arm64")
@@ -153,7 +153,7 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// triedEvents are the IDs of the events that the log says are tried again.
+// triedEvents returns the IDs of the events that are tried again, by the log.
 func (p *process) triedEvents() []string {
 	var ids []string
 	for _, found := range regexp.MustCompile(`tried again" receiver=\S+ event=([0-9a-f-]{36}) `).FindAllStringSubmatch(p.log.String(), -1) {
@@ -212,7 +212,7 @@ func TestWebhookOutlivesProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			up.Stop() // what comes is not copied again
+			up.Stop() // so that the next proxy copies nothing again
 			startHooked(t, config)
 			if got := wantEvents(t, hook, threeOf(index, "v1", 1)...); !slices.Equal(got, ids) {
 				t.Errorf("the events are %q, were %q", got, ids)
@@ -221,7 +221,7 @@ func TestWebhookOutlivesProcess(t *testing.T) {
 	}
 }
 
-// TestWebhookScopes: each receiver gets what it asked for, of two images.
+// TestWebhookScopes: each receiver gets the events in its scope, of two images.
 func TestWebhookScopes(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	app := up.AddMultiPlatform("team/app", "v1", upstreamtest.Layers(2, 1000), "amd64", "arm64")
@@ -264,8 +264,8 @@ func TestWebhookScopes(t *testing.T) {
 	}
 }
 
-// TestWebhookSecrets: a receiver that fails in every way, and tells others what
-// it was sent. [startHooked] looks for it.
+// TestWebhookSecrets: a receiver fails in every way, and repeats what it was sent. [startHooked]
+// looks for the secrets.
 func TestWebhookSecrets(t *testing.T) {
 	echo := func(w http.ResponseWriter, req *http.Request) {
 		said := fmt.Sprintf("%s %s %v", req.URL, req.RequestURI, req.Header)
@@ -297,9 +297,9 @@ func TestWebhookSecrets(t *testing.T) {
 	}
 }
 
-// TestWebhookSecretsComeLater: what cannot be read at the start is warned of, and
-// events wait for it: in a file while the proxy runs, in the environment until
-// the next start.
+// TestWebhookSecretsComeLater: for a secret that cannot be read at the start there is a warning,
+// and events wait for it: if it is in a file, while the proxy runs, and if it is in the
+// environment, until the next start.
 func TestWebhookSecretsComeLater(t *testing.T) {
 	up, late, lost := upstreamtest.NewRegistry(t), webhooktest.New(t), webhooktest.New(t)
 	index := up.AddMultiPlatform("team/app", "v1", upstreamtest.Layers(1, 1000), "amd64")
@@ -338,9 +338,9 @@ func TestWebhookSecretsComeLater(t *testing.T) {
 	}
 }
 
-// TestWebhookGone: what waits for a receiver that is in the file no more is
+// TestWebhookRemoved: events that wait for a receiver that was removed from the file are
 // dropped, and the log says so.
-func TestWebhookGone(t *testing.T) {
+func TestWebhookRemoved(t *testing.T) {
 	up, hook := upstreamtest.NewRegistry(t), webhooktest.New(t)
 	index := up.AddMultiPlatform("team/app", "v1", upstreamtest.Layers(1, 1000), "amd64")
 	hook.Stop()
@@ -356,7 +356,7 @@ func TestWebhookGone(t *testing.T) {
 	}
 }
 
-// TestWebhookEnvironment: a company's proxy and a private authority.
+// TestWebhookEnvironment: HTTPS_PROXY and SSL_CERT_FILE apply to webhooks.
 func TestWebhookEnvironment(t *testing.T) {
 	up, viaProxy, private := upstreamtest.NewRegistry(t), webhooktest.New(t), webhooktest.NewHandler()
 	index := up.AddMultiPlatform("team/app", "v1", upstreamtest.Layers(1, 1000), "amd64")
@@ -368,7 +368,7 @@ func TestWebhookEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	company := strings.TrimSuffix(viaProxy.URL(), "/hook")
-	// The fake receiver is the proxy: it gets what is for a host that does not exist.
+	// The fake receiver is the proxy: it receives requests to a host that does not exist.
 	p := startHooked(t, withHooks(up, "mem", "http://hooks.example.com/hook", server.URL+"/hook"),
 		"HTTP_PROXY="+company, "http_proxy="+company, "NO_PROXY=", "no_proxy=", "SSL_CERT_FILE="+ca)
 	pull(t, p, up, "v1", index, "amd64")

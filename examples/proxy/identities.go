@@ -9,7 +9,7 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// newIdentities returns what is assigned to this registry.
+// newIdentities returns the identities that are assigned to this registry.
 func newIdentities(c *config, found *mistakes) *azure.Identities {
 	var o azure.Options
 	for _, one := range []struct {
@@ -17,7 +17,7 @@ func newIdentities(c *config, found *mistakes) *azure.Identities {
 		options azure.Options
 	}{{c.tenant, azure.Options{TenantID: c.tenant.text}}, {c.cloud, azure.Options{Cloud: azure.Cloud(c.cloud.text)}}} {
 		if _, err := azure.NewIdentities(one.options); err != nil {
-			found.add(one.place, "%s", plain(err))
+			found.add(one.position, "%s", plain(err))
 			continue
 		}
 		if one.options.TenantID != "" {
@@ -27,12 +27,12 @@ func newIdentities(c *config, found *mistakes) *azure.Identities {
 			o.Cloud = one.options.Cloud
 		}
 	}
-	ids, _ := azure.NewIdentities(o) // what can be wrong was looked at
+	ids, _ := azure.NewIdentities(o) // both options were checked above
 	lines := map[string]int{}
 	for _, w := range c.identities {
 		key := strings.ToLower(w.text)
 		if line := lines[key]; line != 0 && key != "" {
-			found.add(w.place, "is given in line %d already", line)
+			found.add(w.position, "is given in line %d already", line)
 			continue
 		}
 		lines[key] = w.line
@@ -40,13 +40,13 @@ func newIdentities(c *config, found *mistakes) *azure.Identities {
 			continue // noted when it was read
 		}
 		if err := ids.Assign(w.text); err != nil {
-			found.add(w.place, "%s", plain(err))
+			found.add(w.position, "%s", plain(err))
 		}
 	}
 	return ids
 }
 
-// newSources returns what is declared of source registries.
+// newSources returns the declarations of source registries.
 func newSources(c *config, found *mistakes) azure.Sources {
 	s := azure.Sources{TenantID: c.tenant.text, Hosts: map[string]azure.Source{}}
 	for _, one := range c.upstreams {
@@ -54,13 +54,13 @@ func newSources(c *config, found *mistakes) azure.Sources {
 			continue
 		}
 		if _, err := azure.NewIdentities(azure.Options{TenantID: one.azure.tenant.text}); err != nil {
-			found.add(one.azure.tenant.place, "%s", plain(err))
+			found.add(one.azure.tenant.position, "%s", plain(err))
 			continue
 		}
 		source := azure.Source{TenantID: one.azure.tenant.text, Network: azure.Network(one.azure.network.text), TrustedServices: one.azure.trustedServices}
 		anybody := azure.Source{Network: source.Network, TrustedServices: true}
 		if err := anybody.Supports("", azure.FormCredentials); err != nil {
-			found.add(one.azure.network.place, "%s", plain(err))
+			found.add(one.azure.network.position, "%s", plain(err))
 			continue
 		}
 		if host := host(one.host.text); host != "" {
@@ -70,8 +70,8 @@ func newSources(c *config, found *mistakes) azure.Sources {
 	return s
 }
 
-// plain is the text of an error of the library without the name of its package;
-// that of a refused credential is its reason alone.
+// plain returns the text of an error of the library without the name of its package, or the
+// reason of a refused credential.
 func plain(err error) string {
 	if denied, ok := errors.AsType[*auth.DeniedError](err); ok {
 		return denied.Reason

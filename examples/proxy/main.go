@@ -1,28 +1,28 @@
-// Command proxy is a pull-through cache that is set up by a YAML file.
+// Command proxy is a pull-through cache that a YAML file configures.
 //
 //	proxy -config FILE          serve
-//	proxy -check -config FILE   say what is wrong in FILE, or "ok: ..."
+//	proxy -check -config FILE   print the mistakes in FILE, or "ok: ..."
 //
-// See config.yaml for a file with every key. HTTPS_PROXY, NO_PROXY and
-// SSL_CERT_FILE hold for upstreams, webhooks, Microsoft Entra and Key Vault, never
-// for the managed-identity endpoint. SIGTERM and SIGINT end it gently: running
-// responses finish, unfinished downloads are taken up at the next start.
+// See config.yaml for a file with every key. HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE apply
+// to upstreams, webhooks, Microsoft Entra and Key Vault, but never to the managed-identity
+// endpoint. SIGTERM and SIGINT end the program gracefully: running responses finish, and
+// unfinished downloads are resumed after the next start.
 //
-// It does not authorize its clients: on an address that other machines reach,
-// anybody can pull with the credentials of the rules, and a line in the log says so
-// at the start. Listen on loopback behind a gateway that authorizes, or embed the
-// library and set cache.Cache.Authorize.
+// The program does not authorize its clients. On an address that other machines reach,
+// anybody can pull with the credentials of the rules, and the program logs a warning at the
+// start. Listen on loopback behind a gateway that authorizes clients, or embed the library
+// and set cache.Cache.Authorize.
 //
-// Webhooks are told of what was copied or deleted, at least once: what a receiver
-// has not taken waits in the store, 10,000 events of each for a day, however this
-// program ends, and comes with the same event ID.
+// Webhooks receive an event for each image that was copied or deleted, at least once. Events
+// that a receiver has not taken wait in the store, up to 10,000 for each receiver and for up
+// to a day, however the program ends. A repeated event has the same ID.
 //
-// SIGHUP reads the file again and puts it in force in one step: rules,
-// credentials, identities, freshness, and the certificate of tls. What did not
-// change keeps its tokens; secrets in a Key Vault are read again, those in files
-// are at every use anyhow. If anything is wrong with the file, or something else
-// in it has changed, the log says what (each mistake with its line; the keys that
-// need a restart), and all stays as it was. SIGHUP never ends the program.
+// SIGHUP reads the file again and applies it in one step: rules, credentials, identities,
+// freshness, and the certificate of tls. Credentials and identities that did not change keep
+// their tokens. Secrets in a Key Vault are read again; those in files are read at every use
+// anyway. If the file has mistakes, or another key has changed, the log names each mistake
+// with its line, or the keys that need a restart, and nothing changes. SIGHUP never ends the
+// program.
 package main
 
 import (
@@ -37,32 +37,32 @@ import (
 	"syscall"
 )
 
-// What the program exits with.
+// The exit codes.
 const (
 	exitOK    = 0
-	exitFault = 1 // the file is wrong, or serving failed
+	exitFault = 1 // the file has mistakes, or serving failed
 	exitUsage = 2
 )
 
 func main() {
-	// The second signal kills: once the first one came, stop restores the
-	// default.
+	// After the first signal, stop restores the default, so that the second one kills
+	// the program.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop)
-	// Caught from the start and never given back: it must not end the program,
+	// SIGHUP is caught from the start to the end, since it must not end the program,
 	// neither before it serves nor while it drains.
-	again := make(chan os.Signal, 1)
-	signal.Notify(again, syscall.SIGHUP)
-	os.Exit(run(ctx, again, os.Args[1:], os.Stdout, os.Stderr))
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	os.Exit(run(ctx, hangups, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the program without its process. At each signal of again the file is
-// read once more.
-func run(ctx context.Context, again <-chan os.Signal, args []string, stdout, stderr io.Writer) int {
+// run runs the program and returns its exit code. At each signal of hangups it reads the
+// file again.
+func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("proxy", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	file := flags.String("config", "", "the YAML `FILE` to read, and to read again at SIGHUP")
-	check := flags.Bool("check", false, "only say whether the file is right")
+	check := flags.Bool("check", false, "only check the file")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return exitOK
@@ -83,8 +83,8 @@ func run(ctx context.Context, again <-chan os.Signal, args []string, stdout, std
 		return exitOK
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	if err := serve(ctx, newLive(*file, s, log), again, stdout); err != nil {
-		log.Error("ended", "error", err)
+	if err := serve(ctx, newLive(*file, s, log), hangups, stdout); err != nil {
+		log.Error("the proxy ends", "error", err)
 		return exitFault
 	}
 	return exitOK

@@ -12,8 +12,8 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// TestLevels: what somebody should look at is a warning. That nobody has what a
-// client asked for is none. The reason is always told.
+// TestLevels: a failure that an operator should look at is a warning, and a 404 is not. The
+// log always has the reason.
 func TestLevels(t *testing.T) {
 	reason := errors.New("the reason")
 	for _, test := range []struct {
@@ -55,8 +55,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestRequestsInTheLog: a pull, a look for a signature that nobody made, and a
-// pull that fails since the upstream is gone.
+// TestRequestsInTheLog: a pull, a request for a signature that does not exist, and a pull that
+// fails since the upstream is down.
 func TestRequestsInTheLog(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1000))

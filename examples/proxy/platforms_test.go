@@ -8,9 +8,8 @@ import (
 	"github.com/pullthrough/pullthrough/webhook/webhooktest"
 )
 
-// TestPlatforms: after one pull of one platform, all of them are here, and what
-// refers to them, as the rule says since a reload. Another webhook would need a
-// restart.
+// TestPlatforms: after a reload of the rule, one pull of one platform copies all of them, and
+// the artifacts that refer to them. A new webhook would need a restart.
 func TestPlatforms(t *testing.T) {
 	up, hook := upstreamtest.NewRegistry(t), webhooktest.New(t)
 	former := up.AddMultiPlatform("team/app", "v1", upstreamtest.Layers(2, 1000), "amd64", "arm64")
@@ -37,7 +36,7 @@ func TestPlatforms(t *testing.T) {
 		"/manifests/" + sbom.Digest.String():               200,
 		"/blobs/" + sbom.Layers[0].Digest.String():         200,
 		"/manifests/" + former.Children[0].Digest.String(): 200,
-		"/manifests/" + former.Children[1].Digest.String(): 502, // nobody pulled it
+		"/manifests/" + former.Children[1].Digest.String(): 502, // no client pulled it
 	} {
 		if got, body := fetch(t, client(), repository+path); got != status {
 			t.Errorf("%s: status %d, want %d: %s", path, got, status, body)
@@ -48,7 +47,7 @@ func TestPlatforms(t *testing.T) {
 	wantEvents(t, hook, want...)
 }
 
-// TestSomePlatforms: those of a list are copied, others are not.
+// TestSomePlatforms: the platforms of a list are copied, others are not.
 func TestSomePlatforms(t *testing.T) {
 	up, hook := upstreamtest.NewRegistry(t), webhooktest.New(t)
 	index := up.AddMultiPlatform("team/app", "v1", upstreamtest.Layers(2, 1000), "amd64", "arm64", "riscv64")

@@ -55,8 +55,8 @@ type process struct {
 	result error // of Wait, once done is closed
 }
 
-// startProxy starts the program with a file and waits for its line. It is
-// ended with the test.
+// startProxy starts the program with a file and waits for its line. The program ends with
+// the test.
 func startProxy(t *testing.T, file string, env ...string) *process {
 	t.Helper()
 	p := launch(t, file, env...)
@@ -89,7 +89,7 @@ func launch(t *testing.T, file string, env ...string) *process {
 		close(p.done)
 	}()
 	t.Cleanup(func() {
-		p.cmd.Process.Kill() // an error: it has ended
+		p.cmd.Process.Kill() // an error means that it has ended
 		<-p.done
 		if t.Failed() {
 			t.Logf("the proxy said:\n%s%s", p.out.String(), p.log.String())
@@ -98,7 +98,7 @@ func launch(t *testing.T, file string, env ...string) *process {
 	return p
 }
 
-// until waits for something that the process is about to do.
+// until waits until a condition holds.
 func (p *process) until(t *testing.T, what string, ready func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ready(); {
@@ -152,7 +152,7 @@ func (p *process) wantExit(t *testing.T, code int) {
 	}
 }
 
-// output is what a process prints, safe to read while it does.
+// output is what a process has printed. It may be read while the process prints.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -165,7 +165,7 @@ func (o *output) Write(b []byte) (int, error) {
 	return o.buf.Write(b)
 }
 
-// String returns all so far.
+// String returns all that was printed so far.
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

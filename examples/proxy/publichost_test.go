@@ -8,8 +8,8 @@ import (
 	"github.com/pullthrough/pullthrough/webhook/webhooktest"
 )
 
-// TestPublicHost: receivers build names of images from the host of the request,
-// so it is that of the file, whatever the client asked for.
+// TestPublicHost: receivers build names of images from the host in an event, so it is that of
+// the file, whatever host the client used.
 func TestPublicHost(t *testing.T) {
 	for _, test := range []struct{ name, key, format, want string }{
 		{"with a port", "publicHost: cache.example.com:5000\n", "acr", "cache.example.com:5000"},

@@ -17,42 +17,41 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// live is what is in force, and how the file is read again.
+// live holds the settings in force, and reads the file again.
 type live struct {
 	file        string
 	log         *slog.Logger
-	now         *settings // its rules stay the same set, which changes
+	current     *settings // its rules are one set that changes
 	certificate atomic.Pointer[tls.Certificate]
 }
 
 // newLive puts the settings of a file in force.
 func newLive(file string, s *settings, log *slog.Logger) *live {
-	l := &live{file: file, log: log, now: s}
+	l := &live{file: file, log: log, current: s}
 	l.certificate.Store(s.certificate)
 	return l
 }
 
-// getCertificate returns the certificate in force; nil: no TLS.
+// getCertificate returns the certificate in force, or nil without TLS.
 func (l *live) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return l.certificate.Load(), nil
 }
 
-// follow reads the file again at each signal until ctx ends. Signals that come
-// while it does count as one.
-func (l *live) follow(ctx context.Context, again <-chan os.Signal) {
+// follow reads the file again at each signal until ctx ends. Signals that come while it
+// reads count as one.
+func (l *live) follow(ctx context.Context, hangups <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-again:
+		case <-hangups:
 			l.reload(ctx)
 		}
 	}
 }
 
-// reload puts in force what the file says now, all of it or nothing: half a
-// file, such as a new rule without what upstreams says of its host, is a
-// mixture that nobody wrote.
+// reload applies the whole file, or nothing of it: a part of it, such as a new rule without
+// the entry for its host in upstreams, is a configuration that nobody wrote.
 func (l *live) reload(ctx context.Context) {
 	next, err := build(l.file)
 	if err != nil {
@@ -61,26 +60,27 @@ func (l *live) reload(ctx context.Context) {
 		}
 		return
 	}
-	if keys := l.now.fixed(next); len(keys) > 0 {
+	if keys := l.current.fixed(next); len(keys) > 0 {
 		l.log.Error("not reloaded: a change needs a restart; what was read before stays in force", "keys", strings.Join(keys, ", "))
 		return
 	}
-	list := next.keep(l.now)
-	if err := l.now.rules.Assign(list...); err != nil {
+	list := next.keep(l.current)
+	if err := l.current.rules.Assign(list...); err != nil {
 		l.log.Error("not reloaded: the rules do not fit", "error", err)
 		return
 	}
-	next.rules = l.now.rules
+	next.rules = l.current.rules
 	l.certificate.Store(next.certificate)
-	l.now = next
+	l.current = next
 	next.reread()
 	l.log.Info("reloaded", "now", next.summary())
 	warn(ctx, next.credentials, l.log)
 	warnReceivers(ctx, next.receivers, l.log)
 }
 
-// fixed returns the keys whose change needs a restart: sockets, the store, and
-// what the cache, the client, the SDK, the rule set and the outbox were made with.
+// fixed returns the keys that differ in next and need a restart: those of the sockets and
+// the store, and those with which the cache, the client, the SDK, the rule set and the
+// outbox were made.
 func (s *settings) fixed(next *settings) (keys []string) {
 	cloud := func(c *config) string { return cmp.Or(c.cloud.text, string(azure.Public)) }
 	for _, one := range []struct {
@@ -105,15 +105,15 @@ func (s *settings) fixed(next *settings) (keys []string) {
 	return keys
 }
 
-// sameHost reports whether nothing about an upstream host changed, the content
-// of its ca file included.
+// sameHost reports whether the settings of an upstream host are equal, including the content
+// of its ca file.
 func sameHost(a, b upstream.Host) bool {
 	return a.PlainHTTP == b.PlainHTTP && a.AnyUpstream == b.AnyUpstream && a.RootCAs.Equal(b.RootCAs) &&
 		slices.Equal(a.Realms, b.Realms) && slices.Equal(a.Redirects, b.Redirects)
 }
 
-// keep takes over the authenticators of old that did not change, and with them
-// the tokens they earned and the secrets they read. It returns the rules.
+// keep takes the authenticators of old that did not change over, with their tokens and
+// cached secrets. It returns the rules.
 func (s *settings) keep(old *settings) (list []rule.Rule) {
 	for _, one := range s.config.credentials {
 		if slices.ContainsFunc(old.config.credentials, one.same) {
@@ -135,8 +135,8 @@ func (s *settings) keep(old *settings) (list []rule.Rule) {
 	return list
 }
 
-// reread makes secrets that are kept in memory be read again at their next use.
-// One that did not change costs no token.
+// reread makes secrets that are cached in memory be read again at their next use. A secret
+// that did not change keeps its tokens.
 func (s *settings) reread() {
 	for _, set := range s.credentials {
 		for _, secret := range []auth.Secret{set.Username, set.Password} {
@@ -147,7 +147,7 @@ func (s *settings) reread() {
 	}
 }
 
-// same reports whether two credential sets say the same, wherever they stand.
+// same reports whether two credential sets are equal, apart from their positions.
 func (c credentialConfig) same(other credentialConfig) bool {
 	return c.name.text == other.name.text && c.loginServer.text == other.loginServer.text && c.identity.text == other.identity.text &&
 		c.username.same(other.username) && c.password.same(other.password)

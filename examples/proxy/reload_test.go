@@ -19,10 +19,10 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// reloaded is what the log says after a reload.
+// reloaded is the text in the log after a reload.
 const reloaded = `msg=reloaded now="`
 
-// TestReload adds a rule, breaks the file, loses it, and takes all rules away.
+// TestReload adds a rule, puts a mistake into the file, removes the file, and then all rules.
 func TestReload(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1000))
@@ -64,8 +64,8 @@ func TestReload(t *testing.T) {
 	p.wantExit(t, exitOK)
 }
 
-// TestReloadNeedsRestart: with a change of what stays until a restart, nothing
-// is put in force.
+// TestReloadNeedsRestart: if a key that needs a restart has changed, nothing of the file is
+// applied.
 func TestReloadNeedsRestart(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1000))
@@ -83,8 +83,8 @@ func TestReloadNeedsRestart(t *testing.T) {
 	}
 }
 
-// TestReloadCredentials: a password that was wrong in the file, and one that is
-// gone. None is told.
+// TestReloadCredentials: a password that was wrong in the file, and one that was removed. The
+// log holds neither.
 func TestReloadCredentials(t *testing.T) {
 	const right, wrong = "s3cret-of-alice", "s3cret-of-old"
 	up := upstreamtest.NewRegistry(t)
@@ -105,8 +105,7 @@ func TestReloadCredentials(t *testing.T) {
 	}
 }
 
-// TestReloadIdentity swaps the identity of one rule. The other keeps what its
-// own has earned.
+// TestReloadIdentity replaces the identity of one rule. The other rule keeps its tokens.
 func TestReloadIdentity(t *testing.T) {
 	s := newScene(t)
 	ids := []*azuretest.Identity{s.az.NewIdentity("former"), s.az.NewIdentity("later"), s.az.NewIdentity("steady")}
@@ -142,7 +141,7 @@ func TestReloadIdentity(t *testing.T) {
 	}
 }
 
-// TestReloadCertificate: new connections see the new one.
+// TestReloadCertificate: new connections use the new certificate.
 func TestReloadCertificate(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -166,7 +165,8 @@ func TestReloadCertificate(t *testing.T) {
 	}
 }
 
-// TestHangupNeverEnds: many at once, and while the program drains.
+// TestHangupNeverEnds: SIGHUP does not end the program, neither many at once nor one while it
+// drains.
 func TestHangupNeverEnds(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<20))
@@ -190,7 +190,7 @@ func TestHangupNeverEnds(t *testing.T) {
 	p.wantExit(t, exitOK)
 }
 
-// built reads a file that is right.
+// built reads a valid file.
 func built(t *testing.T, file string) *settings {
 	t.Helper()
 	if err := os.WriteFile("proxy.yaml", []byte(file), 0o600); err != nil {
@@ -203,8 +203,8 @@ func built(t *testing.T, file string) *settings {
 	return s
 }
 
-// TestFixed has one row for each thing that needs a restart, and for what looks
-// like one and is none.
+// TestFixed has one row for each change that needs a restart, and for changes that only look
+// like one.
 func TestFixed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	writeCertificate(t, "ca.pem", "key.pem")
@@ -251,8 +251,8 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-// TestKept: what did not change stays the same object, and with it its tokens
-// and what it read; what changed is another.
+// TestKept: an authenticator that did not change stays one object, with its tokens and cached
+// secrets; one that changed is a new object.
 func TestKept(t *testing.T) {
 	t.Chdir(t.TempDir())
 	const other = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/other"
@@ -271,14 +271,14 @@ func TestKept(t *testing.T) {
 	l := newLive("proxy.yaml", built(t, config(uami, uami, "value: old")), slog.New(slog.NewTextHandler(&log, nil)))
 	find := func() map[string]auth.Authenticator {
 		all := map[string]auth.Authenticator{}
-		for r := range l.now.rules.All() {
+		for r := range l.current.rules.All() {
 			all[r.Name] = r.Auth
 		}
 		return all
 	}
-	before, set := find(), l.now.rules
+	before, set := find(), l.current.rules
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // secrets are not looked at
+	cancel() // so that no secrets are read
 	for _, test := range []struct {
 		file    string
 		changed []string
@@ -298,15 +298,15 @@ func TestKept(t *testing.T) {
 		}
 		before = after
 	}
-	if l.now.rules != set || strings.Count(log.String(), reloaded) != 4 {
+	if l.current.rules != set || strings.Count(log.String(), reloaded) != 4 {
 		t.Errorf("the cache's own rules did not change, or the log does not say so:\n%s", &log)
 	}
-	if r, _ := set.Get("b"); r.Auth != l.now.credentials["b"] {
+	if r, _ := set.Get("b"); r.Auth != l.current.credentials["b"] {
 		t.Error("the credentials that are looked at are not those of the rules")
 	}
 }
 
-// counted is a secret that is kept.
+// counted is a secret that caches its value.
 type counted struct {
 	auth.Value
 	invalid int
@@ -314,12 +314,12 @@ type counted struct {
 
 func (c *counted) Invalidate() { c.invalid++ }
 
-// TestReread: a reload makes secrets that are kept be read again.
+// TestReread: after a reload, secrets that cache their value read it again.
 func TestReread(t *testing.T) {
 	t.Chdir(t.TempDir())
 	l := newLive("proxy.yaml", built(t, secrets("{value: a}")), slog.New(slog.DiscardHandler))
 	user, password := &counted{}, &counted{}
-	set := l.now.credentials["hub"]
+	set := l.current.credentials["hub"]
 	set.Username, set.Password = user, password
 	l.reload(t.Context())
 	if user.invalid != 1 || password.invalid != 1 {

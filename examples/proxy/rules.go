@@ -11,21 +11,21 @@ import (
 	"github.com/pullthrough/pullthrough/rule"
 )
 
-// proofs is what rules may prove themselves with.
+// proofs holds what rules may authenticate with.
 type proofs struct {
 	sets       map[string]*auth.CredentialSet
 	identities *azure.Identities
 	sources    azure.Sources
 }
 
-// options are those of the rule set.
+// options returns the options of the rule set.
 func (c *config) options(p proofs) rule.Options {
 	return rule.Options{Nested: c.nested, Check: p.sources.Check}
 }
 
-// newRules makes the rule set. If it is refused, every fault gets a line: those
-// of each rule by itself, then those between it and the rules above it. That is
-// quadratic, but only as long as something is wrong.
+// newRules returns the rule set. If the library refuses it, newRules notes the faults of each
+// rule by itself, and those between it and the rules above it. That takes quadratic time, but
+// only for a file with mistakes.
 func newRules(c *config, p proofs, found *mistakes) *rule.Set {
 	o := c.options(p)
 	var all []rule.Rule
@@ -37,9 +37,9 @@ func newRules(c *config, p proofs, found *mistakes) *rule.Set {
 		return set
 	}
 	if errors.Is(err, rule.CodeRuleLimit) {
-		found.add(c.rules[rule.DefaultMaxRules].place, "is one rule too many: %d are allowed", rule.DefaultMaxRules)
+		found.add(c.rules[rule.DefaultMaxRules].position, "is one rule too many: %d are allowed", rule.DefaultMaxRules)
 	}
-	noted := 0 // how many faults there are between the rules above
+	noted := 0 // how many faults between the rules above have been noted
 	for i, rc := range c.rules {
 		own, _ := faults(o, all[i])
 		_, between := faults(o, all[:i+1]...)
@@ -51,8 +51,7 @@ func newRules(c *config, p proofs, found *mistakes) *rule.Set {
 	return nil
 }
 
-// faults returns what is wrong with rules, each by itself, and what is wrong
-// between them, in their order.
+// faults returns the faults of rules by themselves, and those between them, in their order.
 func faults(o rule.Options, rules ...rule.Rule) (own, between []error) {
 	_, err := o.NewSet(rules...)
 	for _, one := range split(err) {
@@ -65,53 +64,53 @@ func faults(o rule.Options, rules ...rule.Rule) (own, between []error) {
 	return own, between
 }
 
-// note notes a fault at its line. What is wrong with a key that is missing or
-// empty was noted when it was read.
+// note notes a fault at its line. Faults of a missing or empty key were noted when the file
+// was read.
 func (rc ruleConfig) note(fault error, found *mistakes) {
 	e, ok := fault.(*rule.Error)
 	if !ok {
-		found.add(rc.place, "%v", fault)
+		found.add(rc.position, "%v", fault)
 		return
 	}
 	words := map[string]word{"name": rc.name, "source": rc.source, "target": rc.target}
 	if w, ok := words[e.Field]; ok && w.text == "" {
 		return
 	}
-	found.add(rc.at(e.Field), "%s (%s)", e.Message, e.Code)
+	found.add(rc.positionOf(e.Field), "%s (%s)", e.Message, e.Code)
 }
 
-// at returns where a field of the library's rule stands in the file.
-func (rc ruleConfig) at(field string) place {
+// positionOf returns the position of a field of the library's rule in the file.
+func (rc ruleConfig) positionOf(field string) position {
 	if field == "platforms" {
 		return rc.wrongPlatform()
 	}
-	proof := rc.credentials.place
+	proof := rc.credentials.position
 	switch {
 	case rc.identity.given():
-		proof = rc.identity.place
+		proof = rc.identity.position
 	case rc.federated.given():
-		proof = rc.federated.place
+		proof = rc.federated.position
 	}
-	at := map[string]place{"name": rc.name.place, "source": rc.source.place, "target": rc.target.place, "auth": proof}[field]
-	if at.line == 0 {
-		return rc.place
+	pos := map[string]position{"name": rc.name.position, "source": rc.source.position, "target": rc.target.position, "auth": proof}[field]
+	if pos.line == 0 {
+		return rc.position
 	}
-	return at
+	return pos
 }
 
-// wrongPlatform returns where the first platform stands that is none even alone;
-// else what is wrong is the list.
-func (rc ruleConfig) wrongPlatform() place {
+// wrongPlatform returns the position of the first platform that is not valid by itself, or
+// else that of the list.
+func (rc ruleConfig) wrongPlatform() position {
 	for _, w := range rc.platforms.list {
 		_, err := rule.NewSet(rule.Rule{Name: "x", Source: "localhost/x", Target: "x", Platforms: []string{w.text}})
 		if err != nil && w.text != "" { // an empty one was noted when it was read
-			return w.place
+			return w.position
 		}
 	}
-	return rc.platforms.place
+	return rc.platforms.position
 }
 
-// platformList returns the library's form; nil: what is pulled.
+// platformList returns the platforms for the library. If nil, only what is pulled is copied.
 func (rc ruleConfig) platformList() []string {
 	var list []string
 	for _, w := range rc.platforms.list {
@@ -122,8 +121,8 @@ func (rc ruleConfig) platformList() []string {
 	return list
 }
 
-// split takes joined errors apart, down to the faults of package rule, which
-// themselves wrap several errors.
+// split returns the parts of joined errors. It does not split the faults of package rule,
+// which wrap several errors too.
 func split(err error) []error {
 	if err == nil {
 		return nil
@@ -139,9 +138,8 @@ func split(err error) []error {
 	return all
 }
 
-// rule returns the library's form and notes a proof that does not fit. The
-// general freshness becomes that of every rule without its own, so that it may
-// change while the cache serves.
+// rule returns the rule for the library. Every rule without a freshness of its own gets the
+// general one, so that a reload can change it.
 func (rc ruleConfig) rule(general time.Duration, p proofs, found *mistakes) rule.Rule {
 	return rule.Rule{
 		Name:          rc.name.text,
@@ -156,16 +154,16 @@ func (rc ruleConfig) rule(general time.Duration, p proofs, found *mistakes) rule
 	}
 }
 
-// proof returns how a rule proves itself; nil: not at all. In place of what
-// does not exist, which is noted, it is something that fits everywhere, so that
-// the set does not also complain of a rule without credentials.
+// proof returns the authenticator of a rule, or nil for anonymous pulls. For one that does
+// not exist, it notes that and returns a stand-in, so that the set does not also complain of
+// a rule without credentials.
 func (rc ruleConfig) proof(p proofs, found *mistakes) auth.Authenticator {
 	standIn := &auth.CredentialSet{LoginServer: host(rc.source.text)}
 	switch {
 	case rc.identity.text != "":
 		u, err := p.identities.UserAssigned(rc.identity.text)
 		if err != nil {
-			found.add(rc.identity.place, "%s", plain(err))
+			found.add(rc.identity.position, "%s", plain(err))
 			return standIn
 		}
 		return u
@@ -174,7 +172,7 @@ func (rc ruleConfig) proof(p proofs, found *mistakes) auth.Authenticator {
 	case rc.credentials.text != "":
 		set := p.sets[rc.credentials.text]
 		if set == nil {
-			found.add(rc.credentials.place, "no credentials are called %q", rc.credentials.text)
+			found.add(rc.credentials.position, "no credentials are called %q", rc.credentials.text)
 			return standIn
 		}
 		return set
@@ -182,7 +180,7 @@ func (rc ruleConfig) proof(p proofs, found *mistakes) auth.Authenticator {
 	return nil
 }
 
-// host returns the canonical host of a source; empty if it has none.
+// host returns the canonical host of a source, or an empty string if it has none.
 func host(source string) string {
 	name, _, _ := strings.Cut(source, "/")
 	name, err := rule.CanonicalHost(name)

@@ -10,8 +10,8 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// TestNested: docker's registry-mirrors asks for Docker Hub at the root. Its
-// rule stands beside others, whose longer prefix wins, and a reload keeps that.
+// TestNested: docker's registry-mirrors requests images of Docker Hub at the root. The rule for
+// that stands beside others, whose longer prefix wins, also after a reload.
 func TestNested(t *testing.T) {
 	hub, quay := upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t)
 	images := map[string]upstreamtest.Image{
@@ -44,8 +44,8 @@ func TestNested(t *testing.T) {
 	want(p, "library/alpine", 200)
 }
 
-// TestFaultyRulesAreCompared: what is wrong with one rule hides nothing that is
-// wrong between rules, and brings up nothing that is not.
+// TestFaultyRulesAreCompared: a fault of one rule hides no fault between rules, and causes no
+// false one.
 func TestFaultyRulesAreCompared(t *testing.T) {
 	for _, test := range []struct {
 		name, rules string
@@ -100,8 +100,8 @@ func TestFaultyRulesAreCompared(t *testing.T) {
 	}
 }
 
-// TestTooManyRules: the limit is told of once, at the first rule too many, and
-// hides nothing else.
+// TestTooManyRules: the limit gives one mistake, at the first rule too many, and hides no
+// others.
 func TestTooManyRules(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var file strings.Builder

@@ -12,14 +12,14 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// scene is a fake Azure and the program in it as it runs in App Service, with
-// the real SDK: production names, a company's proxy, a private authority.
+// scene is a fake Azure, and the program in it as it runs in App Service, with the real SDK,
+// production names, an HTTPS_PROXY and a private CA.
 type scene struct {
 	t       *testing.T
 	az      *azuretest.Azure
 	dev     *azuretest.Registry
 	p       *process
-	answers bytes.Buffer // all that clients were told
+	answers bytes.Buffer // all responses to clients
 }
 
 func newScene(t *testing.T) *scene {
@@ -36,12 +36,12 @@ func (s *scene) file(identities []*azuretest.Identity, more ...string) string {
 	return "listen: 127.0.0.1:0\ntenant: " + s.az.TenantID() + "\nidentities: [" + strings.Join(ids, ", ") + "]\n" + strings.Join(more, "\n") + "\n"
 }
 
-// rule is one element of rules: TARGET/* for all of the registry, with a proof.
+// rule is one element of rules: TARGET/* for all of the registry, with its authentication.
 func (s *scene) rule(target, proof string) string {
 	return "  - {name: " + target + ", source: " + s.dev.LoginServer() + "/*, target: " + target + "/*, " + proof + "}"
 }
 
-// environment is what the process finds.
+// environment returns the environment of the process.
 func (s *scene) environment() []string {
 	s.t.Helper()
 	proxy, err := s.az.Proxy()
@@ -58,24 +58,24 @@ func (s *scene) environment() []string {
 	}
 	env := []string{"HTTPS_PROXY=" + proxy, "HTTP_PROXY=" + proxy, "NO_PROXY=", "no_proxy=", "SSL_CERT_FILE=" + ca}
 	for key, value := range service {
-		// The environment's proxy is for no loopback address, whoever asks. This
-		// one leads to the same place and is none, so a client that would show
-		// the proxy an identity's token is found out: the proxy complains.
+		// No client uses HTTPS_PROXY for a loopback address. 0.0.0.0 leads to the
+		// same server and is no loopback address, so a client that would send the
+		// token of an identity through the proxy makes the proxy complain.
 		env = append(env, key+"="+strings.Replace(value, "//127.0.0.1:", "//0.0.0.0:", 1))
 	}
 	return env
 }
 
-// start runs the program with a file. With the test it is ended gently, and all
-// it said is looked through.
+// start runs the program with a file. At the end of the test, the program ends gracefully, and
+// all that it printed is searched for secrets.
 func (s *scene) start(file string) {
 	s.t.Helper()
 	s.p = startProxy(s.t, file, s.environment()...)
 	s.t.Cleanup(s.finish)
 }
 
-// finish ends the program and looks for secrets in what it printed and
-// answered, and for questions to hosts that nobody named.
+// finish ends the program, and looks for secrets in what it printed and in its responses, and
+// for requests to hosts that do not exist.
 func (s *scene) finish() {
 	s.p.signal(s.t)
 	s.p.wantExit(s.t, exitOK)
@@ -90,7 +90,7 @@ func (s *scene) finish() {
 	}
 }
 
-// get asks the program and remembers the answer.
+// get sends a request to the program and remembers the response.
 func (s *scene) get(path string) (status int, body []byte) {
 	s.t.Helper()
 	resp, err := client().Get(s.p.url + "/v2/" + path)
@@ -109,7 +109,7 @@ func (s *scene) get(path string) (status int, body []byte) {
 	return resp.StatusCode, s.answers.Bytes()[begin+head:]
 }
 
-// want fails unless a path answers with a status and these words.
+// want fails unless the response for a path has this status and these words.
 func (s *scene) want(path string, status int, words ...string) {
 	s.t.Helper()
 	got, body := s.get(path)
@@ -124,7 +124,7 @@ func (s *scene) want(path string, status int, words ...string) {
 	}
 }
 
-// wantImage fails unless an image of the registry is there whole, below a target.
+// wantImage fails unless the whole image of the registry can be pulled below a target.
 func (s *scene) wantImage(target, tag string, img upstreamtest.Image) {
 	s.t.Helper()
 	base := target + "/" + img.Repository

@@ -17,36 +17,36 @@ import (
 )
 
 const (
-	headerTimeout = 10 * time.Second // a client that sends no whole header is gone
+	headerTimeout = 10 * time.Second // for the header of a request
 	idleTimeout   = 2 * time.Minute  // of a kept connection
-	drainTimeout  = 30 * time.Second // running responses get this long at the end
-	closeTimeout  = 10 * time.Second // then the cache gets this long to write down what is unfinished
+	drainTimeout  = 30 * time.Second // for running responses at the end
+	closeTimeout  = 10 * time.Second // then for the cache to record unfinished copies
 
-	deliverTimeout = 5 * time.Second // then deliveries of events get this long
+	deliverTimeout = 5 * time.Second // then for deliveries of events
 )
 
-// keeper is the store and how it is closed.
-type keeper struct {
+// closingStore is a store with its Close.
+type closingStore struct {
 	store.Store
 	io.Closer
 }
 
-// openStore opens what the file names.
-func (s *settings) openStore() (keeper, error) {
+// openStore opens the store that the file names.
+func (s *settings) openStore() (closingStore, error) {
 	if s.storeKind == "mem" {
-		return keeper{&store.Mem{}, io.NopCloser(nil)}, nil
+		return closingStore{&store.Mem{}, io.NopCloser(nil)}, nil
 	}
 	dir, err := store.OpenDir(s.storePath)
 	if err != nil {
-		return keeper{}, err
+		return closingStore{}, err
 	}
-	return keeper{dir, dir}, nil
+	return closingStore{dir, dir}, nil
 }
 
-// serve runs until ctx ends, then drains; at each signal of again it reads the
-// file once more. Its one line on out says where it listens and what to try.
-func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) (err error) {
-	s, log := l.now, l.log
+// serve serves until ctx ends, and then drains. At each signal of hangups it reads the file
+// again. It prints one line to out: the address and a command to try.
+func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer) (err error) {
+	s, log := l.current, l.log
 	kept, err := s.openStore()
 	if err != nil {
 		return err
@@ -55,8 +55,8 @@ func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) 
 	warn(ctx, s.credentials, log)
 	warnReceivers(ctx, s.receivers, log)
 
-	// Before the cache and after it: no event finds the outbox closed. Without
-	// receivers too: it then drops what waits for former ones, and says so.
+	// The outbox starts before the cache and ends after it, so that it is open for every
+	// event. Without receivers it runs too, and drops the events that wait for former ones.
 	outbox := s.newOutbox(kept.Store, log)
 	if err := outbox.Start(ctx); err != nil {
 		return fmt.Errorf("starting the webhooks: %w", err)
@@ -83,11 +83,11 @@ func serve(ctx context.Context, l *live, again <-chan os.Signal, out io.Writer) 
 	}
 	warnExposed(s.listen, log)
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
-	go l.follow(ctx, again)
+	go l.follow(ctx, hangups)
 	return group.run(ctx, log)
 }
 
-// shutdown ends the cache, which writes down what is unfinished.
+// shutdown ends the cache, which records unfinished copies.
 func shutdown(c *cache.Cache) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -97,9 +97,9 @@ func shutdown(c *cache.Cache) error {
 	return nil
 }
 
-// servers is everything that listens.
+// servers holds all servers that listen.
 type servers struct {
-	address net.Addr // where /v2/ is
+	address net.Addr // of /v2/
 	running []running
 }
 
@@ -109,10 +109,10 @@ type running struct {
 	listener net.Listener
 }
 
-// listen opens every socket before anything is served, so that an address in
-// use is an error at the start.
+// listen opens every socket before any is served, so that an address in use is an error at
+// the start.
 func (g *servers) listen(l *live, c http.Handler) error {
-	s, log := l.now, l.log
+	s, log := l.current, l.log
 	var secure *tls.Config
 	if s.certificate != nil {
 		secure = &tls.Config{GetCertificate: l.getCertificate, MinVersion: tls.VersionTLS12}
@@ -168,15 +168,14 @@ func (g *servers) run(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
-// drain lets running responses finish. Those that do not within the deadline
-// are cut, which is no fault of ours: the client sees a broken connection and
-// asks again.
+// drain lets running responses finish. Those that do not finish within the deadline are cut
+// off, after which clients usually retry. That is no error of the program.
 func (g *servers) drain(log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
-	for _, r := range g.running { // clients first: /healthz answers to the end
+	for _, r := range g.running { // that of clients first, so that /healthz responds to the end
 		if err := r.server.Shutdown(ctx); err != nil {
-			log.Warn("responses were cut", "error", err)
+			log.Warn("responses that did not finish in time were cut off", "error", err)
 			r.server.Close()
 		}
 	}
@@ -196,7 +195,7 @@ func (r running) serve() error {
 	return err
 }
 
-// admin answers what operators ask.
+// admin serves /healthz.
 func admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -225,8 +224,7 @@ func observe(log *slog.Logger, o cache.Outcome) {
 	log.LogAttrs(context.Background(), level(o), "request", attrs...)
 }
 
-// short is what the log shows of what a client wrote. A digest fits, and the longest
-// tag.
+// short cuts a text of a client for the log. A digest fits, and so does the longest tag.
 func short(text string) string {
 	const most = 160
 	if len(text) <= most {
@@ -235,16 +233,16 @@ func short(text string) string {
 	return text[:most] + "…"
 }
 
-// level is how much a request matters to operators. Clients ask for much that
-// nobody has, such as the tags of signatures (sha256-….sig): a 404 is no warning.
+// level returns the level at which a request is logged. A 404 is no warning, since clients
+// often request what no registry has, such as the tags of signatures (sha256-….sig).
 func level(o cache.Outcome) slog.Level {
 	switch o.Status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 		return slog.LevelWarn
 	}
 	refused := o.Status >= 400 && o.Status < 500
-	// With status 0 the connection was ended before a header; an error after a
-	// good status means that it was ended in the middle of the body.
+	// With status 0 the connection ended before a header was sent; with an error after a
+	// good status it ended in the middle of the body.
 	if o.Status == 0 || o.Status >= 500 || o.Err != nil && !refused {
 		return slog.LevelWarn
 	}

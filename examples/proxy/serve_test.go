@@ -41,7 +41,7 @@ func fetch(t *testing.T, c *http.Client, url string) (int, []byte) {
 	return resp.StatusCode, body
 }
 
-// client asks without kept connections and without a proxy.
+// client returns a client without kept connections and without a proxy.
 func client() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 }
@@ -61,8 +61,7 @@ func wantImage(t *testing.T, base string, img upstreamtest.Image, up *upstreamte
 	}
 }
 
-// TestServe pulls, ends the proxy gently, and pulls from a new one without the
-// upstream.
+// TestServe pulls, ends the proxy gracefully, and pulls from a new one without the upstream.
 func TestServe(t *testing.T) {
 	up, dir := upstreamtest.NewRegistry(t), t.TempDir()
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(3, 1<<16))
@@ -85,7 +84,7 @@ func TestServe(t *testing.T) {
 	wantImage(t, second.url, img, up)
 }
 
-// TestDrain: a response that runs when SIGTERM comes arrives whole.
+// TestDrain: a response that is under way when SIGTERM comes is sent whole.
 func TestDrain(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<20))
@@ -113,7 +112,7 @@ func TestDrain(t *testing.T) {
 	p.wantExit(t, exitOK)
 }
 
-// TestHealth asks the admin address.
+// TestHealth requests /healthz at the admin address.
 func TestHealth(t *testing.T) {
 	p := startProxy(t, "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n")
 	var found []string
@@ -159,8 +158,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestInUse: an address or a store that somebody else has is an error with a
-// name, and the exit code says so.
+// TestInUse: an address or a store that another process uses is an error that names it, with
+// its exit code.
 func TestInUse(t *testing.T) {
 	dir := t.TempDir()
 	p := startProxy(t, "listen: 127.0.0.1:0\nstore: dir:"+dir+"\n")
@@ -178,7 +177,7 @@ func TestInUse(t *testing.T) {
 	}
 }
 
-// TestCredentials: the upstream is shown them, the log is not.
+// TestCredentials: credentials are sent to the upstream, and not logged.
 func TestCredentials(t *testing.T) {
 	const secret = "s3cret-of-alice"
 	up := upstreamtest.NewRegistry(t)
@@ -212,7 +211,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestSecondSignal: whoever cannot wait for the drain sends a second signal.
+// TestSecondSignal: a second signal ends the program without draining.
 func TestSecondSignal(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<20))

@@ -8,7 +8,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// newClient makes the client that asks upstreams.
+// newClient returns the client for upstreams.
 func newClient(list []upstreamConfig, found *mistakes) *upstream.Client {
 	hosts, lines := map[string]upstream.Host{}, map[string]int{}
 	for _, one := range list {
@@ -17,7 +17,7 @@ func newClient(list []upstreamConfig, found *mistakes) *upstream.Client {
 			continue
 		}
 		if line := lines[name]; line != 0 {
-			found.add(one.host.place, "%q has an entry in line %d already", name, line)
+			found.add(one.host.position, "%q has an entry in line %d already", name, line)
 			continue
 		}
 		lines[name] = one.line
@@ -32,15 +32,15 @@ func newClient(list []upstreamConfig, found *mistakes) *upstream.Client {
 	return &upstream.Client{Hosts: hosts}
 }
 
-// canonical returns the canonical form of a host. An empty one was noted when
-// it was read.
+// canonical returns the canonical form of a host, and notes a host that is not valid. An
+// empty one was noted when it was read.
 func canonical(w word, found *mistakes) (string, bool) {
 	if w.text == "" {
 		return "", false
 	}
 	name, err := rule.CanonicalHost(w.text)
 	if err != nil {
-		found.add(w.place, "%v", err)
+		found.add(w.position, "%v", err)
 	}
 	return name, err == nil
 }
@@ -55,15 +55,15 @@ func canonicals(list []word, found *mistakes) (names []string) {
 	return names
 }
 
-// roots adds the certificates of a file to those of the system: a registry
-// with a certificate of its own may redirect to storage with a public one.
+// roots adds the certificates of a file to those of the system, since a registry with a
+// certificate of its own may redirect to a storage with a public one.
 func roots(ca word, found *mistakes) *x509.CertPool {
 	if ca.text == "" {
 		return nil
 	}
 	data, err := os.ReadFile(ca.text)
 	if err != nil {
-		found.add(ca.place, "%v", err)
+		found.add(ca.position, "%v", err)
 		return nil
 	}
 	pool, err := x509.SystemCertPool()
@@ -71,7 +71,7 @@ func roots(ca word, found *mistakes) *x509.CertPool {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(data) {
-		found.add(ca.place, "%s has no certificate in PEM form", ca.text)
+		found.add(ca.position, "%s has no certificate in PEM form", ca.text)
 	}
 	return pool
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// TestFailuresNameKeys: what is missing in upstreams is called as in the file,
-// and what is said helps.
+// TestFailuresNameKeys: errors name the key that is missing in upstreams as the file has it,
+// and adding it helps.
 func TestFailuresNameKeys(t *testing.T) {
 	plain, secure := upstreamtest.NewRegistry(t), upstreamtest.NewTLSRegistry(t, "127.0.0.1")
 	guarded, issuer := upstreamtest.NewRegistry(t), upstreamtest.NewRegistry(t)
@@ -52,8 +52,7 @@ func TestFailuresNameKeys(t *testing.T) {
 	}
 }
 
-// TestHostsAreRead: what the file says of a host is what the client gets, in
-// canonical form.
+// TestHostsAreRead: the client gets the settings of a host from the file, in canonical form.
 func TestHostsAreRead(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := built(t, "upstreams:\n  - {host: Registry.example.com, realms: [Token.example.com, \"t.example:8443\"], redirects: [CDN.example.com:443, \"10.0.0.9:8080\"]}\n"+
@@ -68,7 +67,7 @@ func TestHostsAreRead(t *testing.T) {
 	}
 }
 
-// TestHostMistakes: hosts that are none are refused, each at its line.
+// TestHostMistakes: hosts that are not valid are refused, each at its line.
 func TestHostMistakes(t *testing.T) {
 	for _, test := range []struct{ name, keys, want string }{
 		{"path of a realm", "realms: [token.example.com/v2]", "3: upstreams[0].realms[0]: "},

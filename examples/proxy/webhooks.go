@@ -14,16 +14,15 @@ import (
 
 // webhookConfig is one element of webhooks.
 type webhookConfig struct {
-	place
+	position
 	name, scope, format, source word
 	url                         secretConfig
 	actions                     []word
 	headers                     []headerConfig
-	secrets                     []secretConfig // that sign requests
+	secrets                     []secretConfig // with which requests are signed
 }
 
-// headerConfig is one header that a receiver gets. Its name has the canonical
-// spelling.
+// headerConfig is one header of requests to a receiver. Its name is in canonical form.
 type headerConfig struct {
 	name  string
 	value secretConfig
@@ -31,9 +30,9 @@ type headerConfig struct {
 
 // readWebhook reads one webhook and appends it.
 func (c *config) readWebhook(r reader) read {
-	return func(n *yaml.Node, at place) {
-		one := webhookConfig{place: at}
-		r.fields(n, at, map[string]read{
+	return func(n *yaml.Node, pos position) {
+		one := webhookConfig{position: pos}
+		r.fields(n, pos, map[string]read{
 			"name":    r.word(&one.name),
 			"url":     one.url.readText(r),
 			"scope":   r.word(&one.scope),
@@ -44,7 +43,7 @@ func (c *config) readWebhook(r reader) read {
 			"secrets": r.some(r.list(one.readSecret(r)), func() int { return len(one.secrets) }),
 		})
 		if one.url.line == 0 && resolve(n).Kind == yaml.MappingNode {
-			r.add(at, "url is missing")
+			r.add(pos, "url is missing")
 		}
 		c.webhooks = append(c.webhooks, one)
 	}
@@ -52,25 +51,25 @@ func (c *config) readWebhook(r reader) read {
 
 // readSecret reads one signing secret and appends it.
 func (w *webhookConfig) readSecret(r reader) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		var one secretConfig
-		one.readText(r)(n, at)
+		one.readText(r)(n, pos)
 		w.secrets = append(w.secrets, one)
 	}
 }
 
 // readHeaders reads a mapping whose keys are names of headers.
 func (w *webhookConfig) readHeaders(r reader) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		n = resolve(n)
 		if n.Kind != yaml.MappingNode {
-			r.add(at, "wants keys with values, not %s", kind(n))
+			r.add(pos, "wants keys with values, not %s", kind(n))
 			return
 		}
 		lines := map[string]int{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
-			here := place{key.Line, join(at.key, key.Value)}
+			here := position{key.Line, join(pos.key, key.Value)}
 			one := headerConfig{name: http.CanonicalHeaderKey(key.Value)}
 			if line := lines[one.name]; line != 0 {
 				r.add(here, "is given twice, first in line %d", line)
@@ -83,30 +82,30 @@ func (w *webhookConfig) readHeaders(r reader) read {
 	}
 }
 
-// readText reads a secret of a webhook, which may also be a plain text.
+// readText returns the read of a secret of a webhook, which may also be a plain text.
 func (s *secretConfig) readText(r reader) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		n = resolve(n)
 		if n.Kind == yaml.ScalarNode {
-			s.place = at
-			r.word(&s.value)(n, at)
+			s.position = pos
+			r.word(&s.value)(n, pos)
 			return
 		}
 		vault := slices.IndexFunc(n.Content, func(k *yaml.Node) bool { return k.Value == "keyVault" })
 		if n.Kind == yaml.MappingNode && vault >= 0 && vault%2 == 0 {
-			s.place = at
-			r.add(place{n.Content[vault].Line, join(at.key, "keyVault")}, "is not supported for webhooks: use env or file")
+			s.position = pos
+			r.add(position{n.Content[vault].Line, join(pos.key, "keyVault")}, "is not supported for webhooks: use env or file")
 			return
 		}
-		s.choose(r, n, at, "value, env and file", map[string]read{
+		s.choose(r, n, pos, "value, env and file", map[string]read{
 			"value": r.word(&s.value), "env": r.word(&s.env), "file": r.word(&s.file),
 		})
 	}
 }
 
-// receiverName is the name under which events are queued. That of a nameless
-// webhook is made of its URL, or of where that comes from: it stays when the
-// list is reordered, and when a secret URL changes or cannot be read.
+// receiverName returns the name under which events are queued. For a webhook without a name
+// it is made of the URL, or of its source, so that it does not change when the list is
+// reordered, and when a secret URL changes or cannot be read.
 func (w webhookConfig) receiverName() string {
 	if w.name.text != "" {
 		return w.name.text
@@ -122,7 +121,7 @@ func (w webhookConfig) receiverName() string {
 	return "hook-" + hex.EncodeToString(sum[:6])
 }
 
-// actionSet returns the actions in a form that can be compared; nil: all.
+// actionSet returns the actions sorted, or nil if the webhook receives all.
 func (w webhookConfig) actionSet() []string {
 	var all []string
 	for _, a := range w.actions {
@@ -135,10 +134,10 @@ func (w webhookConfig) actionSet() []string {
 	return all
 }
 
-// actions returns what a webhook can be told of.
+// actions returns the actions of which webhooks can receive events.
 func actions() []string { return []string{webhook.ActionPush, webhook.ActionDelete} }
 
-// same reports whether two webhooks say the same, wherever they stand.
+// same reports whether two webhooks are equal, apart from their positions.
 func (w webhookConfig) same(o webhookConfig) bool {
 	a, b := w.headerMap(), o.headerMap()
 	return w.receiverName() == o.receiverName() && w.url.same(o.url) && w.scope.text == o.scope.text &&

@@ -11,10 +11,10 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// signing is a secret that signs.
+// signing is a signing secret.
 const signing = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
-// secretURL is one that must not be told.
+// secretURL is a URL that must not be printed.
 const secretURL = "https://alice:s3cret-password@hooks.example.com/s3cret-path?key=s3cret-query"
 
 // hooked is a file with a webhook and more of its keys, from line 3 on.
@@ -23,7 +23,7 @@ func hooked(more string) string { return "webhooks:\n  - url: " + secretURL + "\
 // hookAt is a webhook with this URL in line 2.
 func hookAt(url string) string { return "webhooks:\n  - url: " + url + "\n" }
 
-// TestWebhookMistakes is [TestMistakes] for webhooks; those of what may be secret
+// TestWebhookMistakes is [TestMistakes] for webhooks; mistakes in values that may be secret
 // are in [TestWebhookSecretMistakes].
 func TestWebhookMistakes(t *testing.T) {
 	const unknown = "3: webhooks[0].colour: unknown key; known here: actions, format, headers, name, scope, secrets, source, url"
@@ -51,7 +51,7 @@ func TestWebhookMistakes(t *testing.T) {
 	}
 }
 
-// wantDiscreetMistake is [wantMistake], which tells nothing that may be secret.
+// wantDiscreetMistake is [wantMistake] for a mistake that must not repeat a secret.
 func wantDiscreetMistake(t *testing.T, file, want string) {
 	t.Helper()
 	wantMistake(t, file, want)
@@ -105,7 +105,8 @@ func TestWebhookSecretMistakes(t *testing.T) {
 	}
 }
 
-// TestWebhooksRead: what the file says is what is sent, as it is at that moment.
+// TestWebhooksRead: requests have the values of the file, and secrets as they are at that
+// moment.
 func TestWebhooksRead(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := built(t, `webhooks:
@@ -120,7 +121,7 @@ func TestWebhooksRead(t *testing.T) {
     secrets: [{env: PROXY_TEST_SECRET}, `+signing+`]
   - {name: third, url: {file: url}, format: acr}
 `)
-	// The names are those of the sums of the URL and of env:PROXY_TEST_URL.
+	// The names are made of the hashes of the URL and of env:PROXY_TEST_URL.
 	names := []string{"hook-0890e443bdae", "hook-308d36e48a58", "third"}
 	scopes, actions := []webhook.Scope{"", "team/api:*", ""}, [][]string{nil, {"push"}, nil}
 	for i, r := range s.receivers {
@@ -159,8 +160,8 @@ func TestWebhooksRead(t *testing.T) {
 	}
 }
 
-// TestWebhooksFixed is [TestFixed] for webhooks: any change needs a restart, and
-// other words for the same are none.
+// TestWebhooksFixed is [TestFixed] for webhooks: any change needs a restart, unless it only
+// spells a value in another way.
 func TestWebhooksFixed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	const base = "    headers: {X-A: {env: A}, X-B: b}\n    secrets: [{file: a}]\n    scope: a:*\n    format: cloudevents\n    source: /x\n    actions: [push]\n"
@@ -196,7 +197,7 @@ func TestWebhooksFixed(t *testing.T) {
 	}
 }
 
-// TestManyWebhookMistakes: all at once, in the order of the file.
+// TestManyWebhookMistakes: one run shows all mistakes, in the order of the file.
 func TestManyWebhookMistakes(t *testing.T) {
 	t.Chdir(t.TempDir())
 	said := mistakesOf(t, `webhooks:

@@ -11,40 +11,40 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// place is where something stands in the file.
-type place struct {
+// position is the position of a value in the file.
+type position struct {
 	line int
 	key  string // path of the key: rules[0].source
 }
 
-// word is a text of the file and where it stands. The zero word was not given.
+// word is a text of the file and its position. The zero word was not given.
 type word struct {
 	text string
-	place
+	position
 }
 
 // given reports whether the key is in the file.
 func (w word) given() bool { return w.line != 0 }
 
-// mistake is one thing that is wrong in the file.
+// mistake is one mistake in the file.
 type mistake struct {
-	place
+	position
 	text string
 }
 
-// mistakes is everything that is wrong in one file. Its text has one line for
-// each, FILE:LINE: KEY: what, in the order of the file.
+// mistakes are all mistakes in one file. Its text has one line for each, FILE:LINE: KEY:
+// what, in the order of the file.
 type mistakes struct {
 	file string
 	list []mistake
 }
 
 // add notes a mistake.
-func (m *mistakes) add(at place, format string, args ...any) {
-	m.list = append(m.list, mistake{at, fmt.Sprintf(format, args...)})
+func (m *mistakes) add(pos position, format string, args ...any) {
+	m.list = append(m.list, mistake{pos, fmt.Sprintf(format, args...)})
 }
 
-// count is how many mistakes there are so far.
+// count returns how many mistakes there are so far.
 func (m *mistakes) count() int { return len(m.list) }
 
 // err returns m if there is any mistake, in the order of the file.
@@ -75,26 +75,25 @@ func (m *mistakes) Error() string {
 	return b.String()
 }
 
-// reader walks the nodes of a YAML document. It goes on after a mistake, so
-// that one run shows all of them; yaml's own decoder knows neither all the
-// lines nor the keys.
+// reader reads the nodes of a YAML document. It goes on after a mistake, so that one run finds
+// all of them. The decoder of package yaml knows neither all lines nor the keys.
 type reader struct{ *mistakes }
 
-// read is what is done with the value of a key.
-type read func(n *yaml.Node, at place)
+// read reads the value of a key at a position.
+type read func(n *yaml.Node, pos position)
 
-// fields reads a mapping, each key with its own function. Keys without one are
-// mistakes, so that a misspelt key is never ignored in silence.
-func (r reader) fields(n *yaml.Node, at place, known map[string]read) {
+// fields reads a mapping, each key with its own function. A key without one is a mistake, so
+// that a misspelt key is never ignored.
+func (r reader) fields(n *yaml.Node, pos position, known map[string]read) {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
-		r.add(at, "wants keys with values, not %s", kind(n))
+		r.add(pos, "wants keys with values, not %s", kind(n))
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
-		here := place{key.Line, join(at.key, key.Value)}
+		here := position{key.Line, join(pos.key, key.Value)}
 		if line := seen[key.Value]; line != 0 {
 			r.add(here, "is given twice, first in line %d", line)
 			continue
@@ -108,59 +107,59 @@ func (r reader) fields(n *yaml.Node, at place, known map[string]read) {
 	}
 }
 
-// list reads a sequence, each element with f. Nothing is an empty list.
+// list returns the read of a sequence, each element with f. An empty value is an empty list.
 func (r reader) list(f read) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		n = resolve(n)
 		if isNull(n) {
 			return
 		}
 		if n.Kind != yaml.SequenceNode {
-			r.add(at, "wants a list, not %s", kind(n))
+			r.add(pos, "wants a list, not %s", kind(n))
 			return
 		}
 		for i, e := range n.Content {
-			f(e, place{e.Line, at.key + "[" + strconv.Itoa(i) + "]"})
+			f(e, position{e.Line, pos.key + "[" + strconv.Itoa(i) + "]"})
 		}
 	}
 }
 
-// word reads a text. Numbers and booleans count as what is written.
+// word returns the read of a text. Numbers and booleans are read as they are written.
 func (r reader) word(to *word) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		n = resolve(n)
-		to.place = at
+		to.position = pos
 		switch {
 		case n.Kind != yaml.ScalarNode:
-			r.add(at, "wants a text, not %s", kind(n))
+			r.add(pos, "wants a text, not %s", kind(n))
 		case isNull(n) || n.Value == "":
-			r.add(at, "is empty")
+			r.add(pos, "is empty")
 		default:
 			to.text = n.Value
 		}
 	}
 }
 
-// flag reads true or false.
+// flag returns the read of true or false.
 func (r reader) flag(to *bool) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		if err := resolve(n).Decode(to); err != nil {
-			r.add(at, "wants true or false")
+			r.add(pos, "wants true or false")
 		}
 	}
 }
 
-// duration reads what [time.ParseDuration] reads.
+// duration returns the read of a duration, as [time.ParseDuration] parses it.
 func (r reader) duration(to *time.Duration) read {
-	return func(n *yaml.Node, at place) {
+	return func(n *yaml.Node, pos position) {
 		var w word
-		r.word(&w)(n, at)
+		r.word(&w)(n, pos)
 		if w.text == "" {
 			return
 		}
 		d, err := time.ParseDuration(w.text)
 		if err != nil {
-			r.add(at, "%q is not a duration such as 30s, 10m or 24h", w.text)
+			r.add(pos, "%q is not a duration such as 30s, 10m or 24h", w.text)
 			return
 		}
 		*to = d
@@ -178,7 +177,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 // isNull reports whether a key has no value.
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-// kind says what a node is, for people.
+// kind describes a node in a mistake.
 func kind(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:
