@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// containerd is a daemon of its own with its client.
+// containerd is a daemon of the test, with its client.
 type containerd struct{ ctr, socket string }
 
 // startContainerd starts the daemon in a temporary folder.
@@ -19,7 +19,7 @@ func startContainerd(t *testing.T) *containerd {
 	if os.Geteuid() != 0 {
 		t.Skip("containerd unpacks layers, which needs root")
 	}
-	// A socket's path has at most 107 characters, and that of t.TempDir
+	// The path of a socket may have 107 characters at most, and that of t.TempDir
 	// contains the name of the test.
 	dir, err := os.MkdirTemp("", "ctd-")
 	if err != nil {
@@ -51,8 +51,8 @@ func (c *containerd) run(t *testing.T, args ...string) string {
 	return command(t, c.ctr, append([]string{"-a", c.socket, "-n", "e2e"}, args...)...)
 }
 
-// pull pulls an image that is then checked and removed, so that the next pull
-// starts from nothing. Unpacking checks the diff_ids.
+// pull pulls an image, checks it and removes it, so that the next pull starts from
+// nothing. Unpacking checks the diff_ids.
 func (c *containerd) pull(t *testing.T, m *image, name string, how ...string) {
 	t.Helper()
 	args := append([]string{"images", "pull", "--snapshotter", "native", "--platform", "linux/amd64"}, how...)
@@ -73,13 +73,13 @@ func (c *containerd) pull(t *testing.T, m *image, name string, how ...string) {
 	c.run(t, "images", "rm", "--sync", name)
 }
 
-// TestContainerdMirror pulls by the registry's own name, which hosts.toml
-// sends to the proxy with ?ns=.
+// TestContainerdMirror pulls by the registry's own name, which hosts.toml directs to the
+// proxy with ?ns=.
 func TestContainerdMirror(t *testing.T) {
 	c, s := startContainerd(t), newStack(t)
 	hosts := t.TempDir()
-	// Without a server line containerd falls back to the registry itself, and
-	// a 404 of the proxy would not be seen.
+	// Without a server line containerd falls back to the registry itself, which would
+	// hide a 404 of the proxy.
 	write(t, hosts, filepath.Join(s.wire.host, "hosts.toml"), fmt.Sprintf(`server = "http://%[1]s"
 [host."http://%[1]s"]
   capabilities = ["pull", "resolve"]

@@ -22,15 +22,15 @@ func cranePull(t *testing.T, crane, reference string, m *image) {
 	wantLayout(t, dir, m, false, "amd64")
 }
 
-// TestCraneValidate has crane hash every blob of every platform, and asks for
-// the digest by HEAD.
+// TestCraneValidate makes crane hash every blob of every platform, and get the digest by
+// HEAD.
 func TestCraneValidate(t *testing.T) {
 	crane, s := tool(t, "crane"), newStack(t)
 	s.listTags(t)
 	for _, state := range []string{"cold", "again"} {
-		said := command(t, crane, "validate", "--insecure", "--remote", s.reference())
-		if !strings.Contains(said, "PASS") {
-			t.Errorf("%s: crane validate does not say PASS: %s", state, said)
+		printed := command(t, crane, "validate", "--insecure", "--remote", s.reference())
+		if !strings.Contains(printed, "PASS") {
+			t.Errorf("%s: crane validate does not say PASS: %s", state, printed)
 		}
 	}
 	s.settle(t, "amd64", "arm64")

@@ -16,7 +16,7 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// recorded is a sink that keeps what it is told.
+// recorded is a sink that keeps events.
 type recorded struct {
 	mu     sync.Mutex
 	events []webhook.Event
@@ -37,9 +37,9 @@ func (r *recorded) all() []webhook.Event {
 	return slices.Clone(r.events)
 }
 
-// TestEvents pulls one platform through a cache in this process: the index is
-// told of with and without its tag, and the platform that was pulled; a pull
-// from the store tells nobody anything.
+// TestEvents pulls one platform through a cache in this process. There are events for the
+// index with and without its tag, and for the platform that was pulled; a pull from the
+// store gives none.
 func TestEvents(t *testing.T) {
 	crane, s := tool(t, "crane"), newSource(t)
 	sink := &recorded{}
@@ -91,8 +91,8 @@ func startCache(t *testing.T, s *source, sink webhook.Sink) string {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// wantEvents compares digests and tags, which come in no order, and checks
-// what is the same in all events.
+// wantEvents compares digests and tags of events, which come in no order, and checks the
+// fields that are equal in all of them.
 func wantEvents(t *testing.T, events []webhook.Event, want []string) {
 	t.Helper()
 	var got []string

@@ -29,23 +29,23 @@ type lines struct {
 	buf bytes.Buffer
 }
 
-// Write keeps p.
+// Write appends p.
 func (l *lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.Write(p)
 }
 
-// String is what was written.
+// String returns what was written.
 func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
-// TestDiskFull copies an image to a disk that is too small for it: clients get
-// it all the same, the copy waits and says why once, and ends when the disk is
-// larger. It mounts a tmpfs, which needs root.
+// TestDiskFull copies an image to a disk that is too small for it: clients still get it,
+// the copy waits and logs the reason once, and ends when the disk is larger. The test
+// mounts a tmpfs, which needs root.
 func TestDiskFull(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting a tmpfs needs root")
@@ -84,7 +84,7 @@ func TestDiskFull(t *testing.T) {
 		all := c.Copies()
 		return len(all) == 1 && all[0].State == "paused" && strings.Contains(all[0].Err.Error(), "full")
 	})
-	pull() // still
+	pull() // clients still get it
 	if n := strings.Count(log.String(), "level=ERROR msg=\"a copy failed"); n != 1 {
 		t.Errorf("%d lines say why:\n%s", n, log)
 	}
@@ -112,7 +112,7 @@ func fetchBytes(t *testing.T, url string, want digest.Digest) {
 	}
 }
 
-// until polls a condition; its deadline is the failure.
+// until polls a condition, and fails if it does not hold in time.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// refuseHeadOfBlobs answers every HEAD of a blob with a status.
+// refuseHeadOfBlobs responds to every HEAD of a blob with a status.
 func refuseHeadOfBlobs(status int) answerer {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodHead || !strings.Contains(r.URL.Path, "/blobs/") {
@@ -26,7 +26,7 @@ type puller struct {
 	pull          func(t *testing.T, host, reference string, m *image)
 }
 
-// pullers are crane, which pulls one platform, and regctl, which copies all.
+// pullers returns crane, which pulls one platform, and regctl, which copies all.
 func pullers(t *testing.T) []puller {
 	t.Helper()
 	crane, regctl := tool(t, "crane"), tool(t, "regctl")
@@ -45,11 +45,10 @@ func pullers(t *testing.T) []puller {
 	}
 }
 
-// TestSharedBaseWhereHeadOfBlobsIsRefused pulls two images that share their base
-// from two repositories of an upstream that serves blobs and refuses HEAD of
-// them. The cache has the base when the second image is pulled, and asks by HEAD
-// whether that repository has it too: a refusal of HEAD is no refusal of the
-// blob.
+// TestSharedBaseWhereHeadOfBlobsIsRefused pulls two images that share their base from two
+// repositories of an upstream that serves blobs and refuses HEAD of them. When the second
+// image is pulled, the cache has the base, and checks by HEAD whether that repository has
+// it too: a refusal of HEAD must not count as a refusal of the blob.
 func TestSharedBaseWhereHeadOfBlobsIsRefused(t *testing.T) {
 	for _, p := range pullers(t) {
 		for _, status := range []int{http.StatusForbidden, http.StatusMethodNotAllowed} {
@@ -81,9 +80,9 @@ func sharedBase(t *testing.T, p puller, status int) {
 	s.wantGentleEnd(t)
 }
 
-// wantBasesFetched fails unless each base was fetched by one GET, though a HEAD
-// of one was refused. Which one depends on who comes first: an upstream that
-// refused is not asked by HEAD again for a while.
+// wantBasesFetched fails unless each base was fetched by one GET, though a HEAD of one was
+// refused. Which one depends on the order of requests: after a refusal the upstream
+// receives no HEAD for a while.
 func wantBasesFetched(t *testing.T, log []asked, blobs string, m *image, architectures []string) {
 	t.Helper()
 	heads := 0

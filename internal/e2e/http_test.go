@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// client is how the tests themselves ask; without a proxy from the
-// environment, since everything is on loopback.
+// client returns the client of the tests themselves. It uses no proxy of the environment,
+// since all servers are on loopback.
 func client() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 }
 
-// send makes a request that must be answered with a status, and returns the
-// answer's Location, if it has one.
+// send sends a request, for which the response must have a status, and returns the Location
+// of the response, if there is one.
 func send(t *testing.T, method, address, mediaType string, body []byte, want int) *url.URL {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, bytes.NewReader(body))
@@ -38,14 +38,14 @@ func send(t *testing.T, method, address, mediaType string, body []byte, want int
 	return location
 }
 
-// get returns the status and body of a GET; 0 if there was no answer.
+// get returns the status and body of a GET. The status is 0 if there was no response.
 func get(t *testing.T, address string) (int, []byte) {
 	t.Helper()
 	status, _, body := getAll(t, address)
 	return status, body
 }
 
-// getAll is get with the header of the answer.
+// getAll is get with the header of the response.
 func getAll(t *testing.T, address string) (int, http.Header, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)

@@ -16,12 +16,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// layerSizes are a layer that streams for a while, a middle one, and one that
-// is verified before its header. The first is the base, which the images of all
-// seeds share.
+// layerSizes are the sizes of a layer that streams for a while, of a middle one, and of one
+// that is verified before its header is sent. The first is the base, which the images of
+// all seeds share.
 var layerSizes = []int{8 << 20, 1 << 20, 3 << 10}
 
-// image is a multi-platform image that is always the same.
+// image is a multi-platform image that depends only on a seed.
 type image struct {
 	index     ocispec.Descriptor
 	platforms map[string]platform // by architecture
@@ -36,7 +36,7 @@ type platform struct {
 	layers   []ocispec.Descriptor
 }
 
-// base is the layer that the images of all seeds share.
+// base returns the layer that the images of all seeds share.
 func (p platform) base() ocispec.Descriptor { return p.layers[0] }
 
 // content is a manifest's bytes with its type.
@@ -45,8 +45,8 @@ type content struct {
 	body      []byte
 }
 
-// newImage makes the image of a seed, which is not 0: linux/amd64 and
-// linux/arm64 with three layers each.
+// newImage makes the image of a seed other than 0: linux/amd64 and linux/arm64 with three
+// layers each.
 func newImage(t *testing.T, seed byte) *image {
 	t.Helper()
 	m := &image{
@@ -92,8 +92,8 @@ func (m *image) addPlatform(t *testing.T, arch string, number, seed byte) platfo
 	return p
 }
 
-// layer makes a gzipped tar of one file of random bytes, and the digest of the
-// tar, which containerd checks when it unpacks.
+// layer makes a gzipped tar archive of one file of random bytes. It also returns the digest
+// of the archive, which containerd checks when it unpacks.
 func layer(t *testing.T, name string, size int, random io.Reader) ([]byte, digest.Digest) {
 	t.Helper()
 	var plain, packed bytes.Buffer
@@ -109,19 +109,19 @@ func layer(t *testing.T, name string, size int, random io.Reader) ([]byte, diges
 		t.Fatalf("making layer %s: %v", name, err)
 	}
 	gz := gzip.NewWriter(&packed)
-	gz.Write(plain.Bytes()) // a buffer does not fail
+	gz.Write(plain.Bytes()) // writing to a buffer does not fail
 	gz.Close()
 	return packed.Bytes(), digest.FromBytes(plain.Bytes())
 }
 
-// addBlob keeps a blob.
+// addBlob adds a blob.
 func (m *image) addBlob(mediaType string, body []byte) ocispec.Descriptor {
 	d := digest.FromBytes(body)
 	m.blobs[d] = body
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}
 }
 
-// addManifest keeps a manifest or an index.
+// addManifest adds a manifest or an index.
 func (m *image) addManifest(t *testing.T, mediaType string, v any) ocispec.Descriptor {
 	t.Helper()
 	body := encode(t, v)
@@ -152,7 +152,7 @@ func (m *image) pushManifest(t *testing.T, base, reference string, d digest.Dige
 	send(t, http.MethodPut, base+"/manifests/"+reference, c.mediaType, c.body, http.StatusCreated)
 }
 
-// encode writes JSON.
+// encode returns the JSON of v.
 func encode(t *testing.T, v any) []byte {
 	t.Helper()
 	body, err := json.Marshal(v)

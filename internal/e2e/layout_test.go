@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// wantLayout fails unless an OCI layout has the platforms of an image, byte by
-// byte, and its index if that was pulled too.
+// wantLayout fails unless an OCI layout has the platforms of an image, byte by byte, and
+// with index, its index.
 func wantLayout(t *testing.T, dir string, m *image, index bool, architectures ...string) {
 	t.Helper()
 	if index {
@@ -47,9 +47,9 @@ func wantBytes(t *testing.T, d digest.Digest, got, want []byte) {
 }
 
 // wantDigest fails unless a tool printed the digest of the index.
-func wantDigest(t *testing.T, m *image, said string) {
+func wantDigest(t *testing.T, m *image, printed string) {
 	t.Helper()
-	if !strings.Contains(said, m.index.Digest.String()) {
-		t.Errorf("want digest %s in: %s", m.index.Digest, said)
+	if !strings.Contains(printed, m.index.Digest.String()) {
+		t.Errorf("want digest %s in: %s", m.index.Digest, printed)
 	}
 }

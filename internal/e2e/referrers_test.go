@@ -14,7 +14,7 @@ import (
 // signatureType is the artifact type of the signature.
 const signatureType = "application/vnd.example.signature"
 
-// refuseReferrers answers the referrers API with a status.
+// refuseReferrers responds to the referrers API with a status.
 func refuseReferrers(status int) answerer {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/referrers/") {
@@ -25,8 +25,8 @@ func refuseReferrers(status int) answerer {
 	}
 }
 
-// TestSignatureBehindA406 looks for the signature of an image at an upstream
-// that answers 406 to the referrers API and has the tag that stands for it.
+// TestSignatureBehindA406 looks for the signature of an image at an upstream that responds
+// to the referrers API with 406, and has the fallback tag.
 func TestSignatureBehindA406(t *testing.T) {
 	crane, oras, s := tool(t, "crane"), tool(t, "oras"), newStack(t)
 	s.wire.misbehave(refuseReferrers(http.StatusNotAcceptable))
@@ -45,7 +45,8 @@ func TestSignatureBehindA406(t *testing.T) {
 			t.Errorf("the upstream was not asked for %s:%s", path, show(log))
 		}
 	}
-	// Of the image and, since oras looks for signatures of it, of the signature.
+	// The fallback tag of the image, and that of the signature, since oras looks for
+	// signatures of that too.
 	s.settleLists(t, 2)
 
 	s.wire.stop()
@@ -58,28 +59,27 @@ func TestSignatureBehindA406(t *testing.T) {
 // the digest of the signature.
 func attach(t *testing.T, oras, reference string) digest.Digest {
 	t.Helper()
-	said := command(t, oras, "attach", "--plain-http", "--format", "json",
+	printed := command(t, oras, "attach", "--plain-http", "--format", "json",
 		"--artifact-type", signatureType, "--annotation", "signed-by=a test", reference)
 	var attached struct{ Digest digest.Digest }
-	if err := json.Unmarshal([]byte(said), &attached); err != nil || attached.Digest.Validate() != nil {
-		t.Fatalf("oras attach names no digest: %v: %s", err, said)
+	if err := json.Unmarshal([]byte(printed), &attached); err != nil || attached.Digest.Validate() != nil {
+		t.Fatalf("oras attach names no digest: %v: %s", err, printed)
 	}
 	return attached.Digest
 }
 
-// wantDiscovered fails unless oras finds the signature of an image, and nothing
-// else.
+// wantDiscovered fails unless oras finds the signature of an image, and no other artifact.
 func wantDiscovered(t *testing.T, oras, reference string, signature digest.Digest) {
 	t.Helper()
-	said := command(t, oras, "discover", "--plain-http", "--format", "json", reference)
+	printed := command(t, oras, "discover", "--plain-http", "--format", "json", reference)
 	var found struct {
 		Referrers []struct {
 			Digest       digest.Digest
 			ArtifactType string
 		}
 	}
-	if err := json.Unmarshal([]byte(said), &found); err != nil {
-		t.Fatalf("oras discover: %v: %s", err, said)
+	if err := json.Unmarshal([]byte(printed), &found); err != nil {
+		t.Fatalf("oras discover: %v: %s", err, printed)
 	}
 	if len(found.Referrers) != 1 || found.Referrers[0].Digest != signature || found.Referrers[0].ArtifactType != signatureType {
 		t.Errorf("oras discover found %+v, want the signature %s", found.Referrers, signature)
@@ -87,8 +87,8 @@ func wantDiscovered(t *testing.T, oras, reference string, signature digest.Diges
 }
 
 // wantReferrer fails unless go-containerregistry, on which cosign is built,
-// finds the signature of a digest. It reads the tag by itself where the API is
-// answered with 400, 404 or 406, so the API is asked directly too.
+// finds the signature of a digest. It falls back to the tag by itself if the API responds
+// with 400, 404 or 406, so the API is also requested directly.
 func wantReferrer(t *testing.T, host string, subject, signature digest.Digest) {
 	t.Helper()
 	d, err := name.NewDigest(host+"/"+localRepository+"@"+subject.String(), name.Insecure)

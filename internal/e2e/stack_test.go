@@ -20,8 +20,8 @@ const (
 	tag                = "v1"
 )
 
-// proxyVariable names the proxy's binary. TestMain sets it; whoever sets it
-// before tests a binary of their own.
+// proxyVariable names the binary of the proxy. TestMain sets it, unless it is set already,
+// so that another binary can be tested.
 const proxyVariable = "E2E_PROXY"
 
 // TestMain builds the proxy once, from the sources beside this folder.
@@ -125,15 +125,15 @@ upstreams:
 // reference is the image at the proxy.
 func (s *stack) reference() string { return s.host + "/" + localRepository + ":" + tag }
 
-// settle waits until the copies behind a pull of the image are complete.
+// settle waits until the copies after a pull of the image are complete.
 func (s *stack) settle(t *testing.T, architectures ...string) {
 	t.Helper()
 	s.settleImage(t, localRepository, s.image, architectures...)
 }
 
 // settleImage waits until an image is complete in a repository: the children
-// are stored and the tag has moved. It looks into the store's folder, since
-// asking the proxy would be another pull.
+// are stored and the tag has moved. It looks into the folder of the store, since a request
+// to the proxy would be another pull.
 func (s *stack) settleImage(t *testing.T, repository string, m *image, architectures ...string) {
 	t.Helper()
 	want := []digest.Digest{m.index.Digest}
@@ -164,8 +164,8 @@ func stored(dir, name string) bool {
 	return found
 }
 
-// story lists the tags, and pulls three times: cold, warm, and with the upstream
-// gone. pull must check what it got.
+// story lists the tags, and pulls three times: cold, warm, and with the upstream down. pull
+// must check what it received.
 func (s *stack) story(t *testing.T, agent string, architectures []string, pull func(t *testing.T)) {
 	t.Helper()
 	s.listTags(t)
@@ -181,7 +181,7 @@ func (s *stack) story(t *testing.T, agent string, architectures []string, pull f
 	warm := s.wire.take()
 	wantOneHead(t, warm, upstreamRepository, tag)
 
-	t.Log("with the upstream gone")
+	t.Log("with the upstream down")
 	s.wire.stop()
 	pull(t)
 	s.wantTagListed(t)
@@ -189,7 +189,7 @@ func (s *stack) story(t *testing.T, agent string, architectures []string, pull f
 	s.wantGentleEnd(t)
 }
 
-// wantGentleEnd fails unless the proxy ends with status 0.
+// wantGentleEnd ends the proxy, and fails unless its status is 0.
 func (s *stack) wantGentleEnd(t *testing.T) {
 	t.Helper()
 	if err := s.proxy.stop(); err != nil {

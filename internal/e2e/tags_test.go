@@ -12,13 +12,13 @@ import (
 	"testing"
 )
 
-// tagsList is where the proxy lists the tags of a repository.
+// tagsList returns the URL at which the proxy lists the tags of a repository.
 func (s *stack) tagsList(repository string) string {
 	return "http://" + s.host + "/v2/" + repository + "/tags/list"
 }
 
-// listTags lists the tags while the upstream is there, so that the proxy knows
-// them when it is gone.
+// listTags lists the tags while the upstream is up, so that the proxy has the list when the
+// upstream is down.
 func (s *stack) listTags(t *testing.T) {
 	t.Helper()
 	status, body := get(t, s.tagsList(localRepository))
@@ -28,18 +28,18 @@ func (s *stack) listTags(t *testing.T) {
 	s.settleLists(t, 1)
 }
 
-// settleLists waits until the store has the answers to a number of questions
-// for lists: they are kept beside the answer to the client.
-func (s *stack) settleLists(t *testing.T, questions int) {
+// settleLists waits until the store has a number of pages of lists, which the proxy stores
+// in parallel to its response.
+func (s *stack) settleLists(t *testing.T, pages int) {
 	t.Helper()
 	s.proxy.until(t, "lists in the store", func() bool {
-		data, _ := os.ReadFile(filepath.Join(s.store, "records", "lists.log")) // it may not be there yet
-		return strings.Count(string(data), `"stamp":`) >= questions
+		data, _ := os.ReadFile(filepath.Join(s.store, "records", "lists.log")) // the file may not exist yet
+		return strings.Count(string(data), `"stamp":`) >= pages
 	})
 }
 
-// wantTagListed fails unless the tag is in the proxy's list, which is the one of
-// listTags when the upstream cannot be asked, and says so.
+// wantTagListed fails unless the proxy lists the tag while the upstream is down, from the
+// list that listTags got, and marks the list as such.
 func (s *stack) wantTagListed(t *testing.T) {
 	t.Helper()
 	status, header, body := getAll(t, s.tagsList(localRepository))
@@ -54,9 +54,8 @@ func (s *stack) wantTagListed(t *testing.T) {
 	}
 }
 
-// wantTagsUnknown fails unless the proxy says that the upstream cannot be asked
-// for the tags of a repository. Nobody listed them before; that some of them are
-// stored is no list.
+// wantTagsUnknown fails unless the proxy responds that the upstream cannot be reached to list
+// the tags of a repository. No client listed them before, and the stored tags are no list.
 func (s *stack) wantTagsUnknown(t *testing.T, repository string) {
 	t.Helper()
 	status, body := get(t, s.tagsList(repository))
@@ -65,9 +64,9 @@ func (s *stack) wantTagsUnknown(t *testing.T, repository string) {
 	}
 }
 
-// pager answers tags/list as Artifactory does: in pages of its own size,
-// whatever size was asked for, and the link to the next page has the path of the
-// server behind the gateway.
+// pager serves tags/list as Artifactory does: in pages of its own size, whatever size is
+// requested, and with links to the next page that have the path of the server behind the
+// gateway.
 func pager(repository string, tags []string, size int) answerer {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/v2/"+repository+"/tags/list" {
@@ -88,9 +87,8 @@ func pager(repository string, tags []string, size int) answerer {
 	}
 }
 
-// TestTwelveTagsOfAPager lists a repository that an upstream lists in pages
-// whose links lead elsewhere: every client sees all of its tags, also when the
-// upstream is gone.
+// TestTwelveTagsOfAPager lists a repository that an upstream lists in pages whose links lead
+// elsewhere: every client receives all of its tags, also when the upstream is down.
 func TestTwelveTagsOfAPager(t *testing.T) {
 	crane, regctl, oras, s := tool(t, "crane"), tool(t, "regctl"), tool(t, "oras"), newStack(t)
 	var want []string
@@ -105,8 +103,8 @@ func TestTwelveTagsOfAPager(t *testing.T) {
 			{regctl, "tag", "ls", "--host", "reg=" + s.host + ",tls=disabled", repository},
 			{oras, "repo", "tags", "--plain-http", repository},
 		} {
-			said := command(t, args[0], args[1:]...)
-			if got := strings.Fields(said); !slices.Equal(got, want) {
+			printed := command(t, args[0], args[1:]...)
+			if got := strings.Fields(printed); !slices.Equal(got, want) {
 				t.Errorf("%s %s lists %q, want %q", filepath.Base(args[0]), when, got, want)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// howToGet says how each tool is installed.
+// howToGet returns the command that installs a tool.
 func howToGet(name string) string {
 	switch name {
 	case "skopeo":
@@ -32,9 +32,8 @@ func howToGet(name string) string {
 	return "go install github.com/containerd/containerd/v2/cmd/{containerd,ctr}@v2.4.2"
 }
 
-// tool returns the path of a tool. Where it is missing the test is skipped,
-// or fails if CI=true: a suite that skips everything must not look like one
-// that passes.
+// tool returns the path of a tool. If the tool is missing, the test is skipped, or fails if
+// CI=true, since a run that skips everything must not look like one that passes.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	if dir := os.Getenv("E2E_BIN"); dir != "" {
@@ -54,8 +53,8 @@ func tool(t *testing.T, name string) string {
 	return ""
 }
 
-// command runs a tool to its end and returns its standard output; what else
-// it said is part of the failure.
+// command runs a tool to its end and returns its standard output. Its standard error is part
+// of the failure.
 func command(t *testing.T, path string, args ...string) string {
 	t.Helper()
 	out, err := try(t, path, args...)
@@ -65,7 +64,7 @@ func command(t *testing.T, path string, args ...string) string {
 	return out
 }
 
-// try is command for what may fail.
+// try is command for a tool that may fail.
 func try(t *testing.T, path string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -84,11 +83,11 @@ type process struct {
 	cmd    *exec.Cmd
 	output *output
 	done   chan struct{} // closed when it has ended
-	err    error         // what Wait said; read it after done
+	err    error         // of Wait; read it after done
 }
 
-// start runs a server. It is ended, by its id, with the test, and what it
-// printed is shown if the test failed.
+// start starts a server. At the end of the test, the server is ended by its process id, and
+// its output is logged if the test failed.
 func start(t *testing.T, path string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(path, args...), output: &output{}, done: make(chan struct{})}
@@ -104,16 +103,16 @@ func start(t *testing.T, path string, args ...string) *process {
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {
-			t.Logf("%s said:\n%s", filepath.Base(path), p.output)
+			t.Logf("%s printed:\n%s", filepath.Base(path), p.output)
 		}
 	})
 	return p
 }
 
-// stop asks the process to end, and insists after a while. It returns how it
-// ended.
+// stop ends the process by SIGTERM, and by SIGKILL if it does not end in time. It returns the
+// error of Wait.
 func (p *process) stop() error {
-	p.cmd.Process.Signal(syscall.SIGTERM) // an error: it has ended already
+	p.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended already
 	select {
 	case <-p.done:
 	case <-time.After(45 * time.Second):
@@ -123,7 +122,7 @@ func (p *process) stop() error {
 	return p.err
 }
 
-// until waits for something that a process is about to do.
+// until waits until a condition holds.
 func (p *process) until(t *testing.T, what string, ready func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -139,7 +138,7 @@ func (p *process) until(t *testing.T, what string, ready func() bool) {
 	}
 }
 
-// listening waits until a process says where it listens, and returns the host.
+// listening waits until a process prints its address, and returns the host.
 func (p *process) listening(t *testing.T) string {
 	t.Helper()
 	address := regexp.MustCompile(`listening on http://([0-9.:]+)`)
@@ -151,7 +150,7 @@ func (p *process) listening(t *testing.T) string {
 	return found[1]
 }
 
-// output is what a process prints, safe to read while it does.
+// output is what a process has printed. It may be read while the process prints.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -164,15 +163,15 @@ func (o *output) Write(b []byte) (int, error) {
 	return o.buf.Write(b)
 }
 
-// String returns all so far.
+// String returns all that was printed so far.
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()
 }
 
-// freeAddress returns a loopback address that nobody listens on, for servers
-// that cannot pick one themselves.
+// freeAddress returns an unused loopback address, for servers that cannot pick one
+// themselves.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

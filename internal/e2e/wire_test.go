@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// wire is the reverse proxy in front of the registry that writes down what the
-// proxy under test asks. It can play a registry that misbehaves.
+// wire is the reverse proxy in front of the registry, which records the requests of the proxy
+// under test. It can also take the place of a registry that misbehaves.
 type wire struct {
 	host   string // 127.0.0.1:PORT
 	server *httptest.Server
@@ -22,11 +22,11 @@ type wire struct {
 	instead answerer
 }
 
-// answerer answers a request in the registry's place, or reports false and
-// leaves it to the registry.
+// answerer serves a request in place of the registry, or returns false to leave it to the
+// registry.
 type answerer func(w http.ResponseWriter, r *http.Request) bool
 
-// asked is one request at the registry.
+// asked is a request to the registry.
 type asked struct{ method, path, agent string }
 
 // newWire starts a wire to a registry. It ends with the test.
@@ -36,8 +36,8 @@ func newWire(t *testing.T, registry string) *wire {
 	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	w := &wire{}
 	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		// Before it is answered: by the time that somebody has the answer and
-		// looks into the log, the request is there.
+		// The request is noted before the response, so that a client that has the
+		// response finds the request in the log.
 		instead := w.note(asked{r.Method, r.URL.Path, r.UserAgent()})
 		if instead == nil || !instead(rw, r) {
 			forward.ServeHTTP(rw, r)
@@ -54,15 +54,14 @@ func (w *wire) stop() {
 	w.server.Close()
 }
 
-// misbehave lets instead answer from now on what it wants to answer.
+// misbehave makes instead serve requests from now on, as far as it returns true.
 func (w *wire) misbehave(instead answerer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.instead = instead
 }
 
-// note writes a request down, and returns what may answer it in the registry's
-// place.
+// note records a request, and returns the answerer that may serve it, or nil.
 func (w *wire) note(a asked) answerer {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,7 +69,7 @@ func (w *wire) note(a asked) answerer {
 	return w.instead
 }
 
-// take returns what was asked since the last take.
+// take returns the requests since the last take.
 func (w *wire) take() []asked {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,12 +78,12 @@ func (w *wire) take() []asked {
 	return log
 }
 
-// String is the request in one line.
+// String returns the request in one line.
 func (a asked) String() string {
 	return fmt.Sprintf("%s %s (%s)", a.method, a.path, a.agent)
 }
 
-// show lists requests for a failure's text.
+// show lists requests for the text of a failure.
 func show(log []asked) string {
 	var b strings.Builder
 	for _, a := range log {
@@ -93,7 +92,7 @@ func show(log []asked) string {
 	return b.String()
 }
 
-// count is how many requests there were of a method and a path.
+// count returns how many requests have a method and a path.
 func count(log []asked, method, path string) int {
 	n := 0
 	for _, a := range log {
@@ -120,8 +119,8 @@ func wantNoBlobTwice(t *testing.T, log []asked) {
 	}
 }
 
-// wantNoDirect fails if a client went to the upstream by itself: the proxy's
-// User-Agent is none of theirs.
+// wantNoDirect fails if a client sent a request to the upstream itself, by its User-Agent,
+// which is not that of the proxy.
 func wantNoDirect(t *testing.T, log []asked, agent string) {
 	t.Helper()
 	for _, a := range log {

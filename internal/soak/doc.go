@@ -1,14 +1,15 @@
-// Package soak holds a test alone: two tenants share one cache for a while, one of
-// them honest and the other as hostile as a stranger can be, and nothing that the
-// hostile one does may reach the honest one.
+// Package soak holds only a test: two tenants share one cache for a while, one of them
+// honest and the other as hostile as a stranger can be, and nothing that the hostile one
+// does may affect the honest one.
 //
-// Two variables of the environment set it up:
+// Two environment variables configure it:
 //
-//	PULLTHROUGH_SOAK       how long it pulls, as a Go duration; if it is not set, 5s,
-//	                       and times are not judged, since other tests may run beside
-//	PULLTHROUGH_SOAK_SEED  what the actors choose by; a random one, which is logged,
-//	                       if it is not set
+//	PULLTHROUGH_SOAK       how long it pulls, as a Go duration. If it is not set, it
+//	                       pulls for 5s and does not judge times, since other tests
+//	                       may run at the same time.
+//	PULLTHROUGH_SOAK_SEED  the seed of the actors' choices. If it is not set, a random
+//	                       one is used and logged.
 //
-// A seed makes the actors do the same things. It does not make two runs equal, since
-// the actors run at once.
+// With one seed the actors do the same things in each run. Two runs are not equal, since
+// the actors run concurrently.
 package soak

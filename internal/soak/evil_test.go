@@ -19,19 +19,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// kinds are the repositories below evil/ and chained/, each named after what its blobs
-// do.
+// kinds are the repositories below evil/ and chained/, each named for the behaviour of its
+// blobs.
 var kinds = []string{"drip", "hang", "busy", "cut", "dead", "json", "storage", "down", "mute", "noise"}
 
-// doubledDepth is how many indexes lie in one another, each named twice by the one
-// above it: read without memory they are 2^24 manifests.
+// doubledDepth is the depth of nested indexes, each of which names the next one twice: a
+// program that does not remember what it has read sees 2^24 manifests.
 const doubledDepth = 24
 
-// evil is an upstream that does all that an upstream can.
+// evil is an upstream that does whatever harm an upstream can.
 type evil struct {
 	host, storageHost string
 	web, storage      *httptest.Server
-	gone              chan struct{} // closed when it has nothing any more: what hangs ends too
+	ended             chan struct{} // closed by vanish; requests that hang then end
 	doubled           digest.Digest // the outermost index
 
 	mu   sync.Mutex
@@ -39,14 +39,14 @@ type evil struct {
 	made map[digest.Digest]made
 }
 
-// made is a manifest that was made up.
+// made is a made-up manifest.
 type made struct {
 	mediaType string
 	body      []byte
 }
 
 func newEvil(t *testing.T, seed uint64) *evil {
-	e := &evil{gone: make(chan struct{}), r: rand.New(rand.NewPCG(seed, 2000)), made: map[digest.Digest]made{}}
+	e := &evil{ended: make(chan struct{}), r: rand.New(rand.NewPCG(seed, 2000)), made: map[digest.Digest]made{}}
 	start := func(h http.HandlerFunc) (*httptest.Server, string) {
 		s := httptest.NewUnstartedServer(h)
 		s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -66,12 +66,12 @@ func newEvil(t *testing.T, seed uint64) *evil {
 	return e
 }
 
-// vanish cuts every connection and answers 404 from now on. An upstream that is down
-// would be asked for the rest of each blob for a quarter of a minute.
+// vanish cuts every connection, and responds with 404 from now on. If the upstream were down
+// instead, the cache would request the rest of each blob for 15 seconds.
 func (e *evil) vanish() {
 	e.mu.Lock()
 	if e.made != nil {
-		close(e.gone)
+		close(e.ended)
 	}
 	e.made = nil
 	e.mu.Unlock()
@@ -85,10 +85,10 @@ func (e *evil) close() {
 	e.storage.Close()
 }
 
-// vanished reports whether it has.
+// vanished reports whether vanish was called.
 func (e *evil) vanished() bool {
 	select {
-	case <-e.gone:
+	case <-e.ended:
 		return true
 	default:
 		return false
@@ -105,7 +105,7 @@ func (e *evil) chance(n int) int {
 func (e *evil) keep(mediaType string, v any) ocispec.Descriptor {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // plain structs
+		panic(err) // plain structs can be encoded
 	}
 	d := digest.FromBytes(body)
 	e.mu.Lock()
@@ -116,7 +116,7 @@ func (e *evil) keep(mediaType string, v any) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}
 }
 
-// make makes up an image, whose layers nobody has.
+// make makes up an image whose layers do not exist.
 func (e *evil) make(name, kind string, subject *ocispec.Descriptor) ocispec.Descriptor {
 	blob := func(mediaType, part string, size int64) ocispec.Descriptor {
 		return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString(kind + name + part), Size: size}
@@ -156,15 +156,15 @@ func (e *evil) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// hang waits until the client leaves.
+// hang waits until the client gives up.
 func (e *evil) hang(r *http.Request) {
 	select {
 	case <-r.Context().Done():
-	case <-e.gone:
+	case <-e.ended:
 	}
 }
 
-// noise answers with what is no HTTP.
+// noise responds with bytes that are no HTTP.
 func noise(w http.ResponseWriter) {
 	if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		_, _ = io.WriteString(c, "this is not HTTP\r\n\r\n")
@@ -172,7 +172,8 @@ func noise(w http.ResponseWriter) {
 	}
 }
 
-// manifest makes up what a tag stands for, and knows what it made up.
+// manifest serves the manifest that a tag points to, which it makes up, or by digest one that
+// it made up before.
 func (e *evil) manifest(w http.ResponseWriter, r *http.Request, kind, reference string) {
 	d := digest.Digest(reference)
 	switch {
@@ -194,7 +195,7 @@ func (e *evil) manifest(w http.ResponseWriter, r *http.Request, kind, reference 
 	_, _ = w.Write(m.body)
 }
 
-// tags is a list without end.
+// tags serves a list without end.
 func (e *evil) tags(w http.ResponseWriter, r *http.Request) {
 	page := rand.Uint64()
 	w.Header().Set("Link", fmt.Sprintf(`<%s?last=%d&n=200>; rel="next"`, r.URL.Path, page))
@@ -205,7 +206,7 @@ func (e *evil) tags(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, `]}`)
 }
 
-// referrers makes up something that refers to whatever is asked for, and so on.
+// referrers makes up a referrer of every subject, so that each of them has one too.
 func (e *evil) referrers(w http.ResponseWriter, subject string) {
 	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(subject), Size: 1000}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
@@ -249,7 +250,7 @@ func begin(w http.ResponseWriter, r *http.Request, size int64) {
 	w.WriteHeader(http.StatusPartialContent)
 }
 
-// drip sends ten bytes a second of as many as the manifest says.
+// drip sends a blob at ten bytes a second.
 func (e *evil) drip(w http.ResponseWriter, r *http.Request) {
 	begin(w, r, 1<<30)
 	ticker := time.NewTicker(100 * time.Millisecond)
@@ -263,13 +264,13 @@ func (e *evil) drip(w http.ResponseWriter, r *http.Request) {
 		case <-ticker.C:
 		case <-r.Context().Done():
 			return
-		case <-e.gone:
+		case <-e.ended:
 			return
 		}
 	}
 }
 
-// cut claims much and breaks off.
+// cut announces a large blob and breaks off.
 func (e *evil) cut(w http.ResponseWriter, r *http.Request) {
 	begin(w, r, []int64{1 << 30, 1 << 34, 1 << 40}[e.chance(3)])
 	if r.Method != http.MethodGet {
@@ -280,7 +281,7 @@ func (e *evil) cut(w http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// serveStorage has everything, if one asks by HEAD.
+// serveStorage claims in response to HEAD to have every blob.
 func (e *evil) serveStorage(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		_, _ = w.Write(make([]byte, 1000+e.chance(1000)))

@@ -17,7 +17,7 @@ import (
 	"github.com/pullthrough/pullthrough/cache"
 )
 
-// gang is the hostile clients.
+// gang is the set of hostile clients.
 type gang struct {
 	s     *stage
 	count atomic.Int64 // requests
@@ -34,15 +34,16 @@ type attacker struct {
 	client *http.Client
 }
 
-// attacks are what hostile clients do, each as often as it is named.
+// attacks are the attacks of hostile clients, each as often as it is listed.
 var attacks = []func(*attacker){
 	(*attacker).loop, (*attacker).longQuery, (*attacker).manyRanges, (*attacker).leave, (*attacker).missing,
 	(*attacker).farRange, (*attacker).tagFlood, (*attacker).tagFlood, (*attacker).tagFlood, (*attacker).chain, (*attacker).doubled,
 	(*attacker).lists, (*attacker).touch, (*attacker).touch, (*attacker).steal, (*attacker).limited,
 }
 
-// unleash starts the hostile clients. Each waits for a tick between two attacks:
-// what is measured is what they occupy, not the processor time that any client takes.
+// unleash starts the hostile clients. Each waits for a moment between two attacks, since the
+// test is about the resources that they hold, and not about the processor time that any
+// client takes.
 func (s *stage) unleash() *gang {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &gang{s: s, stop: stop}
@@ -52,7 +53,7 @@ func (s *stage) unleash() *gang {
 		g.all.Go(a.run)
 	}
 	for range deafClients {
-		g.listenNot(s.bigBlob())
+		g.sendDeaf(s.bigBlob())
 	}
 	return g
 }
@@ -62,7 +63,7 @@ func (s *stage) bigBlob() string {
 	return "/v2/open/good/blobs/" + s.home.open.Layers[0].Digest.String()
 }
 
-// leave ends all attackers but the deaf ones.
+// leave ends all attackers except the deaf ones.
 func (g *gang) leave() {
 	g.stop()
 	g.all.Wait()
@@ -77,8 +78,8 @@ func (g *gang) close() {
 	g.deaf = nil
 }
 
-// listenNot sends a request and reads nothing of the answer.
-func (g *gang) listenNot(path string) {
+// sendDeaf sends a request and reads nothing of the response.
+func (g *gang) sendDeaf(path string) {
 	c, err := net.Dial("tcp", strings.TrimPrefix(g.s.web.URL, "http://"))
 	if err != nil {
 		g.s.Error(err)
@@ -93,7 +94,7 @@ func (g *gang) listenNot(path string) {
 
 func (a *attacker) run() {
 	defer a.client.CloseIdleConnections()
-	a.tagFlood() // first fill the queue
+	a.tagFlood() // fills the queue first
 	ticker := time.NewTicker(25 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -106,7 +107,7 @@ func (a *attacker) run() {
 	}
 }
 
-// do sends a request and reads the answer for as long as the attacker likes.
+// do sends a request and reads the response for as long as its patience lasts.
 func (a *attacker) do(method, path string, patience time.Duration, header ...string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(a.ctx, patience)
 	defer cancel()
@@ -128,13 +129,12 @@ func (a *attacker) do(method, path string, patience time.Duration, header ...str
 	return resp.StatusCode, body, err
 }
 
-// patience is mostly short.
+// patience returns a random patience, which is mostly short.
 func (a *attacker) patience() time.Duration {
 	return []time.Duration{15 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, 3 * time.Second}[a.r.IntN(4)]
 }
 
-// repo is somebody's repository that the attacker may ask for: on the other host, or
-// on that of the honest tenant.
+// repo returns a repository of strangers, on the other host or on that of the honest tenant.
 func (a *attacker) repo() string {
 	open := []string{"good", "gone", "busy", "mute", "cut", "none"}
 	switch n := a.r.IntN(10); {
@@ -146,7 +146,7 @@ func (a *attacker) repo() string {
 	return "chained/" + []string{"busy", "json", "dead", "storage", "down", "noise"}[a.r.IntN(6)]
 }
 
-// path is something of a repository.
+// path returns the path of some request to a repository.
 func (a *attacker) path() string {
 	d := someDigest(a.r.Uint64()).String()
 	kinds := []string{"manifests/v1", "manifests/" + d, "blobs/" + d, "tags/list", "referrers/" + d}
@@ -161,8 +161,8 @@ func (a *attacker) loop() {
 	a.do(a.method(), a.path(), a.patience(), "CDN-Loop", value)
 }
 
-// longQuery asks for what is remembered in a line that is almost as long as a server
-// takes.
+// longQuery sends requests whose results are cached, in a line almost as long as a server
+// allows.
 func (a *attacker) longQuery() {
 	path := a.path()
 	if a.r.IntN(2) == 0 {
@@ -171,19 +171,19 @@ func (a *attacker) longQuery() {
 	a.do(a.method(), path+"?x="+strings.Repeat("x", 800<<10), a.patience())
 }
 
-// manyRanges asks for a stored blob byte by byte.
+// manyRanges requests a stored blob byte by byte.
 func (a *attacker) manyRanges() {
 	a.do(http.MethodGet, a.s.bigBlob(), a.patience(), "Range", "bytes=0-0"+strings.Repeat(",0-0", 20_000))
 }
 
-// leave asks for what takes long and does not wait for it.
+// leave sends a request that takes long, and does not wait for the response.
 func (a *attacker) leave() {
 	for range 10 {
 		a.do(a.method(), a.path(), 15*time.Millisecond)
 	}
 }
 
-// missing asks for what is not there.
+// missing requests content that does not exist.
 func (a *attacker) missing() {
 	for range 10 {
 		d := someDigest(a.r.Uint64()).String()
@@ -192,14 +192,14 @@ func (a *attacker) missing() {
 	}
 }
 
-// farRange asks for bytes deep in a blob that claims to be huge.
+// farRange requests bytes deep in a blob that claims to be huge.
 func (a *attacker) farRange() {
 	repo := []string{"evil/cut", "evil/drip"}[a.r.IntN(2)]
 	path := "/v2/" + repo + "/blobs/" + someDigest(a.r.Uint64N(20)).String()
 	a.do(http.MethodGet, path, a.patience(), "Range", fmt.Sprintf("bytes=%d-", a.r.Int64N(1<<a.r.IntN(40))))
 }
 
-// tagFlood asks for images whose copies never end.
+// tagFlood pulls images whose copies never end.
 func (a *attacker) tagFlood() {
 	repo := []string{"drip", "drip", "drip", "hang", "hang", "busy", "cut", "json", "storage", "dead"}[a.r.IntN(10)]
 	for range 5 {
@@ -207,12 +207,12 @@ func (a *attacker) tagFlood() {
 	}
 }
 
-// chain asks for something that something refers to, to which something refers.
+// chain pulls an image from a repository in which every manifest has a referrer.
 func (a *attacker) chain() {
 	a.do(http.MethodGet, fmt.Sprintf("/v2/chained/json/manifests/t%d", a.r.Uint64N(100)), time.Second)
 }
 
-// doubled asks for an index in an index, by HTTP and for a copy of all of it.
+// doubled pulls the nested indexes by HTTP, and prefetches all of them.
 func (a *attacker) doubled() {
 	a.do(http.MethodGet, "/v2/chained/busy/manifests/doubled", time.Second)
 	ctx, cancel := context.WithTimeout(a.ctx, a.patience())
@@ -224,18 +224,18 @@ func (a *attacker) doubled() {
 	}
 }
 
-// lists asks for lists without end.
+// lists requests lists without end.
 func (a *attacker) lists() {
 	for range 3 {
 		a.do(http.MethodGet, "/v2/evil/"+kinds[a.r.IntN(len(kinds))]+"/tags/list", a.patience())
 	}
 }
 
-// touch asks for anything.
+// touch sends any request.
 func (a *attacker) touch() { a.do(a.method(), a.path(), a.patience()) }
 
-// steal asks for the honest tenant's layer in a repository whose upstream claims to
-// have everything.
+// steal requests a layer of the honest tenant in a repository whose upstream claims to have
+// every blob.
 func (a *attacker) steal() {
 	d := a.s.honest.someLayer(a.r)
 	for _, repo := range []string{"evil/storage", "evil/json", "open/good", "open/gone"} {
@@ -245,7 +245,7 @@ func (a *attacker) steal() {
 	}
 }
 
-// limited asks for what answers 429, on both hosts.
+// limited sends requests for which both hosts respond with 429.
 func (a *attacker) limited() {
 	a.do(a.method(), "/v2/limited/all/manifests/v1", a.patience())
 	a.do(a.method(), "/v2/greedy/all/manifests/v1", a.patience())

@@ -21,15 +21,15 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// deadAddress is where nobody listens.
+// deadAddress is an address at which no server listens.
 const deadAddress = "127.0.0.1:1"
 
-// bigBlob is a layer of a stranger's image that no buffer of a socket holds.
+// bigBlob is the size of a layer of a stranger's image that no buffer of a socket holds.
 const bigBlob = 24 << 20
 
-// home is the honest tenant's host, on which strangers have repositories too. It
-// speaks h2, as large registries do, so that all tenants share a connection to it, and
-// it takes no headers beyond 64 KiB.
+// home is the honest tenant's host, on which strangers have repositories too. It uses HTTP/2,
+// as large registries do, so that all tenants share a connection to it, and it accepts
+// headers of up to 64 KiB.
 type home struct {
 	*upstreamtest.Registry
 	host  string
@@ -67,7 +67,7 @@ func newHome(t *testing.T) *home {
 
 func (h *home) down() { h.web.CloseClientConnections(); h.web.Close() }
 
-// publish adds an image of the honest tenant, which no tag stands for yet.
+// publish adds an image of the honest tenant, to which no tag points yet.
 func (h *home) publish(repo string, serial uint64) upstreamtest.Image {
 	layers := [][]byte{upstreamtest.Bytes(uint64(len(repo)), 256<<10), upstreamtest.Bytes(serial<<8|1, 48<<10)}
 	img := h.AddImage("team/"+repo, "", layers)
@@ -77,7 +77,7 @@ func (h *home) publish(repo string, serial uint64) upstreamtest.Image {
 	return img
 }
 
-// forget drops what the registry has of images that were copied and of requests.
+// forget removes blobs of images that were copied, and the log of requests, from the registry.
 func (h *home) forget() {
 	h.Reset()
 	h.mu.Lock()
@@ -90,7 +90,7 @@ func (h *home) forget() {
 	h.images = nil
 }
 
-// honest is the tenant whom nothing may reach.
+// honest is the tenant that nothing may affect.
 type honest struct {
 	s       *stage
 	tags    []*tag
@@ -102,7 +102,7 @@ type honest struct {
 	pulled map[digest.Digest]upstreamtest.Image
 }
 
-// tag is a tag at the upstream and what it stood for, and when.
+// tag is a tag at the upstream, with the images to which it pointed, and when.
 type tag struct {
 	repo, name string
 
@@ -136,15 +136,15 @@ func (h *honest) closeIdle() {
 	}
 }
 
-// refresh moves all tags, since the host forgot what they stood for in an earlier
-// phase.
+// refresh moves all tags, since the host has removed the images to which they pointed in an
+// earlier phase.
 func (h *honest) refresh() {
 	for _, t := range h.tags {
 		h.move(t)
 	}
 }
 
-// moveTags moves a tag every now and then.
+// moveTags moves a random tag from time to time.
 func (h *honest) moveTags(end time.Time) {
 	r := h.s.random(1000 + h.serial)
 	ticker := time.NewTicker(150 * time.Millisecond)
@@ -152,7 +152,7 @@ func (h *honest) moveTags(end time.Time) {
 	for time.Now().Before(end) {
 		<-ticker.C
 		h.move(h.tags[r.IntN(len(h.tags))])
-		h.s.home.Reset() // it writes down every request
+		h.s.home.Reset() // its log of requests would grow
 	}
 }
 
@@ -171,11 +171,11 @@ func (h *honest) move(t *tag) {
 	}
 }
 
-// at finds the image of a digest if the tag stood for it at some time between. A
-// client may get the answer to a question that another one had asked before it; a
-// question that takes longer than Limits.StaleTimeout ends as fwd=stale, which is a failure
-// by itself.
-func (t *tag) at(d digest.Digest, begun, ended time.Time) (upstreamtest.Image, string) {
+// imageBetween finds the image of a digest if the tag pointed to it at some time between two
+// times. A client may receive the result of a tag check that another client caused before; a
+// check that takes longer than Limits.StaleTimeout ends as fwd=stale, which is a failure by
+// itself.
+func (t *tag) imageBetween(d digest.Digest, begun, ended time.Time) (upstreamtest.Image, string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := "which it never was"
@@ -216,7 +216,7 @@ func (h *honest) pullImage(r *rand.Rand, client *http.Client, l *latencies) {
 	if !ok {
 		return
 	}
-	img, wrong := t.at(digest.FromBytes(body), begun, time.Now())
+	img, wrong := t.imageBetween(digest.FromBytes(body), begun, time.Now())
 	if wrong != "" {
 		h.s.wrong.add("app/%s:%s is answered by %s, %s", t.repo, t.name, digest.FromBytes(body), wrong)
 		return
@@ -235,7 +235,7 @@ func (h *honest) pullImage(r *rand.Rand, client *http.Client, l *latencies) {
 	h.pulled[img.Digest] = img
 }
 
-// get asks for something that must be answered 200, and not stale.
+// get sends a request for which the response must be 200, and not stale.
 func (h *honest) get(client *http.Client, path string, l *latencies) (body []byte, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -264,8 +264,8 @@ func (h *honest) get(client *http.Client, path string, l *latencies) (body []byt
 	return body, true
 }
 
-// wantAllStored pulls every image that was pulled once more, by digest and with its
-// upstream gone: all of them were copied.
+// wantAllStored pulls every image that was pulled before once more, by digest and with its
+// upstream down: all of them must have been copied.
 func (h *honest) wantAllStored() {
 	h.s.Helper()
 	for d, img := range h.pulled {
@@ -280,7 +280,7 @@ func (h *honest) wantAllStored() {
 	h.closeIdle()
 }
 
-// someLayer is a layer of the tenant's that the cache has.
+// someLayer returns a layer of the tenant that the cache has.
 func (h *honest) someLayer(r *rand.Rand) digest.Digest {
 	t := h.tags[r.IntN(len(h.tags))]
 	t.mu.Lock()

@@ -12,39 +12,38 @@ import (
 	"time"
 )
 
-// The p99 of the honest tenant may be three times as long with the hostile one, of
-// the longest of three: its p99 alone; what the bare work takes meanwhile, see
-// [home.bareWork], since the machine may have become busier; and floor. Alone it is
-// 10 to 30 ms here, on two cores and a disk that others use too, and there single
-// pauses of the scheduler or the disk make it more than the threefold. What the test
-// looks for is larger: places, queues and hosts that are taken cost seconds. It does
-// not see a hostile tenant who only takes processor time.
+// With the hostile tenant, the p99 of the honest one may be three times the longest of: its
+// p99 alone; that of the bare work meanwhile, see [stage.bareWork], since the machine may have
+// become busier; and floor. Alone it is 10 to 30 ms on two busy cores and a shared disk, where
+// single pauses of the scheduler or the disk can more than triple it. The failures that the
+// test looks for are larger: slots, queues and hosts that are taken cost seconds. The test
+// does not notice a hostile tenant that only takes processor time.
 const floor = 100 * time.Millisecond
 
-// slowestCopy is how long the copy of an honest image of 300 KiB may take while the
-// hostile tenant fills all queues: it takes a second or two on a busy machine.
+// slowestCopy is how long the copy of an honest image of 300 KiB may take while the hostile
+// tenant fills all queues. It takes a second or two on a busy machine.
 const slowestCopy = 5 * time.Second
 
-// What may be left when everybody has gone, besides what was there before.
+// How much more than before the process may hold when all clients have left.
 const (
 	spareGoroutines = 8
 	spareFiles      = 6
 )
 
-// spareHeap is what the heap may hold besides: what the limits allow to be kept
-// (manifests, lists, manifests that were read, copies that are known), buffers of
-// pools, and for each hostile request a KiB: names, tags and digests are remembered,
-// whose number is bounded, but by far more than the test asks for. A request's own
-// text, of 100 KiB and more, is not to be among that.
+// spareHeap returns how much more the heap may hold: what the limits allow to be kept
+// (manifests, lists, parsed manifests, known copies), buffers of pools, and a KiB for each
+// hostile request, since names, tags and digests are remembered, whose number is bounded by
+// far more than the test requests. The text of a request, of 100 KiB and more, must not be
+// kept.
 func spareHeap(requests int64) uint64 {
 	return uint64(limits.ManifestMemory) + 2*uint64(limits.KeptBytes) + 4<<20 + uint64(requests)<<10
 }
 
-// judge compares both phases.
+// judge compares the two phases.
 func (s *stage) judge(calm, loaded *phase) {
 	s.Helper()
 	if os.Getenv("PULLTHROUGH_SOAK") == "" {
-		return // beside the tests of other packages it is they that would be measured
+		return // it would measure the tests of other packages, which may run now
 	}
 	p, bare, q := calm.honest.quantile(0.99), loaded.bare.quantile(0.99), loaded.honest.quantile(0.99)
 	if most := 3 * max(p, bare, floor); q > most {
@@ -55,19 +54,19 @@ func (s *stage) judge(calm, loaded *phase) {
 	}
 }
 
-// phase is what was measured for a while.
+// phase is what was measured in one phase.
 type phase struct {
 	honest, bare latencies
 	slowest      time.Duration // of the honest copies that were seen
 }
 
-// String tells the figures.
+// String returns the figures.
 func (p *phase) String() string {
 	return fmt.Sprintf("%d honest requests, p50 %v p99 %v, bare work p99 %v, slowest copy %v",
 		p.honest.count(), p.honest.quantile(0.5), p.honest.quantile(0.99), p.bare.quantile(0.99), p.slowest.Round(time.Millisecond))
 }
 
-// watchCopies notes how long copies of the honest tenant take.
+// watchCopies measures how long copies of the honest tenant take.
 func (s *stage) watchCopies(end time.Time, p *phase) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -77,8 +76,8 @@ func (s *stage) watchCopies(end time.Time, p *phase) {
 	}
 }
 
-// honestCopies notes how old the copies of the honest tenant are, and names one that
-// has not ended, "" if all have.
+// honestCopies notes how old the copies of the honest tenant are, and names one that has not
+// ended, or returns an empty string if all have.
 func (s *stage) honestCopies(p *phase) (left string) {
 	for _, c := range s.cache.Copies() {
 		if c.Source.Rule == "honest" {
@@ -89,7 +88,7 @@ func (s *stage) honestCopies(p *phase) (left string) {
 	return left
 }
 
-// idle says what the cache still does, "" if nothing.
+// idle describes what the cache still does, or returns an empty string if it is idle.
 func (s *stage) idle() string {
 	if n := s.cache.Stats().Downloads; n > 0 {
 		return fmt.Sprintf("%d downloads run", n)
@@ -102,7 +101,7 @@ func (s *stage) idle() string {
 	return ""
 }
 
-// await polls until there is nothing left.
+// await polls until left returns an empty string.
 func (s *stage) await(what string, most time.Duration, left func() string) {
 	s.Helper()
 	deadline := time.Now().Add(most)
@@ -115,29 +114,29 @@ func (s *stage) await(what string, most time.Duration, left func() string) {
 			s.Errorf("not within %v: %s; %s", most, what, text)
 			return
 		}
-		time.Sleep(10 * time.Millisecond) // polls a condition; the deadline is the failure
+		time.Sleep(10 * time.Millisecond) // polls a condition until a deadline
 	}
 }
 
-// footprint is what the process holds.
+// footprint is the resources that the process holds.
 type footprint struct {
 	goroutines, files int
 	heap              uint64
 }
 
-// measure takes the footprint of the process without idle connections of honest
-// clients and without what the fake upstreams keep.
+// measure takes the footprint of the process, without the idle connections of honest clients
+// and the content of the fake upstreams.
 func (s *stage) measure() footprint {
 	s.honest.closeIdle()
 	s.home.forget()
-	runtime.GC() // twice, for what pools hold
+	runtime.GC() // twice, to empty pools
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return footprint{goroutines: runtime.NumGoroutine(), files: openFiles(), heap: m.HeapAlloc}
 }
 
-// openFiles counts file descriptors; 0 where it cannot.
+// openFiles counts file descriptors. It returns 0 on systems where it cannot.
 func openFiles() int {
 	if runtime.GOOS != "linux" {
 		return 0
@@ -149,8 +148,8 @@ func openFiles() int {
 	return len(entries)
 }
 
-// returned waits until the process holds what it held before, and the clients' ends
-// of the connections that deaf clients still have.
+// returned waits until the process holds no more than before, except for the clients' ends of
+// the connections that deaf clients still have.
 func (s *stage) returned(before footprint, requests int64, deaf int) {
 	s.Helper()
 	spareHeap := spareHeap(requests)
@@ -197,7 +196,7 @@ func (l *latencies) quantile(q float64) time.Duration {
 	return l.all[int(q*float64(len(l.all)-1))].Round(10 * time.Microsecond)
 }
 
-// complaints are what went wrong: the first few, and how many there were.
+// complaints holds the first failures, and their number.
 type complaints struct {
 	mu    sync.Mutex
 	first []string
@@ -221,8 +220,8 @@ func (c *complaints) all() []string {
 	return c.first
 }
 
-// listener is a [slog.Handler] that complains of what is logged of the honest
-// tenant: at its upstream nothing fails.
+// listener is a [slog.Handler] that complains of each log line about the honest tenant, since
+// nothing fails at its upstream.
 type listener struct {
 	*complaints
 	attrs []slog.Attr

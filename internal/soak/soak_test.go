@@ -26,17 +26,17 @@ const (
 	deafClients    = 12
 )
 
-// limits are those of a small cache, so that a few hostile clients fill it, and one
-// that loses its patience within a minute: with the defaults a single answer that
-// does not come would outlast the whole test.
+// limits are those of a small cache, so that a few hostile clients fill it, with timeouts
+// below a minute: with the defaults a single response that does not come would outlast the
+// whole test.
 var limits = cache.Limits{
 	Downloads: 24, DownloadsPerHost: 12, Requests: 48, RequestsPerHost: 24, Lists: 8, Jobs: 8, MaxJobs: 100,
 	ManifestMemory: 4 << 20, KeptBytes: 1 << 20,
 	IdleTimeout: time.Second, SendTimeout: time.Second, AnswerTimeout: 2 * time.Second, SlotTimeout: 2 * time.Second,
 }
 
-// stale is the default of Limits.StaleTimeout, which the test keeps: a pull that waits
-// longer for the upstream says fwd=stale.
+// stale is the default of Limits.StaleTimeout, which the test uses: a pull that waits longer
+// for the upstream has fwd=stale.
 const stale = 2 * time.Second
 
 // stage is the cache with both tenants' upstreams.
@@ -52,9 +52,9 @@ type stage struct {
 	wrong  complaints
 }
 
-// TestTwoTenants: all honest pulls are right, fresh and about as quick as without the
-// hostile tenant, all honest copies end, and what the hostile tenant took is given
-// back.
+// TestTwoTenants: all honest pulls are correct, fresh and about as quick as without the
+// hostile tenant, all honest copies end, and the resources that the hostile tenant held are
+// released.
 func TestTwoTenants(t *testing.T) {
 	length, seed := settings(t)
 	t.Logf("PULLTHROUGH_SOAK=%v PULLTHROUGH_SOAK_SEED=%d", length, seed)
@@ -72,8 +72,8 @@ func TestTwoTenants(t *testing.T) {
 	s.evil.vanish()
 	s.await("the cache is idle when everybody has gone", 30*time.Second, s.idle)
 	s.evil.close()
-	// The deaf clients still hold their connections: the cache must have let go of
-	// them by itself.
+	// The deaf clients still hold their connections: the cache must have closed them by
+	// itself.
 	s.returned(before, gang.count.Load(), len(gang.deaf))
 	gang.close()
 
@@ -147,17 +147,17 @@ func newStage(t *testing.T, seed uint64) *stage {
 	return s
 }
 
-// random is an actor's own source of chance.
+// random returns an actor's own random source.
 func (s *stage) random(actor uint64) *rand.Rand { return rand.New(rand.NewPCG(s.seed, actor)) }
 
-// parked is told of copies that are given up for now.
+// parked is called for copies that are parked.
 func (s *stage) parked(c cache.CopyState) {
 	if c.Source.Rule == "honest" {
 		s.wrong.add("an honest copy is parked: %v", c)
 	}
 }
 
-// pullFor lets the honest clients pull, and measures that.
+// pullFor lets the honest clients pull for a while, and measures them.
 func (s *stage) pullFor(d time.Duration) *phase {
 	s.honest.refresh()
 	end := time.Now().Add(d)
@@ -173,8 +173,8 @@ func (s *stage) pullFor(d time.Duration) *phase {
 	return p
 }
 
-// bareWork does, without the cache, what every pull of something new costs: a
-// question to the upstream, and a file that is written and synced.
+// bareWork does, without the cache, the work of every pull of a new image: a request to the
+// upstream, and a file that is written and synced.
 func (s *stage) bareWork(end time.Time, p *phase) {
 	client := s.home.web.Client()
 	file := filepath.Join(s.TempDir(), "bare")
