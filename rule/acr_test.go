@@ -71,7 +71,8 @@ func TestStrictNames(t *testing.T) {
 	}
 }
 
-// A source ACR never serves anybody who proves nothing, strict or not.
+// TestACRNeedsCredentials: a rule with an ACR as its source must have an authenticator,
+// strict or not.
 func TestACRNeedsCredentials(t *testing.T) {
 	for host, anonymousAllowed := range map[string]bool{
 		"reg.azurecr.io": false, "reg.azurecr.cn": false, "reg.azurecr.us": false, "reg.azurecr.de": false,
@@ -106,7 +107,7 @@ func TestTableCanBeExtended(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFaults(t, s.Create(Rule{Name: "deeper", Source: "a.b.contoso.com/a", Target: "b"}), "UpstreamNotSupported source")
-	// The set has a table of its own, and so has everybody who asks for ACR's.
+	// The set has a table of its own, and each call of ACR returns a new one.
 	table[len(table)-1].Host = "gone"
 	if err := s.Create(Rule{Name: "third", Source: "third.contoso.com/a", Target: "b"}); err != nil {
 		t.Error(err)

@@ -7,7 +7,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 )
 
-// wrapped is an authenticator that adds something to another one.
+// wrapped is an authenticator that wraps another one.
 type wrapped struct{ auth.Authenticator }
 
 func (w wrapped) Unwrap() auth.Authenticator { return w.Authenticator }
@@ -17,8 +17,8 @@ type lenient struct{ wrapped }
 
 func (lenient) Check(string) error { return nil }
 
-// A wrapped authenticator is checked like one that is not, unless the wrapper has a
-// Check of its own.
+// TestCheckerInAWrapper: a wrapped authenticator is checked like one that is not wrapped,
+// unless the wrapper has a Check of its own.
 func TestCheckerInAWrapper(t *testing.T) {
 	s := newSet(t, Options{}, "hub docker.io/* -> hub/*")
 	hub, quay := wrapped{wrapped{onlyFor{host: "docker.io"}}}, wrapped{onlyFor{host: "quay.io"}}

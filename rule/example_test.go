@@ -32,8 +32,8 @@ func Example() {
 	// other is not covered
 }
 
-// Everything that is wrong is said at once, with ACR's codes: here a rule without
-// credentials, whose target also lies inside that of another.
+// One error has all faults, with ACR's codes: here those of a rule without credentials,
+// whose target also lies inside that of another.
 func ExampleOptions() {
 	table := append(rule.ACR(), rule.Upstream{Host: "registry.contoso.com", Auth: rule.AuthOptional})
 	_, err := rule.Options{Strict: true, Upstreams: table}.NewSet(

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A rule with a fault of its own is compared with the others all the same.
+// TestFaultyRulesAreCompared: a rule with a fault of its own is still compared with others.
 func TestFaultyRulesAreCompared(t *testing.T) {
 	const name, twice, overlap = "InvalidCacheRuleName name", "CacheRuleAlreadyExists name", "TargetRepositoryConflictsWithCacheRule target"
 	foreign := onlyFor{host: "docker.io"}
@@ -50,7 +50,7 @@ func TestFaultyRulesAreCompared(t *testing.T) {
 			{Name: "third", Source: "quay.io/y", Target: "y"},
 		}, []string{twice, overlap}},
 
-		// Nothing that only follows from another fault.
+		// No fault that only follows from another one.
 		{"the same rule twice", []Rule{
 			{Name: "good", Source: "quay.io/x", Target: "x"},
 			{Name: "good", Source: "quay.io/x", Target: "x"},
@@ -84,8 +84,8 @@ func TestFaultyRulesAreCompared(t *testing.T) {
 	}
 }
 
-// The limit counts faulty rules too, and what is present is asked of every rule
-// that says what it covers.
+// TestFaultyRulesCount: the limit counts faulty rules too, and Present is called for every
+// rule with a valid source and target.
 func TestFaultyRulesCount(t *testing.T) {
 	o := Options{MaxRules: 2, Present: func(target, _ string) bool { return strings.HasPrefix(target, "taken") }}
 	for what, c := range map[string]struct {
@@ -106,8 +106,8 @@ func TestFaultyRulesCount(t *testing.T) {
 	}
 }
 
-// Only where nested targets would help does the refusal say so.
-func TestOverlapTellsOfNested(t *testing.T) {
+// TestOverlapHintsAtNested: the error mentions nested targets only if they would help.
+func TestOverlapHintsAtNested(t *testing.T) {
 	const hint = "unless nested targets are allowed (nested: true)"
 	for _, c := range []struct {
 		first, second string

@@ -18,7 +18,7 @@ const (
 	client     = "0f3b1c7e-1111-2222-3333-444455556666"
 )
 
-// known is an authenticator that came from an id.
+// known is an authenticator that was made from an id.
 type known struct {
 	password
 	ref Reference
@@ -313,8 +313,8 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// A federated identity is a rule's authenticator like any other, as a value and
-// as a pointer, but for its use.
+// TestFederatedIdentityInEveryShape: a rule may have a federated identity like any other
+// authenticator, as a value and as a pointer, but it gives no credential.
 func TestFederatedIdentityInEveryShape(t *testing.T) {
 	f := auth.FederatedIdentity{TenantID: tenant, ClientID: client}
 	for _, a := range []auth.Authenticator{f, &f} {
@@ -359,7 +359,7 @@ func TestFederatedIdentityInEveryShape(t *testing.T) {
 			t.Errorf("%T: taken off: %v", a, err)
 		}
 	}
-	// What could not be read again is not written.
+	// A resource that could not be parsed again is not written.
 	for _, bad := range []auth.FederatedIdentity{{}, {TenantID: "contoso", ClientID: client}, {TenantID: tenant, ClientID: "app"}} {
 		_, err := NewResource(Rule{Name: "my-rule", Source: "dev.azurecr.io/app", Target: "app", Auth: bad}, nil)
 		if !errors.Is(err, CodeProperty) {

@@ -98,7 +98,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// A name that would be too long upstream stands for nothing.
+// TestMatchLength: a name that would be too long upstream has no match.
 func TestMatchLength(t *testing.T) {
 	prefix := strings.Repeat("p", 200)
 	s := newSet(t, Options{}, "long quay.io/"+prefix+"/* -> t/*")
@@ -117,8 +117,8 @@ func TestMatchEverything(t *testing.T) {
 	wantMatch(t, s, "A", none)
 }
 
-// What the wildcard matched goes behind the source's prefix, whatever it is
-// (acr issue 772).
+// TestMatchPrefixes: the part of a name that the wildcard matched follows the source's
+// prefix, whatever it is (acr issue 772).
 func TestMatchPrefixes(t *testing.T) {
 	s := newSet(t, Options{}, "hub docker.io/library/* -> docker.io/*")
 	wantMatch(t, s, "docker.io/pulumi/pulumi-dotnet", "hub docker.io/pulumi/pulumi-dotnet = docker.io/library/pulumi/pulumi-dotnet")
@@ -164,7 +164,7 @@ func TestNested(t *testing.T) {
 	wantMatch(t, s, "team/hub/a", "lib team/hub/library/a = mcr.microsoft.com/a")
 }
 
-// Each step of the canonical form may fall under yet another rule of Docker Hub.
+// TestNestedHubEnds: each step to the canonical form may lead to another rule of Docker Hub.
 func TestNestedHubEnds(t *testing.T) {
 	s := newSet(t, Options{Nested: true}, "one docker.io/* -> *", "two docker.io/* -> library/*", "three docker.io/* -> library/library/*")
 	wantMatch(t, s, "a", "three library/library/library/a = docker.io/library/a")
@@ -213,8 +213,8 @@ func TestMatchSource(t *testing.T) {
 	}
 }
 
-// A local name that another rule covers is not what was asked for, even if that
-// rule reads from the same host.
+// TestMatchSourceShadowed: a rule whose local name another rule covers does not match, even
+// if both have one source host.
 func TestMatchSourceShadowed(t *testing.T) {
 	s := newSet(t, Options{},
 		"hub docker.io/* -> hub/*",
@@ -235,7 +235,7 @@ func TestMatchSourceShadowed(t *testing.T) {
 	wantSource(t, s, "docker.io", "x", "hub hub/library/x = docker.io/library/x")
 }
 
-// The memo is bounded, and what it loses is found again.
+// TestMemoIsBounded: the memo is bounded, and a match that it has lost is computed again.
 func TestMemoIsBounded(t *testing.T) {
 	s := newSet(t, Options{}, "wild quay.io/* -> team/*")
 	for round := range 2 {
@@ -251,7 +251,7 @@ func TestMemoIsBounded(t *testing.T) {
 	}
 }
 
-// A change is seen at once: no memo outlives its rules.
+// TestMemoForgets: a change takes effect at once, since no memo outlives its rules.
 func TestMemoForgets(t *testing.T) {
 	s := newSet(t, Options{}, "wild quay.io/* -> team/*")
 	wantMatch(t, s, "team/a", "wild team/a = quay.io/a")
@@ -268,27 +268,28 @@ func TestMemoForgets(t *testing.T) {
 	wantSource(t, s, "ghcr.io", "a", none)
 }
 
-// Names that share a place are told apart, local ones and upstream ones too.
-func TestMemoTellsNamesApart(t *testing.T) {
+// TestMemoDistinguishesNames: local and upstream names that share a slot do not share a
+// match.
+func TestMemoDistinguishesNames(t *testing.T) {
 	m := newMemo()
 	want := &Match{}
 	first, second := m.slotsOf("quay.io", "team/a")
-	for _, place := range []*atomic.Pointer[memory]{first, second} {
+	for _, slot := range []*atomic.Pointer[memory]{first, second} {
 		for _, other := range []*memory{{"", "team/a", want}, {"ghcr.io", "team/a", want}, {"quay.io", "team/b", want}} {
-			place.Store(other)
+			slot.Store(other)
 			if m.get("quay.io", "team/a") != nil {
 				t.Errorf("found what belongs to %+v", other)
 			}
 		}
-		place.Store(&memory{"quay.io", "team/a", want})
+		slot.Store(&memory{"quay.io", "team/a", want})
 		if m.get("quay.io", "team/a") != want {
 			t.Error("not found")
 		}
-		place.Store(nil)
+		slot.Store(nil)
 	}
 }
 
-// What is remembered must not keep the memory of a request alive.
+// TestMemoCopiesNames: the memo must not keep the memory of a request alive.
 func TestMemoCopiesNames(t *testing.T) {
 	m := newMemo()
 	path := "/v2/team/a/manifests/v1"
@@ -386,7 +387,7 @@ func FuzzMatch(f *testing.F) {
 		if canonical, err := s.Match(t.Context(), m.Repository); canonical != m {
 			t.Fatalf("%s, but its canonical name gives %s", show(m, nil), show(canonical, err))
 		}
-		// From the source one gets back to a repository that stands for it.
+		// MatchSource of the source finds a repository that stands for it.
 		back, err := s.MatchSource(t.Context(), m.Source.Host, m.Source.Repository)
 		if err != nil || back.Source.Host != m.Source.Host || back.Source.Repository != m.Source.Repository {
 			t.Fatalf("%s, but its source gives %s", show(m, nil), show(back, err))

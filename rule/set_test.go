@@ -348,7 +348,7 @@ func TestGenerations(t *testing.T) {
 	if generation(t, s, "b") != other {
 		t.Error("the change of one rule changed the generation of another")
 	}
-	// Whoever swaps whole sets gets another generation too.
+	// Generations differ between sets too, since a program may replace a whole set.
 	later := newSet(t, Options{}, "one quay.io/a -> a")
 	if g := generation(t, later, "a"); g <= seen[0] {
 		t.Errorf("a later set repeats the generation %d", g)
@@ -397,8 +397,8 @@ func TestPresent(t *testing.T) {
 	wantFaults(t, s.Assign(rules(t, "mise quay.io/mise -> mise")...), "TargetRepositoryAlreadyPresentInRegistry target")
 }
 
-// meddler changes the set from within a check: embedders' code runs without a
-// lock, and a rule that changed meanwhile is looked at again.
+// meddler changes the set from within a Check: code of the embedder runs without a lock,
+// and a rule that changed meanwhile is checked again.
 type meddler struct {
 	password
 	meddle func()
@@ -429,7 +429,7 @@ func TestChecksRunWithoutLock(t *testing.T) {
 	wantFaults(t, err, "CacheRuleNotFound")
 }
 
-// No change gets lost between writers.
+// TestWritersTogether: no change of concurrent writers is lost.
 func TestWritersTogether(t *testing.T) {
 	var s Set
 	var writers sync.WaitGroup
@@ -453,8 +453,8 @@ func TestWritersTogether(t *testing.T) {
 	}
 }
 
-// Readers see the rules of one moment: source and target of a rule belong
-// together, and generations never go back.
+// TestReadersAndWriters: readers see the rules of one moment: source and target of a rule
+// belong together, and generations never decrease.
 func TestReadersAndWriters(t *testing.T) {
 	s := newSet(t, Options{}, "flip a.example.com/a/* -> x/*", "still quay.io/* -> still/*")
 	ctx := context.Background()

@@ -26,7 +26,7 @@ func Explain(host, repository, who string, status int, message string) string {
 		if ip := addressIn(message); ip != "" {
 			from = "the network of client IP " + ip
 		}
-		return fmt.Sprintf("registry '%s' does not let %s in, whoever asks (here %s): allow the address in its network rules, "+
+		return fmt.Sprintf("registry '%s' does not let %s in, whichever identity asks (here %s): allow the address in its network rules, "+
 			"or reach it over a private endpoint; see https://aka.ms/acr/firewall", host, from, who)
 	case status == http.StatusForbidden && message == "": // as of every response to a HEAD
 		return fmt.Sprintf("registry '%s' refuses %s repository '%s' and does not say why: either this network is not let in "+
