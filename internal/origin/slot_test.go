@@ -134,3 +134,47 @@ func TestTheProcessEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestConnect: each connection of a download is opened by the rule as it is then, and none
+// when the rule is gone.
+func TestConnect(t *testing.T) {
+	set, err := rule.NewSet(rule.Rule{Name: "a", Source: "registry.example.com/a/*", Target: "a/*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := &openings{}
+	o := New(Config{Rules: set, Upstream: opened, ID: "here", MaxHops: 3, Requests: 1, RequestsPerHost: 1,
+		AnswerTimeout: time.Second, SlotTimeout: time.Second, Ended: t.Context(), Log: slog.New(slog.DiscardHandler)})
+	r, err := o.Find(t.Context(), "a/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := r.Connect(t.Context()); err != nil || len(opened.with) != 1 {
+			t.Errorf("opened %d times, %v", len(opened.with), err)
+		}
+	}
+	if err := set.SetAuth("a", auth.Anonymous{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Connect(t.Context()); err != nil || len(opened.with) != 2 || opened.with[1] != auth.Authenticator(auth.Anonymous{}) {
+		t.Errorf("opened with %v, %v", opened.with, err)
+	}
+	if err := set.Delete("a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Connect(t.Context()); !errors.Is(err, ErrGone) {
+		t.Error(err)
+	}
+	if n := o.Counts().Connections; n != 3 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// openings notes the credentials that repositories are opened with.
+type openings struct{ with []auth.Authenticator }
+
+func (o *openings) Open(source upstream.Source, a auth.Authenticator) (upstream.Repository, error) {
+	o.with = append(o.with, a)
+	return slow{source: source}, nil
+}
