@@ -55,7 +55,7 @@ func TestMetrics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.Copy(io.Discard, resp.Body) // to its end, after which the outcome is told
+		_, _ = io.Copy(io.Discard, resp.Body) // to its end, after which Observe has been called
 		_ = resp.Body.Close()
 	}
 	get("manifests/v1")

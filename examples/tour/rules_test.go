@@ -30,8 +30,8 @@ func (d *database) Match(ctx context.Context, repository string) (*rule.Match, e
 	return d.rules.Match(ctx, repository)
 }
 
-// While the rules cannot be read, what is stored is served and clients are told to come
-// back for the rest. Nobody has to do anything when they can be read again.
+// While the rules cannot be read, what is stored is served, and clients get 503 with
+// Retry-After for the rest. Nobody has to do anything when they can be read again.
 func TestRulesFromADatabaseThatFails(t *testing.T) {
 	c, up := cachetest.New(t)
 	db := &database{rules: c.Rules}

@@ -116,7 +116,7 @@ func (tr *tracing) has(id oteltrace.TraceID, request string) bool {
 
 // One trace leads from a client through the cache to the upstream: what the cache asks an
 // upstream has the values of the context of the client's request, though not its end. What
-// a copy downloads behind the client begins a trace of its own.
+// a copy downloads behind a pull is in the trace of that pull.
 func TestOneTrace(t *testing.T) {
 	tr := newTracing()
 	c, up := cachetest.New(t)
@@ -134,7 +134,7 @@ func TestOneTrace(t *testing.T) {
 
 	// As Go methods have a context, too, the last step needs no server.
 	steps := []struct{ method, path, asks string }{
-		{"GET", blob, "GET"}, // no copy downloads it yet
+		{"GET", blob, "GET"}, // no copy has downloaded it yet
 		{"GET", "/manifests/v1", "GET"},
 		{"GET", "/manifests/v1", "HEAD"}, // has the tag moved?
 		{"HEAD", "/manifests/v1", "HEAD"},
