@@ -41,11 +41,11 @@ func newFetcher(c *Cache, local *local, l Limits, log *slog.Logger, stats *count
 // manifest fetches a manifest. If known is not nil and the upstream says that the
 // reference still stands for it, the error is [upstream.ErrUnchanged].
 func (f *fetcher) manifest(ctx context.Context, slot origin.Slot, r origin.Repo, reference string, known *oci.Content) (*oci.Content, error) {
-	var digest digest.Digest
+	var unless digest.Digest
 	if known != nil {
-		digest = known.Digest
+		unless = known.Digest
 	}
-	desc, body, err := slot.Manifest(ctx, reference, digest)
+	desc, body, err := slot.Manifest(ctx, reference, unless)
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,9 @@ import (
 )
 
 // Tags yields the tags of a repository after last, or all if last is empty, as tags/list
-// answers them: of a repository that a rule covers they are the upstream's, of a plain
-// one what is stored. An error, which is an [*Error], is the last thing that is yielded.
+// answers them: of a repository that a rule covers they are the upstream's, or the last
+// ones that were seen while it cannot be asked; of a plain one they are what is stored. An
+// error, which is an [*Error], is the last thing that is yielded.
 func (c *Cache) Tags(ctx context.Context, repository, last string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		e := c.engine()

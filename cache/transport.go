@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -9,8 +10,10 @@ import (
 
 // Transport returns an http.RoundTripper that answers every request by the cache,
 // whatever the URL's host is, without a listener: registry clients such as oras-go or
-// go-containerregistry read through the cache with it. Bodies are streamed. It is safe
-// for concurrent use.
+// go-containerregistry read through the cache with it. Bodies are streamed; the body of a
+// response that cannot be finished ends with [io.ErrUnexpectedEOF]. A panic of a hook
+// reaches the caller, or the reader of the body as an error. It is safe for concurrent
+// use.
 func (c *Cache) Transport() http.RoundTripper { return transport{c} }
 
 // transport is a RoundTripper that calls a handler.
@@ -41,6 +44,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		_ = body.CloseWithError(req.Context().Err()) // the handler's next Write fails
 		return nil, req.Context().Err()
 	}
+	if p.panicked != nil {
+		panic(p.panicked)
+	}
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -60,35 +66,37 @@ type pipeWriter struct {
 	body   *io.PipeWriter
 	head   bool
 
-	once   sync.Once
-	ready  chan struct{} // closed when status, sent and err are set
-	status int
-	sent   http.Header
-	err    error
+	once     sync.Once
+	ready    chan struct{} // closed when the fields below are set
+	status   int
+	sent     http.Header
+	err      error
+	panicked any // what the handler panicked with before it sent a header
 }
 
 // serve calls the handler and ends the body: cleanly, or with an error if the handler
 // gave up.
 func (p *pipeWriter) serve(h http.Handler, req *http.Request) {
 	defer func() {
-		if v := recover(); v != nil {
-			p.give(0, io.ErrUnexpectedEOF)
+		switch v := recover(); v {
+		case nil:
+			p.give(http.StatusOK, nil, nil)
+			_ = p.body.Close()
+		case http.ErrAbortHandler:
+			p.give(0, io.ErrUnexpectedEOF, nil)
 			_ = p.body.CloseWithError(io.ErrUnexpectedEOF)
-			if v != http.ErrAbortHandler {
-				panic(v)
-			}
-			return
+		default:
+			p.give(0, nil, v)
+			_ = p.body.CloseWithError(fmt.Errorf("cache: the handler panicked: %v", v))
 		}
-		p.give(http.StatusOK, nil)
-		_ = p.body.Close()
 	}()
 	h.ServeHTTP(p, req)
 }
 
 // give lets RoundTrip return, the first time that it is called.
-func (p *pipeWriter) give(status int, err error) {
+func (p *pipeWriter) give(status int, err error, panicked any) {
 	p.once.Do(func() {
-		p.status, p.err, p.sent = status, err, p.header.Clone()
+		p.status, p.err, p.panicked, p.sent = status, err, panicked, p.header.Clone()
 		close(p.ready)
 	})
 }
@@ -99,13 +107,13 @@ func (p *pipeWriter) Header() http.Header { return p.header }
 // WriteHeader sends the header.
 func (p *pipeWriter) WriteHeader(status int) {
 	if status >= 200 {
-		p.give(status, nil)
+		p.give(status, nil, nil)
 	}
 }
 
 // Write sends a piece of the body, and waits until it was read.
 func (p *pipeWriter) Write(b []byte) (int, error) {
-	p.give(http.StatusOK, nil)
+	p.give(http.StatusOK, nil, nil)
 	if p.head {
 		return len(b), nil
 	}
@@ -113,7 +121,7 @@ func (p *pipeWriter) Write(b []byte) (int, error) {
 }
 
 // Flush does nothing: every Write is read at once.
-func (p *pipeWriter) Flush() { p.give(http.StatusOK, nil) }
+func (p *pipeWriter) Flush() { p.give(http.StatusOK, nil, nil) }
 
 // contentLength is the length that a header announces, -1 if it does not.
 func contentLength(h http.Header) int64 {

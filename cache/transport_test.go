@@ -137,3 +137,36 @@ func TestTransportStatus(t *testing.T) {
 		}
 	}
 }
+
+// TestTransportOfAHookThatPanics: the panic reaches the caller of the client, as it would
+// without a transport, and ends no other goroutine.
+func TestTransportOfAHookThatPanics(t *testing.T) {
+	c, _ := cachetest.New(t)
+	c.Authorize = func(*http.Request, cache.Access) error { panic("a bug of the embedder") }
+	defer func() {
+		if v := recover(); v != "a bug of the embedder" {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	if resp, err := get(t.Context(), c, "GET", "/v2/"); err == nil {
+		_ = resp.Body.Close()
+	}
+	t.Error("no panic")
+}
+
+// TestTransportOfAHandlerThatPanicsLate: after the header, the body ends with an error.
+func TestTransportOfAHandlerThatPanicsLate(t *testing.T) {
+	c, _ := cachetest.New(t)
+	c.Next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("begun"))
+		panic("a bug of the embedder")
+	})
+	resp, err := get(t.Context(), c, "GET", "/v2/own/x/manifests/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if data, err := io.ReadAll(resp.Body); err == nil || string(data) != "begun" || !strings.Contains(err.Error(), "a bug of the embedder") {
+		t.Errorf("%q, %v", data, err)
+	}
+}
