@@ -53,9 +53,7 @@ func TestDamagedManifest(t *testing.T) {
 				c.Errorf("%s: %v, %v", reference, digest.FromBytes(body), err)
 			}
 		}
-		if x, err := c.cache.Explain(c.Context(), "app/api", "v1"); err != nil || x.Stored {
-			c.Errorf("%s, %v", x.Text, err)
-		}
+		c.pass(0) // the copy of what was fetched ends
 		c.stop()
 		c.up.Fail(upstreamtest.Fault{Status: 503})
 		c.start()

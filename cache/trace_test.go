@@ -160,6 +160,9 @@ func TestDebugLog(t *testing.T) {
 	if err := c.Idle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.Shutdown(t.Context()); err != nil { // which waits for those that write the log
+		t.Fatal(err)
+	}
 	for _, line := range []string{
 		"the upstream was asked", "op=manifest reference=v1", "msg=answered", `cache="fwd=miss; fwd-status=200"`,
 		"a copy begins", "a download connects to the upstream", "a copy is done",
