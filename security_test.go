@@ -52,28 +52,42 @@ func TestSecurityNamesItsTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, all := string(data), declaredTests(t)
-	found := named.FindAllStringSubmatch(text, -1)
+	text := string(data)
+	found := wantNamedTests(t, text)
+	if n := len(word.FindAllString(text, -1)); n != found {
+		t.Errorf("%d tests are named, and %d of them as `folder/Test`", n, found)
+	}
+	wantEachHeld(t, text, "Promises", "What stays")
+}
+
+// wantNamedTests checks that the tests that a document names exist, and counts them.
+func wantNamedTests(t *testing.T, text string) int {
+	t.Helper()
+	all, found := declaredTests(t), named.FindAllStringSubmatch(text, -1)
 	for _, name := range found {
 		if test := path.Join(name[1], name[2]); !slices.Contains(all, test) {
 			t.Errorf("%s is not in the tree", test)
 		}
 	}
-	if n := len(word.FindAllString(text, -1)); n != len(found) {
-		t.Errorf("%d tests are named, and %d of them as `folder/Test`", n, len(found))
-	}
-	_, promises, ok := strings.Cut(text, "\n## Promises\n")
-	promises, _, whole := strings.Cut(promises, "\n## What stays\n")
+	return len(found)
+}
+
+// wantEachHeld checks that each point of a section names a test. next is the section that
+// follows.
+func wantEachHeld(t *testing.T, text, section, next string) {
+	t.Helper()
+	_, points, ok := strings.Cut(text, "\n## "+section+"\n")
+	points, _, whole := strings.Cut(points, "\n## "+next+"\n")
 	if !ok || !whole {
 		t.Fatal("the sections are called differently")
 	}
-	list := strings.Split(promises, "\n- ")[1:]
+	list := strings.Split(points, "\n- ")[1:]
 	if len(list) < 10 {
-		t.Errorf("%d promises were found", len(list))
+		t.Errorf("%s: %d points were found", section, len(list))
 	}
-	for _, promise := range list {
-		if !named.MatchString(promise) {
-			t.Errorf("no test holds: %.80s", promise)
+	for _, point := range list {
+		if !named.MatchString(point) {
+			t.Errorf("no test holds: %.80s", point)
 		}
 	}
 }

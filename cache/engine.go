@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ask"
-	"github.com/pullthrough/pullthrough/internal/flight"
 	"github.com/pullthrough/pullthrough/internal/gate"
 	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/lru"
@@ -204,12 +203,3 @@ func within(ctx context.Context, d time.Duration) (context.Context, context.Canc
 // patienceEnded reports whether a client's patience has ended, as opposed to the
 // client's own deadline.
 func patienceEnded(err error) bool { return err == origin.ErrPatience }
-
-func (f *fetcher) storeFailed(k flight.Key, err error) {
-	if f.ended.Err() != nil {
-		return // it is not the store that failed, but this cache that ends
-	}
-	f.stats.storeErrors.Add(1)
-	f.log.Error("the store does not take a blob; clients are served without it",
-		"rule", k.Source.Rule, "source", k.Source.String(), "digest", k.Digest.String(), "err", err)
-}

@@ -38,6 +38,16 @@ func newFetcher(c *Cache, local *local, l Limits, log *slog.Logger, stats *count
 	return f
 }
 
+// storeFailed is called when a download cannot be kept.
+func (f *fetcher) storeFailed(k flight.Key, err error) {
+	if f.ended.Err() != nil {
+		return // it is not the store that failed, but this cache that ends
+	}
+	f.stats.storeErrors.Add(1)
+	f.log.Error("the store does not take a blob; clients are served without it",
+		"rule", k.Source.Rule, "source", k.Source.String(), "digest", k.Digest.String(), "err", err)
+}
+
 // manifest fetches a manifest. If known is not nil and the upstream says that the
 // reference still stands for it, the error is [upstream.ErrUnchanged].
 func (f *fetcher) manifest(ctx context.Context, slot origin.Slot, r origin.Repo, reference string, known *oci.Content) (*oci.Content, error) {

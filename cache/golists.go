@@ -57,11 +57,7 @@ func (c *Cache) Tags(ctx context.Context, repository, last string) iter.Seq2[str
 func (c *Cache) Referrers(ctx context.Context, repository string, d digest.Digest, artifactType string) iter.Seq2[ocispec.Descriptor, error] {
 	return func(yield func(ocispec.Descriptor, error) bool) {
 		e := c.engine()
-		r, err := e.repositoryOf(ctx, repository, AccessReferrers)
-		if err == nil {
-			_, err = route.Reference(repository, d.String())
-			err = asRouteError(err)
-		}
+		r, err := e.nameDigest(ctx, AccessReferrers, repository, d)
 		if err != nil {
 			yield(ocispec.Descriptor{}, err)
 			return
@@ -165,13 +161,6 @@ func (e *engine) repositoryOf(ctx context.Context, name string, k AccessKind) (r
 		return repository{}, failure(found, k, "", err)
 	}
 	return repository{Repo: found.Under(ctx)}, nil
-}
-
-func asRouteError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return routeError(err)
 }
 
 // yieldStored yields names that are stored.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content/memory"
@@ -182,8 +183,16 @@ func TestListsInGoThatFail(t *testing.T) {
 			t.Errorf("%s of a store that cannot list: %v", name, err)
 		}
 	}
-	if _, err := all(c.Referrers(t.Context(), "hub/team/api", "sha256:x", "")); !errors.Is(err, cache.CodeDigestInvalid) {
-		t.Error(err)
+	for _, d := range []digest.Digest{"sha256:x", "v1", ""} { // a tag is no digest
+		if _, err := all(c.Referrers(t.Context(), "hub/team/api", d, "")); !errors.Is(err, cache.CodeDigestInvalid) {
+			t.Errorf("referrers of %q: %v", d, err)
+		}
+		if _, _, err := c.Blob(t.Context(), "hub/team/api", d); !errors.Is(err, cache.CodeDigestInvalid) {
+			t.Errorf("blob %q: %v", d, err)
+		}
+		if _, err := c.Repository("hub/team/api").Exists(t.Context(), ocispec.Descriptor{Digest: d}); !errors.Is(err, cache.CodeDigestInvalid) {
+			t.Errorf("existence of %q: %v", d, err)
+		}
 	}
 	var e *cache.Error
 	if _, err := all(c.Tags(t.Context(), "hub/team/api", "")); !errors.As(err, &e) || e.Status != 403 {

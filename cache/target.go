@@ -107,7 +107,7 @@ func (r *Repository) Predecessors(ctx context.Context, node ocispec.Descriptor) 
 // statBlob is HEAD for a blob.
 func (c *Cache) statBlob(ctx context.Context, repository string, d digest.Digest) error {
 	e := c.engine()
-	repo, d, err := e.name(ctx, AccessBlob, repository, d.String())
+	repo, err := e.nameDigest(ctx, AccessBlob, repository, d)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/internal/ociname"
 	"github.com/pullthrough/pullthrough/internal/route"
 )
 
@@ -64,17 +65,23 @@ func (e *engine) name(ctx context.Context, k AccessKind, name, reference string)
 	return r, d, nil
 }
 
+// nameDigest is name for content that has no tags.
+func (e *engine) nameDigest(ctx context.Context, k AccessKind, name string, d digest.Digest) (repository, error) {
+	if route.ValidName(name) && !ociname.ValidDigest(d.String()) {
+		return repository{}, routeError(route.ErrDigest)
+	}
+	r, _, err := e.name(ctx, k, name, d.String())
+	return r, err
+}
+
 // Blob returns a blob, as a GET would. A reader that ends early with an error
 // has not given all bytes; the last ones are only given when the digest has
 // matched. The size is -1 if it is unknown. Errors are [*Error].
 func (c *Cache) Blob(ctx context.Context, repository string, d digest.Digest) (ocispec.Descriptor, io.ReadCloser, error) {
 	e := c.engine()
-	r, d, err := e.name(ctx, AccessBlob, repository, d.String())
+	r, err := e.nameDigest(ctx, AccessBlob, repository, d)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
-	}
-	if d == "" {
-		return ocispec.Descriptor{}, nil, routeError(route.ErrDigest)
 	}
 	a := e.blob(ctx, r, d)
 	if a.err != nil {

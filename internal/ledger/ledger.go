@@ -23,8 +23,8 @@
 //
 // # Laws
 //
-//   - Ledger.mu guards everything. No code of others runs under it: logs and callbacks
-//     are noted and run by Ledger.unlock.
+//   - Ledger.mu guards everything. No code of others runs under it, the methods of an
+//     error included: logs and callbacks are noted and run by Ledger.unlock.
 //   - A state changes in Ledger.to only, and time passes in Ledger.loop only.
 //   - Ledger.changes numbers what happens to manifests, so that a caller that looked
 //     without the lock finds out whether it must look again.

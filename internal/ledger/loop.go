@@ -116,50 +116,74 @@ func (l *Ledger) start(e *entry) {
 	r := &Run{Job: e.job, Manifest: e.man, Values: e.values, l: l, e: e, moved: map[string]time.Time{}}
 	e.values = nil // a job that waits for long does not keep a request in memory
 	l.spawn(func() {
-		err := l.cfg.Worker.Do(l.ctx, r)
+		o := l.judged(e, l.cfg.Worker.Do(l.ctx, r))
 		l.mu.Lock()
 		defer l.unlock()
 		l.turns.gave(rule)
 		l.kick()
-		l.ended(r, err)
+		l.ended(r, o)
 	})
 }
 
+// outcome is what a run came to.
+type outcome struct {
+	err                 error
+	handedOver, waiting bool
+	text                string
+	verdict             Verdict
+}
+
+// judged looks at the error of a run before l.mu is held: the methods of an error may be
+// an embedder's code.
+func (l *Ledger) judged(e *entry, err error) outcome {
+	switch {
+	case err == nil:
+		return outcome{}
+	case errors.Is(err, ErrHandedOver):
+		return outcome{err: err, handedOver: true}
+	case errors.Is(err, ErrWaiting):
+		return outcome{err: err, waiting: true}
+	}
+	l.mu.Lock()
+	job, failures := e.job, e.failures
+	l.unlock()
+	return outcome{err: err, text: err.Error(), verdict: l.cfg.Worker.Judge(job, failures, err)}
+}
+
 // ended decides what becomes of an entry that ran, here or elsewhere. l.mu is held.
-func (l *Ledger) ended(r *Run, err error) {
+func (l *Ledger) ended(r *Run, o outcome) {
 	e := r.e
 	if !l.current(e) || l.closed || e.state != Running && e.state != Submitted {
 		return // it was forgotten, the next process takes it up, or it ended meanwhile
 	}
 	switch {
-	case errors.Is(err, ErrHandedOver):
+	case o.handedOver:
 		if e.state == Running {
 			e.handed, e.looked = time.Now(), lookFirst
 			l.to(e, Submitted, e.handed.Add(lookFirst))
 		}
-	case err == nil && len(r.left(e.job.Tags)) > 0: // a tag came after the Worker's last look
+	case o.err == nil && len(r.left(e.job.Tags)) > 0: // a tag came after the Worker's last look
 		e.job.Tags, e.job.Incomplete = r.left(e.job.Tags), false
 		e.job.ID = rand.Text() // its events were sent: further ones are others
 		l.enqueue(e, false)
 		l.save(e.job.Key())
-	case err == nil:
+	case o.err == nil:
 		l.full = false
 		l.log(slog.LevelDebug, "a copy is done", "repository", e.job.Repository, "digest", e.job.Digest.String(), "rule", e.job.Source.Rule)
 		l.remove(e, nil)
-	case errors.Is(err, ErrWaiting) && (l.imageChanged(e) || !slices.Equal(r.Job.Platforms, e.job.Platforms)):
+	case o.waiting && (l.imageChanged(e) || !slices.Equal(r.Job.Platforms, e.job.Platforms)):
 		l.enqueue(e, false) // what it saw may not be true any more
-	case errors.Is(err, ErrWaiting):
+	case o.waiting:
 		left := max(time.Until(e.job.Created.Add(l.cfg.Wait)), waitLeast)
 		l.to(e, Waiting, time.Now().Add(left))
 	default:
-		l.fail(e, err)
+		l.fail(e, o)
 	}
 }
 
 // fail decides what comes after a failure. l.mu is held.
-func (l *Ledger) fail(e *entry, err error) {
-	k := e.job.Key()
-	v := l.cfg.Worker.Judge(e.job, e.failures, err)
+func (l *Ledger) fail(e *entry, o outcome) {
+	k, err, v := e.job.Key(), o.err, o.verdict
 	about := []any{"repository", k.Repository, "digest", k.Digest.String(), "rule", e.job.Source.Rule, "err", err}
 	if v.GiveUp {
 		l.log(slog.LevelInfo, "a copy job is given up", about...)
@@ -167,7 +191,7 @@ func (l *Ledger) fail(e *entry, err error) {
 		return
 	}
 	e.failures++
-	e.err, e.job.Error = err, err.Error()
+	e.err, e.job.Error = err, o.text
 	if v.Own {
 		e.job.Attempts++
 	}
@@ -217,7 +241,7 @@ func (l *Ledger) look(e *entry) {
 	switch {
 	case !l.current(e) || e.state != Submitted:
 	case err == nil && done:
-		l.ended(r, nil)
+		l.ended(r, outcome{})
 		l.completed(e.job.Key())
 	case time.Since(e.handed) > handOver:
 		l.enqueue(e, false)

@@ -168,3 +168,29 @@ func TestIdle(t *testing.T) {
 		}
 	})
 }
+
+// talkative is an error of an embedder's, whose methods ask the ledger.
+type talkative struct{ w *world }
+
+func (t talkative) Error() string     { t.w.ledger.Copies(""); return "I asked" }
+func (t talkative) Is(err error) bool { t.w.ledger.Len(); return false }
+
+// TestErrorsMayCallBack: the methods of an error run without the lock.
+func TestErrorsMayCallBack(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.comesTo(image(1), talkative{w})
+		w.add(image(1), "v1")
+		w.want(image(1), ledger.Paused, 1)
+		w.comesTo(image(2), ledger.ErrHandedOver)
+		w.add(image(2), "v2")
+		for _, c := range w.ledger.Copies("") {
+			if c.State == ledger.Submitted {
+				w.ledger.Elsewhere(c.Job).End(talkative{w})
+			}
+		}
+		w.want(image(2), ledger.Paused, 2)
+		if c := w.ledger.Copies("")[0]; c.Job.Error != "I asked" {
+			w.Errorf("%+v", c.Job)
+		}
+	})
+}

@@ -41,9 +41,10 @@ func (r *Run) End(err error) {
 	if r.e == nil {
 		return
 	}
+	o := r.l.judged(r.e, err)
 	r.l.mu.Lock()
 	defer r.l.unlock()
-	r.l.ended(r, err)
+	r.l.ended(r, o)
 }
 
 // TagsLeft returns the tags that have not moved yet, with those that came while the job

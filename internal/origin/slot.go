@@ -154,7 +154,7 @@ func (s Slot) Tags(ctx context.Context, query url.Values) (page upstream.TagPage
 	}
 	begun := time.Now()
 	page, err = l.Tags(ctx, query)
-	now.logRequest(ctx, begun, "tags", query.Encode(), err)
+	now.logRequest(ctx, begun, "tags", "", err) // an upstream's own query may hold a token
 	return page, now.heardList(ctx, query, err)
 }
 
