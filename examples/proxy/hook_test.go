@@ -311,9 +311,7 @@ func TestWebhookSecretsComeLater(t *testing.T) {
 		`msg="a webhook cannot be used; its events wait" receiver=late error="header X-Token: auth: secret file: open ` + token + `: no such file or directory"`,
 		`msg="a webhook cannot be used; its events wait" receiver=hook-308d36e48a58 error="url: auth: environment variable PROXY_TEST_URL is not set"`,
 	} {
-		if !strings.Contains(p.log.String(), want) {
-			t.Errorf("%q is not in the log", want)
-		}
+		p.until(t, "the log to say "+want, func() bool { return strings.Contains(p.log.String(), want) })
 	}
 	pull(t, p, up, "v1", index, "amd64")
 	p.until(t, "all to fail", func() bool {
@@ -351,9 +349,8 @@ func TestWebhookRemoved(t *testing.T) {
 	p.signal(t)
 	p.wantExit(t, exitOK)
 	p = startProxy(t, file(up, "store: "+dir))
-	if want := `msg="events for a receiver that is gone are dropped" receiver=scanner events=3`; !strings.Contains(p.log.String(), want) {
-		t.Errorf("%q is not in the log", want)
-	}
+	want := `msg="events for a receiver that is gone are dropped" receiver=scanner events=3`
+	p.until(t, "the log to say "+want, func() bool { return strings.Contains(p.log.String(), want) })
 }
 
 // TestWebhookEnvironment: HTTPS_PROXY and SSL_CERT_FILE apply to webhooks.
