@@ -131,6 +131,19 @@ type hooked struct {
 	create, tag func()
 }
 
+// Apply is Create and SetTag as one.
+func (h *hooked) Apply(ctx context.Context, b *store.Batch) error {
+	if f := h.create; f != nil && len(b.Content) > 0 {
+		h.create = nil
+		f()
+	}
+	if f := h.tag; f != nil && len(b.Tags) > 0 {
+		h.tag = nil
+		f()
+	}
+	return h.Mem.Apply(ctx, b)
+}
+
 func (h *hooked) Create(ctx context.Context, repo string, want store.Info) (store.Writer, error) {
 	if store.IsManifest(want.MediaType) && h.create != nil {
 		f := h.create
@@ -149,14 +162,23 @@ func (h *hooked) SetTag(ctx context.Context, repo, tag string, t store.Tag) erro
 	return h.Mem.SetTag(ctx, repo, tag, t)
 }
 
+// oneByOne is a store that cannot make changes as one.
+type oneByOne struct{ store.Store }
+
+func (o oneByOne) Unwrap() store.Store { return o.Store }
+
 // What is deleted while its copy ends does not come back.
 func TestDeleteAtTheEnd(t *testing.T) {
-	for _, what := range []string{"digest", "tag"} {
+	for _, what := range []string{"digest", "tag", "digest one by one", "tag one by one"} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(c *clock) {
 				c.stop()
 				h := &hooked{Mem: &store.Mem{}}
 				c.store = h
+				what, single := strings.CutSuffix(what, " one by one")
+				if single {
+					c.store = oneByOne{h}
+				}
 				c.start()
 				img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 				del := func(ref string) func() {

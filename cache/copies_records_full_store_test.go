@@ -40,12 +40,29 @@ func (m *moody) Spool(ctx context.Context, repo string, want store.Info) (store.
 	return m.Mem.Spool(ctx, repo, want)
 }
 
-func (m *moody) PutRecord(ctx context.Context, kind, key string, data []byte) error {
+// Apply counts records too.
+func (m *moody) Apply(ctx context.Context, b *store.Batch) error {
+	if len(b.Content) > 0 && m.full.Load() {
+		return store.ErrFull
+	}
+	for _, r := range b.Records {
+		if r.Data != nil {
+			m.writing()
+		}
+	}
+	return m.Mem.Apply(ctx, b)
+}
+
+func (m *moody) writing() {
 	if m.hangs {
 		time.Sleep(24 * time.Hour)
 	}
 	time.Sleep(m.slow)
 	m.written.Add(1)
+}
+
+func (m *moody) PutRecord(ctx context.Context, kind, key string, data []byte) error {
+	m.writing()
 	return m.Mem.PutRecord(ctx, kind, key, data)
 }
 

@@ -136,10 +136,7 @@ func newLedger(e *engine, records store.Records) *ledger.Ledger {
 		Wait: e.limits.IndexWait, Alone: e.alone, Closed: errShutdown, Log: e.log,
 	}
 	if records != nil {
-		cfg.Records = records
-	}
-	if s, ok := store.As[store.RecordSyncer](e.local.store); ok {
-		cfg.Syncer = s
+		cfg.Records, cfg.Write = records, e.local.recordWriter()
 	}
 	if parked := e.cfg.Parked; parked != nil {
 		cfg.Parked = func(c ledger.Copy) { parked(copyState(c)) }

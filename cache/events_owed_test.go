@@ -160,6 +160,13 @@ type tagHook struct {
 	before func()
 }
 
+func (h *tagHook) Apply(ctx context.Context, b *store.Batch) error {
+	if len(b.Tags) > 0 {
+		h.before()
+	}
+	return h.Mem.Apply(ctx, b)
+}
+
 func (h *tagHook) SetTag(ctx context.Context, repo, tag string, t store.Tag) error {
 	h.before()
 	return h.Mem.SetTag(ctx, repo, tag, t)
@@ -167,11 +174,16 @@ func (h *tagHook) SetTag(ctx context.Context, repo, tag string, t store.Tag) err
 
 // A tag that is seen again while it moves has one event.
 func TestTagThatIsSeenAgainWhileItMoves(t *testing.T) {
+	t.Run("as one", func(t *testing.T) { seenAgain(t, func(h *tagHook) store.Store { return h }) })
+	t.Run("one by one", func(t *testing.T) { seenAgain(t, func(h *tagHook) store.Store { return oneByOne{h} }) })
+}
+
+func seenAgain(t *testing.T, stored func(*tagHook) store.Store) {
 	inBubble(t, func(c *clock) {
 		c.stop()
 		hook := &tagHook{Mem: &store.Mem{}}
 		hook.before = func() { hook.before = func() {}; c.manifest("v1") }
-		c.store = hook
+		c.store = stored(hook)
 		c.start()
 		c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 		c.manifest("v1")

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
@@ -15,98 +16,236 @@ import (
 )
 
 // finish links a manifest whose content is stored, moves its tags and sends its events.
+// If the store is a [store.Batcher] and the events are kept in it, all that is one
+// change, together with the end of the job's record: a tag has moved exactly if its
+// event is kept.
 func (w *worker) finish(ctx context.Context, r origin.Repo, run *ledger.Run, man *oci.Content, stored bool) error {
-	job := run.Job
-	if w.local.deletedSince(r, job.Digest.String(), job.Created) {
+	if w.local.deletedSince(r, run.Job.Digest.String(), run.Job.Created) {
 		return errDeleted
 	}
 	if err := r.Still(ctx); err != nil {
 		return unusable(err)
 	}
-	tags := w.pledge(ctx, r, run)
-	if !stored {
-		if err := w.local.link(ctx, r, man, job.Created, run.Replaced); err != nil {
+	e, err := w.ending(ctx, r, run, man, stored)
+	if err != nil {
+		return err
+	}
+	for tags := e.tagsLeft(); len(tags) > 0 || !e.begun; tags = e.tagsLeft() {
+		if e.later && len(tags) > 1 {
+			tags = tags[:1] // the job's record says of which tags an event is owed
+		}
+		if err := e.step(ctx, e.moves(ctx, tags)); err != nil {
+			return err
+		}
+		e.begun = true
+	}
+	if e.later && run.Job.Incomplete {
+		e.unsent = append(e.unsent, pushEvent(run.Job, man, ""))
+	}
+	return w.send(ctx, e.unsent)
+}
+
+// ending is the end of a copy while it is made. It is used by one goroutine.
+type ending struct {
+	*worker
+	r      origin.Repo
+	run    *ledger.Run
+	man    *oci.Content
+	stored bool // the manifest is linked
+	begun  bool // the first step was made
+
+	enlister webhook.Enlister // takes events over along with the changes; nil if none does
+	later    bool             // events are sent after the changes
+	unsent   []webhook.Event
+}
+
+func (w *worker) ending(ctx context.Context, r origin.Repo, run *ledger.Run, man *oci.Content, stored bool) (*ending, error) {
+	e := &ending{worker: w, r: r, run: run, man: man, stored: stored, later: w.events != nil}
+	if k, ok := w.events.(webhook.Enlister); ok && w.local.records != nil {
+		nothing, err := k.Enlist(ctx, w.local.records, nil)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errNotSent, err)
+		}
+		if nothing != nil {
+			nothing.Done(nil)
+			e.enlister, e.later = k, false
+		}
+	}
+	return e, nil
+}
+
+// tagsLeft returns the tags that are still to move.
+func (e *ending) tagsLeft() (left []ledger.Tag) {
+	for _, t := range e.run.TagsLeft() {
+		if e.local.deletedSince(e.r, t.Name, t.Seen) {
+			e.run.Moved(t) // it does not move any more
+			continue
+		}
+		left = append(left, t)
+	}
+	return left
+}
+
+// moves returns those of the tags that are to move now. The event of one that stands for
+// the manifest already is unsent if a former try of the job owes it.
+func (e *ending) moves(ctx context.Context, tags []ledger.Tag) (moves []ledger.Tag) {
+	for _, t := range tags {
+		seen, stands := e.local.stands(ctx, e.r, t.Name, e.run.Job.Digest)
+		if stands {
+			e.moved(t, t.EventDue || !e.run.HasRecord() && seen.Equal(t.Seen))
+			continue
+		}
+		former := e.local.tag(ctx, e.r, t.Name).man
+		if err := e.admission.admit(ctx, e.r, t.Name, e.man, former); err != nil {
+			e.log.Info("a tag does not move: not admitted", "repository", e.r.Name, "tag", t.Name, "digest", e.run.Job.Digest.String(), "err", err)
+			e.moved(t, false)
+			continue
+		}
+		moves = append(moves, t)
+	}
+	return moves
+}
+
+// moved notes that a tag has moved, or need not, and whether its event is to be sent
+// later.
+func (e *ending) moved(t ledger.Tag, unsent bool) {
+	e.run.Moved(t)
+	e.local.tagMoved(e.r, t.Name, t.Seen)
+	if unsent {
+		e.unsent = append(e.unsent, pushEvent(e.run.Job, e.man, t.Name))
+	}
+}
+
+// step links the manifest, unless it is linked, and moves tags, as one change.
+func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
+	held := e.run.Hold(ctx)
+	if held != nil {
+		defer held.Release()
+	}
+	c := &change{ending: e, held: held}
+	err := c.prepare(ctx, tags)
+	if err == nil {
+		err = e.local.apply(ctx, &c.batch, e.enlister != nil)
+	}
+	if c.done(err); err != nil {
+		return err
+	}
+	linked := !e.stored
+	if e.stored = true; linked {
+		e.local.linked(ctx, e.r, e.man)
+	}
+	if !e.begun {
+		e.run.Completed()
+	}
+	for i, t := range tags {
+		stale := errors.Is(c.batch.Tags[i].Err, store.ErrStale)
+		// One that moved before may have moved on since then.
+		e.moved(t, e.later && !stale || stale && t.EventDue)
+		if e.later && !stale && held != nil {
+			held.Owes(t)
+		}
+	}
+	return e.takeBack(ctx, tags, linked)
+}
+
+// takeBack deletes again what was deleted while it was linked or moved.
+func (e *ending) takeBack(ctx context.Context, tags []ledger.Tag, linked bool) error {
+	gone := e.local.deletedSince(e.r, e.run.Job.Digest.String(), e.run.Job.Created)
+	for _, t := range tags {
+		if !gone && !e.local.deletedSince(e.r, t.Name, t.Seen) {
+			continue
+		}
+		if err := e.local.takeBackTag(ctx, e.r, t); err != nil {
 			return err
 		}
 	}
-	run.Completed()
-	var events []webhook.Event
-	for len(tags) > 0 {
-		for _, t := range tags {
-			run.Moved(t.Tag)
-			due, err := w.move(ctx, r, job, man, t)
-			if err != nil {
-				return err
-			}
-			if due {
-				events = append(events, pushEvent(job, man, t.Name))
-			}
-		}
-		tags = w.pledge(ctx, r, run)
+	if !gone {
+		return nil
 	}
-	if job.Incomplete {
-		events = append(events, pushEvent(job, man, ""))
-	}
-	return w.send(ctx, events)
-}
-
-// pledgedTag is a tag that is about to move.
-type pledgedTag struct {
-	ledger.Tag
-	mayHaveMoved bool // by a former try, whose event was not sent
-}
-
-// pledge takes the tags that are still to move and writes down which events the job owes
-// before anything shows that it does, so that neither a crash nor a loss of power
-// between a tag and its event loses the event.
-func (w *worker) pledge(ctx context.Context, r origin.Repo, run *ledger.Run) []pledgedTag {
-	owes := run.Job.Incomplete && !run.HasMoved()
-	var pledged []pledgedTag
-	var tags []ledger.Tag
-	for _, t := range run.TagsLeft() {
-		if w.local.deletedSince(r, t.Name, t.Seen) {
-			run.Moved(t) // it does not move any more
-			continue
-		}
-		p := pledgedTag{Tag: t, mayHaveMoved: t.EventDue}
-		p.EventDue = p.EventDue || w.moves(ctx, r, run.Job, t)
-		owes = owes || p.EventDue
-		pledged, tags = append(pledged, p), append(tags, p.Tag)
-	}
-	if w.events != nil && owes {
-		run.Owe(ctx, tags)
-	}
-	return pledged
-}
-
-// moves reports whether a tag does not stand for the job's manifest yet, or does by this
-// very sighting.
-func (w *worker) moves(ctx context.Context, r origin.Repo, job ledger.Job, t ledger.Tag) bool {
-	seen, stands := w.local.stands(ctx, r, t.Name, job.Digest)
-	return !stands || seen.Equal(t.Seen)
-}
-
-// move makes a tag stand for a stored manifest, unless it stands for a later answer, and
-// reports whether its event is due.
-func (w *worker) move(ctx context.Context, r origin.Repo, job ledger.Job, man *oci.Content, t pledgedTag) (due bool, err error) {
-	if !t.EventDue {
-		w.local.tagMoved(r, t.Name, t.Seen)
-		return false, nil // another copy of the same was faster
-	}
-	if _, stands := w.local.stands(ctx, r, t.Name, job.Digest); !stands {
-		former := w.local.tag(ctx, r, t.Name).man
-		if err := w.admission.admit(ctx, r, t.Name, man, former); err != nil {
-			w.log.Info("a tag does not move: not admitted", "repository", r.Name, "tag", t.Name, "digest", job.Digest.String(), "err", err)
-			return false, nil
+	if s, ok := store.As[store.Deleter](e.local.store); ok && linked && !e.run.Replaced() {
+		if err := e.local.deleteManifest(ctx, s, e.r, e.man.Digest); err != nil {
+			return err
 		}
 	}
-	switch err := w.local.moveTag(ctx, r, man, t.Tag, job.Created); {
-	case errors.Is(err, store.ErrStale):
-		return t.mayHaveMoved, nil // it may have moved before, and on since then
-	case errors.Is(err, errDeleted):
-		return false, nil
-	default:
-		return err == nil, err
+	return errDeleted
+}
+
+// change is one change at the end of a copy, with the events that it keeps.
+type change struct {
+	*ending
+	held     *ledger.Held // nil if the job has no record
+	batch    store.Batch
+	enlisted []*webhook.Enlistment
+	tags     int // the first of enlisted are those of the tags, in order
+}
+
+// prepare fills the batch.
+func (c *change) prepare(ctx context.Context, tags []ledger.Tag) error {
+	if !c.stored {
+		c.batch.Content = []store.Piece{{Repo: c.r.Name, Info: linkInfo(c.r, c.man), Bytes: c.man.Body}}
+	}
+	for _, t := range tags {
+		records, err := c.owed(ctx, t)
+		if err != nil {
+			return err
+		}
+		c.batch.Tags = append(c.batch.Tags, store.TagChange{
+			Repo: c.r.Name, Tag: t.Name, Records: records,
+			Value: store.Tag{Descriptor: c.man.Descriptor, Source: c.r.From, Asked: t.Seen},
+		})
+	}
+	c.tags = len(c.enlisted)
+	if c.run.Job.Incomplete && !c.begun && c.enlister != nil {
+		records, err := c.enlist(ctx, "")
+		if err != nil {
+			return err
+		}
+		c.batch.Records = records
+	}
+	owing := slices.ContainsFunc(tags, func(t ledger.Tag) bool { return t.EventDue })
+	if c.held != nil && !c.later && !owing && len(c.unsent) == 0 {
+		c.batch.Records = append(c.batch.Records, store.RecordChange(c.held.Deletion()))
+	}
+	return nil
+}
+
+// owed returns the records that are written when a tag moves: those that keep its event,
+// or that of the job, which says then that its event is due.
+func (c *change) owed(ctx context.Context, t ledger.Tag) ([]store.RecordChange, error) {
+	switch {
+	case c.enlister != nil:
+		return c.enlist(ctx, t.Name)
+	case c.later && c.held != nil:
+		owing, err := c.held.Owing(t)
+		return []store.RecordChange{store.RecordChange(owing)}, err
+	}
+	return nil, nil
+}
+
+// enlist returns the records that keep the event of a tag, or of none.
+func (c *change) enlist(ctx context.Context, tag string) (records []store.RecordChange, err error) {
+	e, err := c.enlister.Enlist(ctx, c.local.records, []webhook.Event{pushEvent(c.run.Job, c.man, tag)})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotSent, err)
+	}
+	if e == nil {
+		return nil, fmt.Errorf("%w: the sink of the events keeps them elsewhere now", errNotSent)
+	}
+	c.enlisted = append(c.enlisted, e)
+	for _, r := range e.Records {
+		records = append(records, store.RecordChange(r))
+	}
+	return records, nil
+}
+
+// done tells the sink of the events what became of the change.
+func (c *change) done(err error) {
+	for i, e := range c.enlisted {
+		if err == nil && i < c.tags {
+			e.Done(c.batch.Tags[i].Err)
+		} else {
+			e.Done(err)
+		}
 	}
 }
 

@@ -35,34 +35,11 @@ func (l *local) deletedSince(r origin.Repo, reference string, then time.Time) bo
 	return ok && at.After(then)
 }
 
-// link makes a manifest visible, which is the last step that makes it stored.
-// [errDeleted] if it was deleted since a time; then it is taken back, unless keep says
-// that a later pull wants it.
-func (l *local) link(ctx context.Context, r origin.Repo, man *oci.Content, since time.Time, keep func() bool) error {
-	w, err := l.store.Create(ctx, r.Name, linkInfo(r, man))
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	if _, err := w.Write(man.Body); err != nil {
-		return err
-	}
-	if err := w.Commit(ctx); err != nil {
-		return err
-	}
+// linked notes that a manifest was linked.
+func (l *local) linked(ctx context.Context, r origin.Repo, man *oci.Content) {
 	l.stats.copied.Add(1)
 	l.remember(r, man)
 	l.forgetRead(ctx, r, man.Digest)
-	if !l.deletedSince(r, man.Digest.String(), since) {
-		return nil
-	}
-	if s, ok := store.As[store.Deleter](l.store); ok && !keep() {
-		if err := s.Delete(ctx, r.Name, man.Digest); err != nil {
-			return err
-		}
-		l.manifests.Delete(keyOf(r, man.Digest))
-	}
-	return errDeleted
 }
 
 // stands reports whether a tag stands for a digest from the source of r, and by which
@@ -70,21 +47,6 @@ func (l *local) link(ctx context.Context, r origin.Repo, man *oci.Content, since
 func (l *local) stands(ctx context.Context, r origin.Repo, tag string, d digest.Digest) (seen time.Time, ok bool) {
 	now, err := l.store.Tag(ctx, r.Name, tag)
 	return now.Asked, err == nil && now.Source == r.From && now.Digest == d
-}
-
-// moveTag makes a tag stand for a stored manifest. [store.ErrStale] if it stands for a
-// later answer, [errDeleted] if it was deleted since it was seen, or the manifest since
-// a time; then it is taken back.
-func (l *local) moveTag(ctx context.Context, r origin.Repo, man *oci.Content, t ledger.Tag, since time.Time) error {
-	err := l.store.SetTag(ctx, r.Name, t.Name, store.Tag{Descriptor: man.Descriptor, Source: r.From, Asked: t.Seen})
-	l.tagMoved(r, t.Name, t.Seen)
-	if err != nil || !l.deletedSince(r, t.Name, t.Seen) && !l.deletedSince(r, man.Digest.String(), since) {
-		return err
-	}
-	if err := l.takeBackTag(ctx, r, t); err != nil {
-		return err
-	}
-	return errDeleted
 }
 
 // takeBackTag deletes a tag that was deleted while it moved, unless it moved again.

@@ -21,9 +21,10 @@ import (
 // manifests. Content is served in a repository only if it came from the source that the
 // repository has now. It is safe for concurrent use.
 type local struct {
-	store store.Store
-	log   *slog.Logger
-	stats *counters
+	store   store.Store
+	records store.Records // of the store; nil if it has none
+	log     *slog.Logger
+	stats   *counters
 
 	manifests *lru.Cache[ledger.Key, *oci.Content] // stored ones
 	tags      *lru.Cache[tagKey, *storedTag]
@@ -35,7 +36,7 @@ type local struct {
 
 func newLocal(s store.Store, records store.Records, l Limits, log *slog.Logger, stats *counters) *local {
 	return &local{
-		store: s, log: log, stats: stats,
+		store: s, records: records, log: log, stats: stats,
 		manifests: lru.New[ledger.Key, *oci.Content](l.ManifestMemory),
 		tags:      lru.New[tagKey, *storedTag](l.ManifestMemory),
 		blobSizes: lru.New[sourced, blobSize](many),

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"hash/fnv"
 	"sync"
 	"time"
 
@@ -28,7 +29,7 @@ type shelf struct {
 	store store.Records // nil if the entries are in memory
 	most  int64         // bytes in all; nothing is kept if negative
 
-	order sync.Mutex // held while records are written, so that the last one counts
+	order [16]sync.Mutex // by key: held while its record is written, so that the last one counts
 
 	mu      sync.Mutex
 	entries map[string]*list.Element // of *shelved
@@ -79,7 +80,6 @@ func (s *shelf) load(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		s.order.Lock()
 		s.mu.Lock()
 		if s.entries[key] == nil { // else it is newer
 			s.entries[key] = s.used.PushBack(&shelved{key: key, size: int64(len(data))})
@@ -88,7 +88,6 @@ func (s *shelf) load(ctx context.Context) {
 		gone := s.crowded()
 		s.mu.Unlock()
 		s.forget(ctx, gone)
-		s.order.Unlock()
 	}
 }
 
@@ -126,12 +125,17 @@ func (s *shelf) get(ctx context.Context, key string) (data []byte, stamp time.Ti
 // put keeps data, which is JSON, for a key as of a time. What is too large for the
 // shelf is not kept, and what did not change is not written again for a while.
 func (s *shelf) put(ctx context.Context, key string, data []byte, stamp time.Time) {
-	s.order.Lock()
-	defer s.order.Unlock()
+	gone := s.putInOrder(ctx, key, data, stamp)
+	s.forget(ctx, gone)
+}
+
+// putInOrder is put, and returns the keys that make room.
+func (s *shelf) putInOrder(ctx context.Context, key string, data []byte, stamp time.Time) (gone []string) {
+	defer s.inOrder(key).Unlock()
 	v := &shelved{key: key, size: int64(len(data)), sum: sha256.Sum256(data), stamp: stamp.UTC()}
 	if v.size+shelfEntry > s.most {
 		s.dropInOrder(ctx, key)
-		return
+		return nil
 	}
 	if s.store == nil {
 		v.data = bytes.Clone(data)
@@ -149,7 +153,7 @@ func (s *shelf) put(ctx context.Context, key string, data []byte, stamp time.Tim
 		v.written = v.stamp
 	}
 	s.add(v)
-	gone := s.crowded()
+	gone = s.crowded()
 	s.mu.Unlock()
 	if write {
 		raw, err := json.Marshal(shelfRecord{v.stamp, data})
@@ -160,33 +164,44 @@ func (s *shelf) put(ctx context.Context, key string, data []byte, stamp time.Tim
 			s.dropInOrder(ctx, key)
 		}
 	}
-	s.forget(ctx, gone)
+	return gone
+}
+
+// inOrder locks what orders the writes of a key, and returns it.
+func (s *shelf) inOrder(key string) *sync.Mutex {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key))
+	mu := &s.order[h.Sum32()%uint32(len(s.order))]
+	mu.Lock()
+	return mu
 }
 
 // drop forgets a key.
 func (s *shelf) drop(ctx context.Context, key string) {
-	s.order.Lock()
-	defer s.order.Unlock()
+	defer s.inOrder(key).Unlock()
 	s.dropInOrder(ctx, key)
 }
 
-// dropInOrder is drop with s.order held.
+// dropInOrder is drop with the order of the key held.
 func (s *shelf) dropInOrder(ctx context.Context, key string) {
 	s.mu.Lock()
 	if e := s.entries[key]; e != nil {
 		s.remove(e)
 	}
 	s.mu.Unlock()
-	s.forget(ctx, []string{key})
+	if s.store != nil {
+		_ = s.store.DeleteRecord(ctx, s.kind, key) // one that stays is found at the next start
+	}
 }
 
-// forget deletes records. s.order is held.
+// forget deletes the records of keys that made room, unless they were put again.
 func (s *shelf) forget(ctx context.Context, keys []string) {
-	if s.store == nil {
-		return
-	}
 	for _, key := range keys {
-		_ = s.store.DeleteRecord(ctx, s.kind, key) // one that stays is found at the next start
+		mu := s.inOrder(key)
+		if !s.has(key) {
+			s.dropInOrder(ctx, key)
+		}
+		mu.Unlock()
 	}
 }
 

@@ -18,11 +18,12 @@ type Unwrapper interface {
 
 // As finds an optional ability of s, such as [Records].
 //
-// An ability that only adds something ([Records], [RecordSyncer], [Deleter],
-// [Lister], [ManifestLister]) is found on s or, through [Unwrapper], on the first
+// An ability that only adds something ([Records], [Deleter], [Lister],
+// [ManifestLister], [BlobLister], [UseRecorder], [Sizer]) is found on s or, through [Unwrapper], on the first
 // store behind s that has it. An ability that does the work of a method of [Store] in
 // another way is found on s alone, so that a wrapper that overrides the method is
-// never bypassed: [Spooler], which is used instead of Create.
+// never bypassed: [Spooler], which is used instead of Create, and [Batcher], which is
+// used instead of Create, SetTag and PutRecord.
 //
 // T must be the interface of the ability itself. An interface of your own that
 // contains Spool among others, or a concrete type, is found through Unwrap.
@@ -44,7 +45,7 @@ func As[T any](s Store) (T, bool) {
 // replaces reports whether an ability does what a method of [Store] does.
 func replaces[T any]() bool {
 	switch any((*T)(nil)).(type) {
-	case *Spooler: // instead of Create
+	case *Spooler, *Batcher:
 		return true
 	}
 	return false
@@ -55,19 +56,20 @@ func replaces[T any]() bool {
 // them all. [Checkpointer] is not among them, since only a [Spool] shows whether it
 // is one.
 func Lacks(s Store) []string {
-	records := has[Records](s)
 	var lacks []string
 	for _, a := range []struct {
 		has  bool
 		loss string
 	}{
 		{has[Spooler](s), "Spooler: downloads go through temporary files and begin anew after a restart"},
-		{records, "Records: unfinished copies and their events are lost with the process"},
-		// Without Records nothing is there to be synced.
-		{!records || has[RecordSyncer](s), "RecordSyncer: a power loss may take the last records of unfinished copies and their events"},
+		{has[Records](s), "Records: unfinished copies and their events are lost with the process"},
+		{has[Batcher](s), "Batcher: the end of a copy takes several writes, and a crash may leave a tag that moved a moment before its event is kept"},
 		{has[Deleter](s), "Deleter: nothing can be deleted"},
 		{has[Lister](s), "Lister: there is no catalog, no list of a repository without a rule, and a deleted manifest leaves its tags"},
-		{has[ManifestLister](s), "ManifestLister: manifests that no tag names cannot be listed"},
+		{has[ManifestLister](s), "ManifestLister: manifests that no tag names cannot be listed, and nothing is evicted"},
+		{has[BlobLister](s), "BlobLister: no repository can be deleted as a whole"},
+		{has[UseRecorder](s), "UseRecorder: eviction does not know what is used"},
+		{has[Sizer](s), "Sizer: the size of the store is not known, and not limited"},
 	} {
 		if !a.has {
 			lacks = append(lacks, a.loss)

@@ -3,87 +3,96 @@ package store
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/pullthrough/pullthrough/internal/durable"
+	"github.com/pullthrough/pullthrough/internal/index"
 )
 
 // Dir keeps everything in a folder, on Unix, for one process at a time. It has
-// every optional ability. It is safe for concurrent use; Open returns an
-// *os.File.
+// every optional ability. It is safe for concurrent use.
 //
-//	blobs/sha256/ab/HEX        the bytes, immutable
-//	blobs/sha256/ab/HEX@HASH   the same file: HASH is that of an origin they came from
-//	partial/                   temporary files, spools and what vouches for them
-//	repos/NAME/_blobs/         symbolic links: digest -> source
-//	repos/NAME/_manifests/     one JSON record for each manifest
-//	repos/NAME/_tags/          one JSON record for each tag
-//	repos/NAME/_referrers/     by subject: symbolic links to records of manifests
-//	records/KIND.log           small records, one after the other, with checksums
+//	index.db                   everything small, in one bbolt database
+//	blobs/sha256/ab/HEX        the bytes of larger content, immutable
+//	partial/                   temporary files and the bytes of spools
+//	spare                      1 MiB that is given up so that a full disk can be cleared
 //	lock                       held while a process has it open
 //
-// Files have the mode 0600 and folders 0700, whatever the umask is. See [OpenDir]
-// for the folders that it refuses.
+// The database has links, tags, records, the progress of spools, manifests of up to 4
+// MiB and other content of up to 16 KiB. Larger content is a file, and Open returns an
+// *os.File of it; of smaller content the digest is checked whenever it is read. Files
+// have the mode 0600 and folders 0700, whatever the umask is. See [OpenDir] for the
+// folders that it refuses.
 //
-// What a manifest or a tag names is durable before the manifest or tag is: committing
-// or setting one first syncs everything that was committed in its repository. The
-// bytes of a blob are synced when it is committed, but the folder that names them
-// only with the next manifest or tag, so a power loss (not the end of the process)
-// may take blobs that no manifest names.
+// Every change is on disk when its call returns. Changes at the same time share a
+// transaction, and so the wait for the disk: one of them alone waits as long as many.
 //
-// Delete removes links; the bytes stay in blobs/ until [Dir.Sweep].
+// Delete frees the bytes with their last link. A reader that is open already can still
+// read them.
 //
 // A Dir uses its file system until only MinFree of it is left. Downloads that
 // broke off leave parts in partial/, which are bounded by MaxPartial. A part is
 // removed a day after its last checkpoint, and the oldest parts are removed before
 // that when there is no room. Parts that are open stay.
+//
+// # Damage
+//
+// A database that the disk has damaged never yields wrong bytes: an entry that does not
+// match its checksum is not there, and content that was lost this way is copied again.
+// If its structure is damaged, the Dir answers every call with an error that wraps
+// [ErrDamaged], and the next OpenDir begins with an empty one: it renames the old to
+// index.db.damaged, and keeps those records that can still be read, so that events
+// which wait for their receivers are delivered. See [Dir.Rebuilt].
 type Dir struct {
 	// MinFree is the fraction of the file system that stays free. When less is left,
-	// even after every part in partial/ that is not open was removed, Create, Spool
-	// and writes to what they returned fail with [ErrFull]. Tags, records and content
-	// of at most 64 KiB that was begun earlier are still written. The free space is
-	// looked up again when a second has passed or 16 MiB were written. If zero, it is 0.05. If
-	// negative, there is no limit. It must not change after the first use.
+	// even after every part in partial/ that is not open was removed, Create, Spool,
+	// writes to what they returned, and batches with content fail with [ErrFull]. Tags,
+	// records and content of at most 16 KiB that was begun earlier are still written.
+	// The free space is looked up again when a second has passed or 16 MiB were
+	// written. If zero, it is 0.05. If negative, there is no limit. It must not change
+	// after the first use.
 	MinFree float64
 	// MaxPartial bounds the bytes in partial/ of parts that are not open. A part
 	// counts 1 MiB at least, so that their number is bounded too. When there are
 	// more bytes, the oldest parts are removed. If zero, it is 64 GiB. If negative,
 	// there is no limit. It must not change after the first use.
 	MaxPartial int64
+	// Logger gets what goes wrong beside the calls. If nil, nothing is logged. It must
+	// not change after the first use.
+	Logger *slog.Logger
 
-	root  string
-	lock  *os.File
-	disk  durable.Disk
-	dirty durable.Folders
+	root    string
+	lock    *os.File
+	disk    durable.Disk
+	db      *index.DB
+	rebuilt error
 
-	locks [64]sync.Mutex // by name, for what is read and then written
-
-	pendingMu sync.Mutex
-	pending   map[string]map[string]durable.Mark // folders to sync, by repository
+	partial [64]sync.Mutex // by the name of a part
 
 	partsMu sync.Mutex
 	parts   map[string]part // by the name of their files
 	kept    atomic.Int64    // bytes that the parts count that are not open
-	tick    tick            // clears them each hour, also without any call
+	tick    tick            // does what is due each hour, also without any call
 
-	logsMu sync.Mutex
-	logs   map[string]*recordLog // by kind, as they are used
+	place     sync.RWMutex // held for reading from a file's rename until it is linked, for writing to remove one
+	foldersMu sync.Mutex
+	folders   map[string]bool // of blobs, whose names are on disk
 
-	sweep    sync.RWMutex // held for writing while bytes are freed
-	linkedMu sync.Mutex
-	linked   map[digest.Digest]bool // linked before or during the Sweep that runs; nil without one
-	sweeping sync.Mutex
+	uses uses
 
-	free    func(path string) (float64, bool) // durable.Free
-	freeing sync.Mutex                        // held while the free space is looked up and room is made
-	freeAt  atomic.Int64                      // when the free space was looked up last, in ns
-	written atomic.Int64                      // bytes written since then
-	full    atomic.Bool                       // less than MinFree was left then
+	free    func(path string) (free, all int64, known bool) // durable.Free
+	freeing sync.Mutex                                      // held while the free space is looked up and room is made
+	freeAt  atomic.Int64                                    // when the free space was looked up last, in ns
+	written atomic.Int64                                    // bytes written since then
+	full    atomic.Bool                                     // less than MinFree was left then
 }
+
+// ErrDamaged reports a store whose files cannot be read.
+var ErrDamaged = errors.New("store: damaged")
 
 // OpenDir opens the store in a folder, and creates it if it is not there. It
 // clears what a former process left unfinished and cannot be taken up again.
@@ -96,7 +105,8 @@ type Dir struct {
 // do.
 //
 // The error wraps [ErrInUse] if another process has the folder open, and
-// [errors.ErrUnsupported] where the system has no file locks.
+// [errors.ErrUnsupported] where the system has no file locks, as on Windows. A
+// database that cannot be read is no error: see [Dir.Rebuilt].
 //
 // A folder that does not exist is created for the user of this process alone.
 // OpenDir refuses a folder that belongs to another user or that the group or
@@ -110,30 +120,25 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	d := &Dir{
-		root:    root,
-		parts:   make(map[string]part),
-		free:    durable.Free,
-		pending: make(map[string]map[string]durable.Mark),
-		logs:    make(map[string]*recordLog),
-	}
+	d := &Dir{root: root, parts: make(map[string]part), folders: make(map[string]bool), free: durable.Free}
 	d.disk.Temp = d.path("partial")
-	d.dirty.Disk = &d.disk
 	if err := d.open(); err != nil {
+		if d.db != nil {
+			err = errors.Join(err, d.db.Close())
+		}
 		if d.lock != nil {
 			d.lock.Close()
 		}
-		return nil, fmt.Errorf("store: open %s: %w", path, err)
+		return nil, fmt.Errorf("store: open %s: %w", path, fullError(err))
 	}
-	d.tick.start(func() { _, _ = d.clearStale() })
+	d.tick.start(d.hourly)
 	return d, nil
 }
 
 func (d *Dir) open() error {
-	note := func(parent string) { d.dirty.Dirty(parent) }
-	for _, name := range []string{"", "partial", "blobs", "repos", "records"} {
+	for _, name := range []string{"", "partial", "blobs"} {
 		folder := filepath.Join(d.root, name)
-		if err := d.disk.MkdirAll(folder, note); err != nil {
+		if err := d.disk.MkdirAll(folder); err != nil {
 			return err
 		}
 		if err := durable.CheckOwn(folder, name == ""); err != nil {
@@ -148,40 +153,56 @@ func (d *Dir) open() error {
 		return err
 	}
 	d.lock = lock
-	if st, err := lock.Stat(); err != nil {
-		return err
-	} else if st.Size() > 0 {
-		// The former process did not close the store. What it had not synced is
-		// visible, and this process would build upon it.
-		durable.SyncAll()
+	clean, err := d.wasClosed()
+	if err == nil {
+		err = d.disk.ClearTemp()
 	}
-	if err := d.clearPartial(); err != nil {
-		return err
+	if err == nil {
+		err = d.openIndex()
 	}
-	if err := d.dirty.Sync(d.dirty.All()); err != nil {
-		return err
+	if err == nil {
+		err = d.openFolders()
 	}
-	_, err = lock.WriteAt([]byte("open\n"), 0)
+	if err == nil {
+		err = d.clearPartial()
+	}
+	if err == nil && !clean {
+		// Files that were to be linked or removed when the former process ended.
+		d.tick.soon(func() { d.sweepStrays() })
+	}
 	return err
 }
 
-// Close syncs what is committed and lets another process open the folder. The
+// wasClosed reports whether the former process closed the store, and notes that this one
+// has not yet.
+func (d *Dir) wasClosed() (bool, error) {
+	st, err := d.lock.Stat()
+	if err != nil {
+		return false, err
+	}
+	_, err = d.lock.WriteAt([]byte("open\n"), 0)
+	return st.Size() == 0, err
+}
+
+// hourly does what is due each hour.
+func (d *Dir) hourly() {
+	_, _ = d.clearStale()
+	d.flushUses()
+}
+
+// Close waits for what is under way and lets another process open the folder. The
 // caller has stopped using the store.
 func (d *Dir) Close() error {
 	d.tick.stop()
-	err := d.dirty.Sync(d.dirty.All())
-	d.logsMu.Lock()
-	defer d.logsMu.Unlock()
-	for _, l := range d.logs {
-		err = errors.Join(err, l.close())
-	}
+	d.flushUses()
+	err := d.db.Close()
 	if err == nil {
-		err = d.lock.Truncate(0) // all is on disk
+		err = d.lock.Truncate(0) // nothing is left to be swept
 	}
 	if cerr := d.lock.Close(); err == nil {
 		err = cerr
 	}
-	return err
+	return storeError(err)
 }
 
 // path returns the path of something in the folder. Its parts need no cleaning.
@@ -198,33 +219,41 @@ func (d *Dir) path(parts ...string) string {
 	return string(b)
 }
 
-// locked locks a name, which has two parts, and returns its lock.
-func (d *Dir) locked(a, b string) *sync.Mutex {
-	h := uint32(2166136261) // FNV-1a
-	for _, s := range [2]string{a, b} {
-		for i := range len(s) {
-			h = (h ^ uint32(s[i])) * 16777619
-		}
+func (d *Dir) log() *slog.Logger {
+	if d.Logger == nil {
+		return slog.New(slog.DiscardHandler)
 	}
-	mu := &d.locks[h%uint32(len(d.locks))]
-	mu.Lock()
-	return mu
+	return d.Logger
 }
 
 // fullError wraps an error by which the system reports a full disk into ErrFull.
 func fullError(err error) error {
-	if err != nil && durable.IsFull(err) {
+	if err != nil && !errors.Is(err, ErrFull) && durable.IsFull(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
 }
 
+// storeError makes an error of the index one of this package.
+func storeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, index.ErrDamaged):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return fullError(err)
+}
+
 var (
 	_ Store          = (*Dir)(nil)
 	_ Spooler        = (*Dir)(nil)
+	_ Batcher        = (*Dir)(nil)
 	_ Records        = (*Dir)(nil)
-	_ RecordSyncer   = (*Dir)(nil)
 	_ Deleter        = (*Dir)(nil)
 	_ Lister         = (*Dir)(nil)
 	_ ManifestLister = (*Dir)(nil)
+	_ BlobLister     = (*Dir)(nil)
+	_ UseRecorder    = (*Dir)(nil)
+	_ Sizer          = (*Dir)(nil)
 )

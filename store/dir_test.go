@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
@@ -97,17 +99,20 @@ func TestDirOutlivesTheProcess(t *testing.T) {
 
 func TestDirReadsFiles(t *testing.T) {
 	d := newDir(t, t.TempDir())
-	blob, data := content1("blob", 5000)
-	if err := create(t, d, "a", blob, data); err != nil {
-		t.Fatal(err)
-	}
-	_, r, err := d.Open(t.Context(), "a", blob.Digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	if _, ok := r.(*os.File); !ok {
-		t.Errorf("Open returned a %T: the kernel cannot send that", r)
+	for n, file := range map[int]bool{smallContent: false, smallContent + 1: true} {
+		blob, data := content1("blob", n)
+		if err := create(t, d, "a", blob, data); err != nil {
+			t.Fatal(err)
+		}
+		_, r, err := d.Open(t.Context(), "a", blob.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		_, isFile := r.(*os.File)
+		if _, writes := r.(io.WriterTo); isFile != file || !writes {
+			t.Errorf("Open of %d bytes returned a %T", n, r)
+		}
 	}
 	big, _ := content1("big", 100<<10)
 	s, err := d.Spool(t.Context(), "a", big)
@@ -152,43 +157,86 @@ func TestNoNameDependsOnCase(t *testing.T) {
 	}
 }
 
-func TestTornRecordsAreMissing(t *testing.T) {
-	for _, torn := range []string{"", "{", `{"mediaType":"text/plain"}`, "\x00\x00\x00\x00"} {
-		d := newDir(t, t.TempDir())
-		manifest, text := content1("manifest", 300)
-		manifest.MediaType = "application/vnd.oci.image.manifest.v1+json"
-		if err := create(t, d, "a", manifest, text); err != nil {
-			t.Fatal(err)
+// spoil changes the stored value of an entry behind the back of its checksum, and returns
+// the store opened again.
+func spoil(t *testing.T, d *Dir, bucket string, key []byte) *Dir {
+	t.Helper()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(d.path("index.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		v := bytes.Clone(tx.Bucket([]byte(bucket)).Get(key))
+		if len(v) < 6 {
+			t.Fatalf("the entry %q of %s is %q", key, bucket, v)
 		}
-		if err := d.SetTag(t.Context(), "a", "v1", Tag{Descriptor: manifest.Descriptor, Source: "s"}); err != nil {
-			t.Fatal(err)
-		}
-		c, _ := contentOf(manifest.Digest)
-		for _, file := range []string{d.linkPath("a", manifestLinks, c), d.tagPath("a", "v1")} {
-			if err := os.WriteFile(file, []byte(torn), 0o600); err != nil {
+		v[1] ^= 4
+		return tx.Bucket([]byte(bucket)).Put(key, v)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return newDir(t, d.root)
+}
+
+func TestDamagedEntriesAreMissing(t *testing.T) {
+	d := newDir(t, t.TempDir())
+	manifest, text := content1("manifest", 300)
+	manifest.MediaType = "application/vnd.oci.image.manifest.v1+json"
+	blob, data := content1("blob", 30<<10)
+	c, _ := contentOf(manifest.Digest)
+	fill := func() {
+		for _, err := range []error{
+			create(t, d, "a", manifest, text), create(t, d, "a", blob, data),
+			d.SetTag(t.Context(), "a", "v1", Tag{Descriptor: manifest.Descriptor, Source: "s"}),
+			d.PutRecord(t.Context(), "jobs", "j", []byte("something")),
+		} {
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		wantMissing(t, d, "a", manifest.Digest)
-		if _, err := d.Tag(t.Context(), "a", "v1"); !errors.Is(err, ErrNotFound) {
-			t.Errorf("%q: Tag: %v", torn, err)
-		}
-		if err := create(t, d, "a", manifest, text); err != nil {
-			t.Errorf("%q: again: %v", torn, err)
-		}
 		wantBlob(t, d, "a", manifest.Digest, text)
-		if err := d.SetTag(t.Context(), "a", "v1", Tag{Descriptor: manifest.Descriptor, Source: "s"}); err != nil {
-			t.Errorf("%q: SetTag again: %v", torn, err)
-		}
-		// Bytes that are not as many as the record says are none.
-		if err := os.Truncate(d.blobPath(c), 10); err != nil {
-			t.Fatal(err)
-		}
-		wantMissing(t, d, "a", manifest.Digest)
-		if err := create(t, d, "a", manifest, text); err != nil {
-			t.Error(err)
-		}
-		wantBlob(t, d, "a", manifest.Digest, text) // repaired
+		wantBlob(t, d, "a", blob.Digest, data)
+	}
+	fill()
+	for bucket, key := range map[string]func() []byte{
+		"repos": func() []byte { return linkKey("a", keyManifest, c) },
+		"blobs": c.key,
+		"bytes": func() (key []byte) {
+			_ = d.view(func(t dirTx) error { b, _ := t.blob(c); key = numberKey(b.number); return nil })
+			return key
+		},
+	} {
+		d = spoil(t, d, bucket, key())
+		wantNothing(t, d, "a", manifest.Digest)
+		fill()
+	}
+	d = spoil(t, d, "repos", tagKey("a", "v1"))
+	if _, err := d.Tag(t.Context(), "a", "v1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Tag: %v", err)
+	}
+	d = spoil(t, d, "records", recordKey("jobs", "j"))
+	if _, err := d.Record(t.Context(), "jobs", "j"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Record: %v", err)
+	}
+	fill()
+	// A file that is not as long as the index says is none.
+	c, _ = contentOf(blob.Digest)
+	if err := os.Truncate(d.blobPath(c), 10); err != nil {
+		t.Fatal(err)
+	}
+	wantNothing(t, d, "a", blob.Digest)
+	fill()
+}
+
+// wantNothing checks that content cannot be opened.
+func wantNothing(t *testing.T, d *Dir, repo string, dgst digest.Digest) {
+	t.Helper()
+	if _, _, err := d.Open(t.Context(), repo, dgst); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Open %s: %v", dgst, err)
 	}
 }
 
@@ -208,7 +256,7 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.disk.Step = func(op durable.Op, path, _ string) error {
-			if op == durable.OpWrite {
+			if op == durable.OpWrite || op == durable.OpCommit {
 				return &os.PathError{Op: "write", Path: path, Err: full}
 			}
 			return nil
@@ -233,6 +281,9 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("PutRecord: %v", err)
 		}
 		wantBlob(t, d, "a", here.Digest, data)
+		if err := d.DeleteRecord(t.Context(), "jobs", "b"); err != nil {
+			t.Errorf("DeleteRecord of nothing: %v", err)
+		}
 		d.disk.Step = nil
 		if names, err := readNames(d.path("partial")); err != nil || len(names) != 0 {
 			t.Errorf("partial: %q, %v", names, err)
@@ -257,11 +308,11 @@ func TestMinFree(t *testing.T) {
 	}
 }
 
-func TestSweep(t *testing.T) {
+func TestDeleteFreesTheBytes(t *testing.T) {
 	d := newDir(t, t.TempDir())
-	kept, keptData := content1("kept", 5000)
-	gone, goneData := content1("gone", 7000)
-	shared, sharedData := content1("shared", 9000)
+	kept, keptData := content1("kept", 50000)
+	gone, goneData := content1("gone", 70000)
+	shared, sharedData := content1("shared", 90000)
 	for repo, info := range map[string]Info{"a": kept, "b/c": gone} {
 		if err := create(t, d, repo, info, map[string][]byte{"a": keptData, "b/c": goneData}[repo]); err != nil {
 			t.Fatal(err)
@@ -280,8 +331,9 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, err := d.Sweep(t.Context()); err != nil || n != 7000 {
-		t.Errorf("Sweep: %d, %v", n, err)
+	c, _ := contentOf(gone.Digest)
+	if _, err := os.Stat(d.blobPath(c)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
 	}
 	if data, err := io.ReadAll(r); err != nil || !bytes.Equal(data, goneData) {
 		t.Errorf("a reader got %d bytes, %v", len(data), err)
@@ -290,11 +342,40 @@ func TestSweep(t *testing.T) {
 	wantBlob(t, d, "a", shared.Digest, sharedData)
 	no := func(context.Context, io.ReadSeeker) error { t.Error("allowed was called"); return nil }
 	if err := d.Adopt(t.Context(), "c", gone, no); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Adopt of what was swept: %v", err)
+		t.Errorf("Adopt of what was deleted: %v", err)
+	}
+}
+
+// A file that a crash left without a link goes, by Sweep or by the next OpenDir.
+func TestSweep(t *testing.T) {
+	path := t.TempDir()
+	d := newDir(t, path)
+	kept, keptData := content1("kept", 50000)
+	if err := create(t, d, "a", kept, keptData); err != nil {
+		t.Fatal(err)
+	}
+	stray, strayData := content1("stray", 70000)
+	c, _ := contentOf(stray.Digest)
+	leave := func() {
+		if err := errors.Join(os.MkdirAll(d.blobFolder(c), 0o700), os.WriteFile(d.blobPath(c), strayData, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	if n, err := d.Sweep(t.Context()); err != nil || n != 70000 {
+		t.Errorf("Sweep: %d, %v", n, err)
 	}
 	if n, err := d.Sweep(t.Context()); err != nil || n != 0 {
 		t.Errorf("Sweep again: %d, %v", n, err)
 	}
+	leave()
+	d.crash()
+	d = newDir(t, path)
+	d.tick.work.Wait()
+	if _, err := os.Stat(d.blobPath(c)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after a crash the file is still there: %v", err)
+	}
+	wantBlob(t, d, "a", kept.Digest, keptData)
 }
 
 // TestSweepBesideWriters links and unlinks while sweeps run: what is linked is
@@ -307,7 +388,7 @@ func TestSweepBesideWriters(t *testing.T) {
 		go func() {
 			done <- func() error {
 				for j := range 60 {
-					info, data := content1(fmt.Sprint("blob", j%7), 1000)
+					info, data := content1(fmt.Sprint("blob", j%7), 15<<10+j%3<<10)
 					repo := fmt.Sprint("repo", i)
 					if err := create(t, d, repo, info, data); err != nil {
 						return err

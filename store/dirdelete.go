@@ -2,16 +2,15 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullthrough/pullthrough/internal/durable"
+	"github.com/pullthrough/pullthrough/internal/index"
 )
 
-// Delete implements [Deleter]. When it returns, the deletion is on disk. The bytes
-// stay until [Dir.Sweep], and a file that is open already can be read even after that.
+// Delete implements [Deleter]. It works on a full disk, too. The bytes are freed with
+// their last link; a reader that is open already can still read them.
 func (d *Dir) Delete(ctx context.Context, repo string, dgst digest.Digest) error {
 	if err := checkContent(ctx, repo, dgst); err != nil {
 		return err
@@ -20,59 +19,28 @@ func (d *Dir) Delete(ctx context.Context, repo string, dgst digest.Digest) error
 	if err != nil {
 		return err
 	}
-	if err := d.unlink(repo, c); err != nil {
-		return d.wrap("delete", repo, c, err)
+	var file bool
+	err = d.db.Free(func(t *index.Tx) error {
+		file = dirTx{t}.unlink(repo, c)
+		return nil
+	})
+	if err == nil && file {
+		err = d.removeFile(c)
 	}
-	return d.wrap("delete", repo, c, d.settle(repo))
+	return d.wrap("delete", repo, c, err)
 }
 
-// unlink removes what names content in a repository: its links, and its entry among
-// the referrers of its subject.
-func (d *Dir) unlink(repo string, c content) error {
-	defer d.locked(repo, c.hex).Unlock()
-	info, err := d.findManifest(repo, c)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	for _, kind := range []string{manifestLinks, blobLinks} {
-		path := d.linkPath(repo, kind, c)
-		if !durable.Exists(path) {
-			continue
-		}
-		if err := d.disk.Remove(path); err != nil {
-			return err
-		}
-		d.changed(repo, d.path("repos", repo, kind))
-	}
-	if s, err := contentOf(info.Subject); err == nil {
-		return d.disk.Remove(d.referrerFolder(repo, s) + "/" + c.alg + "-" + c.hex)
-	}
-	return nil
-}
-
-// DeleteTag implements [Deleter]. When it returns, the deletion is on disk.
+// DeleteTag implements [Deleter]. It works on a full disk, too.
 func (d *Dir) DeleteTag(ctx context.Context, repo, tag string) error {
 	if err := checkTagged(ctx, repo, tag); err != nil {
 		return err
 	}
-	path := d.tagPath(repo, tag)
-	err := func() error {
-		defer d.locked(repo, tag).Unlock()
-		if !durable.Exists(path) {
-			return nil
-		}
-		if err := d.disk.Remove(path); err != nil {
-			return err
-		}
-		// After the removal: a sync that ran between would not cover it.
-		d.changed(repo, d.path("repos", repo, tagLinks))
+	err := d.db.Free(func(t *index.Tx) error {
+		t.Delete(inRepos, tagKey(repo, tag))
 		return nil
-	}()
-	if err == nil {
-		err = d.settle(repo)
-	}
+	})
 	if err != nil {
-		return fmt.Errorf("store: delete tag %s:%s: %w", repo, tag, err)
+		return fmt.Errorf("store: delete tag %s:%s: %w", repo, tag, storeError(err))
 	}
 	return nil
 }

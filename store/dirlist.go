@@ -1,166 +1,168 @@
 package store
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"iter"
-	"os"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/pullthrough/pullthrough/internal/ociname"
 )
 
-// readNames returns the names in a folder. A folder that is not there has none.
-func readNames(folder string) ([]string, error) {
-	f, err := os.Open(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// pageSize is how many entries a list reads in one transaction. The user of a list may
+// be slow, and while a transaction lasts, what others free is not used again.
+const pageSize = 256
+
+// pages yields what next reads, page after page. next gets the key to begin with, and
+// returns the key of the next page, or nil if there is none. An error of check is all
+// that is yielded.
+func pages[T any](ctx context.Context, d *Dir, check error, key []byte, next func(t dirTx, from []byte, full func(int) bool) ([]T, []byte)) iter.Seq2[T, error] {
+	full := func(n int) bool { return n >= pageSize }
+	return func(yield func(T, error) bool) {
+		var none T
+		if check != nil {
+			yield(none, check)
+			return
+		}
+		for key := key; key != nil; {
+			var list []T
+			err := ctx.Err()
+			if err == nil {
+				err = d.view(func(t dirTx) error {
+					list, key = next(t, key, full)
+					return nil
+				})
+			}
+			if err != nil {
+				yield(none, fmt.Errorf("store: list: %w", storeError(err)))
+				return
+			}
+			for _, v := range list {
+				if err := ctx.Err(); err != nil {
+					yield(none, err)
+					return
+				}
+				if !yield(v, nil) {
+					return
+				}
+			}
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	return names, nil
 }
 
-// hasName reports whether there is something in a folder.
-func hasName(folder string) bool {
-	f, err := os.Open(folder)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(1)
-	return len(names) > 0 && (err == nil || err == io.EOF)
-}
-
-// Repositories implements [Lister]. It holds in memory the names of one folder for
-// each level of a name, not all names.
+// Repositories implements [Lister]. It holds one page of names in memory.
 func (d *Dir) Repositories(ctx context.Context, last string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		d.walk(ctx, "", last, func(repo string, err error) bool {
-			if err == nil && !hasName(d.path("repos", repo, tagLinks)) && !hasName(d.path("repos", repo, manifestLinks)) {
-				return true
+	return pages(ctx, d, nil, append([]byte(last), 1), func(t dirTx, from []byte, full func(int) bool) (names []string, more []byte) {
+		for k := t.Seek(inRepos, from); k != nil; k = t.Seek(inRepos, from) {
+			if full(len(names)) {
+				return names, from
 			}
-			return yield(repo, err)
-		})
-	}
-}
-
-// walk visits the folders that may be repositories below prefix ("" or ending
-// in a slash) in the order of the names' bytes. That is not the order of a walk
-// over the tree: a-b comes between a and a/b. So every folder is in the list of
-// its level twice, as a name and, with a slash, for what is below it.
-func (d *Dir) walk(ctx context.Context, prefix, last string, visit func(repo string, err error) bool) bool {
-	names, err := readNames(d.path("repos") + "/" + prefix)
-	if err != nil {
-		return visit("", err)
-	}
-	list := make([]string, 0, 2*len(names))
-	for _, name := range names {
-		// The name of a file has no slash, so it is one segment of a repository's
-		// name. The folders of links begin with '_', which no segment does.
-		if ociname.ValidRepository(name, maxSegment) {
-			list = append(list, name, name+"/")
-		}
-	}
-	slices.Sort(list)
-	for _, name := range list {
-		if err := ctx.Err(); err != nil {
-			visit("", err)
-			return false
-		}
-		full := prefix + name
-		if strings.HasSuffix(name, "/") {
-			if (full > last || strings.HasPrefix(last, full)) && !d.walk(ctx, full, last, visit) {
-				return false
+			name, kind, ok := repoOfKey(k)
+			if !ok {
+				from = append(bytes.Clone(k), 0) // no key of ours
+				continue
 			}
-		} else if full > last && !visit(full, nil) {
-			return false
+			if kind == keyManifest || kind == keyTag {
+				names = append(names, string(name))
+			}
+			from = append(bytes.Clone(name), 1) // after all keys of it
 		}
-	}
-	return true
+		return names, nil
+	})
 }
 
 // TagNames implements [Lister].
 func (d *Dir) TagNames(ctx context.Context, repo, last string) iter.Seq2[string, error] {
-	return sorted(ctx, func() ([]string, error) {
-		if err := checkRepository(repo); err != nil {
-			return nil, err
-		}
-		files, err := readNames(d.path("repos", repo, tagLinks))
-		if err != nil {
-			return nil, err
-		}
-		tags := files[:0]
-		for _, file := range files {
-			if tag, ok := unescape(file); ok && tag > last {
-				tags = append(tags, tag)
+	prefix := repoKey(repo, keyTag)
+	from := prefix
+	if last != "" {
+		from = append(append(bytes.Clone(prefix), last...), 0)
+	}
+	return pages(ctx, d, checkRepository(repo), from, func(t dirTx, from []byte, full func(int) bool) (names []string, more []byte) {
+		for k := range t.Entries(inRepos, prefix, from) {
+			if full(len(names)) {
+				return names, bytes.Clone(k)
 			}
+			names = append(names, string(k[len(prefix):]))
 		}
-		return tags, nil
+		return names, nil
 	})
 }
 
 // Referrers implements [Lister].
 func (d *Dir) Referrers(ctx context.Context, repo string, dgst digest.Digest) iter.Seq2[ocispec.Descriptor, error] {
-	names := func() ([]string, error) {
-		if err := checkContent(ctx, repo, dgst); err != nil {
-			return nil, err
-		}
-		c, err := contentOf(dgst)
-		if err != nil {
-			return nil, err
-		}
-		return readNames(d.referrerFolder(repo, c))
+	var prefix []byte
+	err := checkContent(ctx, repo, dgst)
+	if err == nil {
+		subject, _ := contentOf(dgst)
+		prefix = linkKey(repo, keyReferrer, subject)
 	}
-	// A name may be from before a crash, and the manifest not be there.
-	return descriptors(d.manifests(ctx, repo, names, func(info Info) bool { return info.Subject == dgst }))
+	return descriptors(pages(ctx, d, err, prefix, func(t dirTx, from []byte, full func(int) bool) (list []Info, more []byte) {
+		for k := range t.Entries(inRepos, prefix, from) {
+			if full(len(list)) {
+				return list, bytes.Clone(k)
+			}
+			if info, ok := t.listed(repo, k[len(prefix):]); ok && info.Subject == dgst {
+				list = append(list, info)
+			}
+		}
+		return list, nil
+	}))
 }
 
-// Manifests implements [ManifestLister]. It holds the names of the manifests in memory
-// and reads their records one by one. It does not look at their bytes.
+// listed describes the manifest whose digest has a key.
+func (t dirTx) listed(repo string, key []byte) (Info, bool) {
+	name, ok := digestOfKey(key)
+	if !ok {
+		return Info{}, false
+	}
+	c, err := contentOf(name)
+	if err != nil {
+		return Info{}, false
+	}
+	info, ok := t.find(repo, c)
+	b, known := t.blob(c)
+	info.Size = b.size
+	return info, ok && known && info.IsManifest()
+}
+
+// Manifests implements [ManifestLister]. It does not look at the bytes.
 func (d *Dir) Manifests(ctx context.Context, repo string) iter.Seq2[Info, error] {
-	names := func() ([]string, error) {
-		if err := checkRepository(repo); err != nil {
-			return nil, err
+	prefix := repoKey(repo, keyManifest)
+	return pages(ctx, d, checkRepository(repo), prefix, func(t dirTx, from []byte, full func(int) bool) (list []Info, more []byte) {
+		for k := range t.Entries(inRepos, prefix, from) {
+			if full(len(list)) {
+				return list, bytes.Clone(k)
+			}
+			if info, ok := t.listed(repo, k[len(prefix):]); ok {
+				info.Use = d.use(t, repo, info.Digest)
+				list = append(list, info)
+			}
 		}
-		return readNames(d.path("repos", repo, manifestLinks))
-	}
-	return d.manifests(ctx, repo, names, func(Info) bool { return true })
+		return list, nil
+	})
 }
 
-// manifests yields the manifests with these names of files for which keep holds, in the
-// order of their digests. A name without a record that can be read is skipped.
-func (d *Dir) manifests(ctx context.Context, repo string, names func() ([]string, error), keep func(Info) bool) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		for name, err := range sorted(ctx, names) {
-			if err != nil {
-				yield(Info{}, err)
-				return
+// Blobs implements [BlobLister]. It does not look at the bytes.
+func (d *Dir) Blobs(ctx context.Context, repo string) iter.Seq2[Info, error] {
+	prefix := repoKey(repo, keyBlob)
+	return pages(ctx, d, checkRepository(repo), prefix, func(t dirTx, from []byte, full func(int) bool) (list []Info, more []byte) {
+		for k, source := range t.Entries(inRepos, prefix, from) {
+			if full(len(list)) {
+				return list, bytes.Clone(k)
 			}
-			c, err := contentOf(digest.Digest(strings.Replace(name, "-", ":", 1)))
-			if err != nil {
+			name, ok := digestOfKey(k[len(prefix):])
+			c, err := contentOf(name)
+			if !ok || err != nil {
 				continue
 			}
-			info, err := d.findManifest(repo, c)
-			if errors.Is(err, ErrNotFound) || err == nil && !keep(info) {
-				continue
-			}
-			if !yield(info, err) {
-				return
+			if b, known := t.blob(c); known {
+				info := blobInfo(source, name)
+				info.Size = b.size
+				list = append(list, info)
 			}
 		}
-	}
+		return list, nil
+	})
 }

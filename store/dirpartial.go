@@ -4,18 +4,21 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"hash/fnv"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
 	"github.com/pullthrough/pullthrough/internal/durable"
+	"github.com/pullthrough/pullthrough/internal/index"
 )
 
 const (
-	partSuffix    = ".part"
-	sidecarSuffix = ".json"
+	partSuffix = ".part"
 	// staleAfter is how long a part is kept after its last checkpoint.
 	staleAfter = 24 * time.Hour
 	// minPart is how many bytes a part counts at least.
@@ -26,7 +29,7 @@ const (
 
 // part is unfinished content in partial/, which is open or kept for a later spool.
 type part struct {
-	name string // of its files, without the suffixes
+	name string // of its file, without the suffix, and of its entry in the index
 	open bool
 	at   time.Time // of its last checkpoint
 	size int64     // on the disk, if it is not open
@@ -95,10 +98,21 @@ func (d *Dir) drop(due func(p part) bool) (freed int64, err error) {
 	return freed, nil
 }
 
+// lockPart locks the name of a part, and returns the lock.
+func (d *Dir) lockPart(name string) *sync.Mutex {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	mu := &d.partial[h.Sum32()%uint32(len(d.partial))]
+	mu.Lock()
+	return mu
+}
+
+func (d *Dir) partPath(name string) string { return d.path("partial", name+partSuffix) }
+
 // remove removes a part unless a spool has taken it meanwhile. A spool that takes it
 // during the removal waits for that, and finds nothing.
 func (d *Dir) remove(p part) (freed int64, err error) {
-	defer d.locked("partial", p.name).Unlock()
+	defer d.lockPart(p.name).Unlock()
 	d.partsMu.Lock()
 	same := d.parts[p.name] == p
 	if same {
@@ -109,11 +123,21 @@ func (d *Dir) remove(p part) (freed int64, err error) {
 	if !same {
 		return 0, nil
 	}
-	// The sidecar first: it must not outlive what it vouches for.
-	if err := d.disk.Remove(d.path("partial", p.name+sidecarSuffix)); err != nil {
-		return 0, err
+	return p.size, d.removePart(p.name)
+}
+
+// removePart removes the entry of a part, then its file: the entry must not outlive what
+// it vouches for.
+func (d *Dir) removePart(name string) error {
+	known := false
+	err := d.view(func(t dirTx) error { known = t.Has(inPartial, []byte(name)); return nil })
+	if known && err == nil {
+		err = d.db.Free(func(t *index.Tx) error { t.Delete(inPartial, []byte(name)); return nil })
 	}
-	return p.size, d.disk.Remove(d.path("partial", p.name+partSuffix))
+	if err != nil {
+		return err
+	}
+	return d.disk.Remove(d.partPath(name))
 }
 
 // clearStale removes the parts whose last checkpoint is older than a day.
@@ -133,96 +157,112 @@ func (d *Dir) bound() {
 	}
 }
 
-// sidecar is the file that vouches for the beginning of a part. It has the names in
-// clear, since its own name is a hash of them.
-type sidecar struct {
+// progressRecord is the entry that vouches for the beginning of a part.
+type progressRecord struct {
 	Repository string        `json:"repository"`
 	Origin     string        `json:"origin"`
 	Digest     digest.Digest `json:"digest"`
 	Front      int64         `json:"front"`
 	// Size is a pointer so that a missing size is noticed. Were it taken for 0 or for
 	// unknown, bytes after the end of a whole part would be requested for ever.
-	Size *int64 `json:"size"`
-	Hash []byte `json:"hash"`
+	Size *int64    `json:"size"`
+	Hash []byte    `json:"hash"`
+	At   time.Time `json:"at"`
 }
 
-// name is the name of the files of a spool, without suffixes.
+// name is the name of the part of a spool.
 func (k spoolKey) name() string {
 	sum := sha256.Sum256([]byte(k.repo + "\x00" + k.origin + "\x00" + string(k.digest)))
 	return hex.EncodeToString(sum[:16])
 }
 
-// writeSidecar does not sync: a power loss takes no more than the last progress.
-func (d *Dir) writeSidecar(path string, k spoolKey, p Progress) error {
-	data, err := json.Marshal(sidecar{k.repo, k.origin, k.digest, p.Front, &p.Size, p.Hash})
+// writeProgress vouches for the beginning of a part, which is on disk.
+func (d *Dir) writeProgress(name string, k spoolKey, p Progress) error {
+	data, err := json.Marshal(progressRecord{k.repo, k.origin, k.digest, p.Front, &p.Size, p.Hash, time.Now().UTC()})
 	if err != nil {
 		return err
 	}
-	return d.disk.WriteFile(path, data, false)
+	return d.update(func(t dirTx) error { t.Put(inPartial, []byte(name), data); return nil })
 }
 
-// readSidecar returns the progress that a sidecar vouches for. It reports false if the
-// sidecar is torn, lacks something or has another key, or the part is shorter. If key
-// is nil, any key will do that belongs to the name of the sidecar.
-func (d *Dir) readSidecar(path, part string, key *spoolKey) (Progress, bool) {
-	data, err := durable.ReadFile(path)
+// readProgress returns the progress that the index vouches for. It reports false if
+// there is none, or it lacks something or has another key, or the file is shorter. If
+// key is nil, any key will do that belongs to the name.
+func (d *Dir) readProgress(name string, key *spoolKey) (Progress, bool) {
+	var r progressRecord
+	err := d.view(func(t dirTx) error { return json.Unmarshal(t.Get(inPartial, []byte(name)), &r) })
 	if err != nil {
 		return Progress{}, false
 	}
-	var s sidecar
-	if json.Unmarshal(data, &s) != nil || s.Size == nil || s.Front <= 0 || *s.Size >= 0 && s.Front > *s.Size {
+	p, ok := r.progress(name, key)
+	if n, err := durable.Size(d.partPath(name)); err != nil || n < p.Front {
 		return Progress{}, false
 	}
-	is := spoolKey{repo: s.Repository, origin: s.Origin, digest: s.Digest}
-	if key == nil {
-		if path != d.path("partial", is.name()+sidecarSuffix) {
-			return Progress{}, false
-		}
-	} else if is != *key {
+	return p, ok
+}
+
+func (r progressRecord) progress(name string, key *spoolKey) (Progress, bool) {
+	if r.Size == nil || r.Front <= 0 || *r.Size >= 0 && r.Front > *r.Size {
 		return Progress{}, false
 	}
-	if n, err := durable.Size(part); err != nil || n < s.Front {
+	is := spoolKey{repo: r.Repository, origin: r.Origin, digest: r.Digest}
+	if key == nil && is.name() != name || key != nil && is != *key {
 		return Progress{}, false
 	}
-	return Progress{Front: s.Front, Size: *s.Size, Hash: s.Hash}, true
+	return Progress{Front: r.Front, Size: *r.Size, Hash: r.Hash}, true
 }
 
 // clearPartial removes what a former process left and cannot be taken up: temporary
-// files, parts without a sidecar that vouches for them, and parts whose last
-// checkpoint is older than a day. It keeps the others.
+// files, parts that nothing vouches for, and parts whose last checkpoint is older than
+// a day. It keeps the others.
 func (d *Dir) clearPartial() error {
-	folder, now := d.path("partial"), time.Now()
-	entries, err := os.ReadDir(folder)
+	stale, err := d.enterParts()
 	if err != nil {
 		return err
 	}
-	d.partsMu.Lock()
-	defer d.partsMu.Unlock()
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), sidecarSuffix)
-		if !ok {
-			continue
-		}
-		st, err := e.Info()
-		if err != nil || now.Sub(st.ModTime()) > staleAfter {
-			continue
-		}
-		base := d.path("partial", name)
-		if _, ok := d.readSidecar(base+sidecarSuffix, base+partSuffix, nil); !ok {
-			continue
-		}
-		if bytes, err := os.Lstat(base + partSuffix); err == nil {
-			d.keep(part{name: name, at: st.ModTime(), size: durable.Used(bytes)})
-		}
+	names, err := readNames(d.path("partial"))
+	if err != nil {
+		return err
 	}
-	for _, e := range entries {
-		name, _, _ := strings.Cut(e.Name(), ".")
-		if _, ok := d.parts[name]; ok {
+	for _, file := range names {
+		if name, ok := strings.CutSuffix(file, partSuffix); ok && d.parts[name].name != "" {
 			continue
 		}
-		if err := d.disk.Remove(folder + "/" + e.Name()); err != nil {
+		if err := d.disk.Remove(d.path("partial", file)); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(stale) == 0 {
+		return nil
+	}
+	return d.db.Free(func(t *index.Tx) error {
+		for _, name := range stale {
+			t.Delete(inPartial, []byte(name))
+		}
+		return nil
+	})
+}
+
+// enterParts notes the parts that can be taken up, and returns the names of the others
+// that the index has.
+func (d *Dir) enterParts() (stale []string, err error) {
+	now := time.Now()
+	d.partsMu.Lock()
+	defer d.partsMu.Unlock()
+	err = d.view(func(t dirTx) error {
+		for key, value := range t.Entries(inPartial, nil, nil) {
+			name := string(key)
+			var r progressRecord
+			_ = json.Unmarshal(value, &r) // what it lacks is noticed
+			p, ok := r.progress(name, nil)
+			st, err := os.Lstat(d.partPath(name))
+			if !ok || err != nil || !st.Mode().IsRegular() || st.Size() < p.Front || now.Sub(r.At) > staleAfter {
+				stale = append(stale, name)
+				continue
+			}
+			d.keep(part{name: name, at: r.At, size: durable.Used(st)})
+		}
+		return nil
+	})
+	return stale, err
 }

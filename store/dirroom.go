@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -58,8 +57,8 @@ func (d *Dir) ask(limit float64) {
 		return // another caller has just done it
 	}
 	short := func() bool {
-		free, known := d.free(d.root)
-		return known && free < limit
+		free, all, known := d.free(d.root)
+		return known && float64(free) < limit*float64(all)
 	}
 	full := short()
 	if full {
@@ -71,30 +70,16 @@ func (d *Dir) ask(limit float64) {
 	d.freeAt.Store(time.Now().UnixNano())
 }
 
-// tick calls a function each hour. It has no goroutine between the calls.
-type tick struct {
-	mu    sync.Mutex // held during a call
-	timer *time.Timer
-	over  bool
-}
-
-func (t *tick) start(f func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.timer = time.AfterFunc(clearEvery, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if !t.over {
-			f()
-			t.timer.Reset(clearEvery)
-		}
-	})
-}
-
-// stop returns when no call runs and none will.
-func (t *tick) stop() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.over = true
-	t.timer.Stop()
+// freeBytes returns how many bytes the file system has beyond MinFree, or -1 if that is
+// not known.
+func (d *Dir) freeBytes() int64 {
+	limit := d.MinFree
+	if limit == 0 {
+		limit = minFree
+	}
+	free, all, known := d.free(d.root)
+	if !known {
+		return -1
+	}
+	return max(0, free-int64(max(0, limit)*float64(all)))
 }

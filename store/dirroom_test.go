@@ -15,7 +15,7 @@ func TestMinFreeHoldsWhileWriting(t *testing.T) {
 		d := newDir(t, path)
 		const disk, largest = 64 << 20, 32<<20 + freeBytes
 		d.MinFree = 0.5
-		d.free = func(string) (float64, bool) { return 1 - float64(sizeOf(t, d.path("partial")))/disk, true }
+		d.free = func(string) (int64, int64, bool) { return disk - sizeOf(t, d.path("partial")), disk, true }
 		info, data := content1("endless", 1<<20)
 		info.Size = -1
 		fill := func(what string, write func(off int64) error, end func() error) {
@@ -67,9 +67,9 @@ func TestResidueMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDir(t, path)
 		enough := 1
-		d.free = func(string) (float64, bool) {
+		d.free = func(string) (int64, int64, bool) {
 			names, err := readNames(d.path("partial"))
-			return map[bool]float64{true: 0.5, false: 0.01}[len(names) <= 2*enough], err == nil
+			return map[bool]int64{true: 50, false: 1}[len(names) <= enough], 100, err == nil
 		}
 		d.MinFree = -1
 		var infos []Info

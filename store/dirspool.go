@@ -11,8 +11,8 @@ import (
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// Spool implements [Spooler]. Content of at most 64 KiB is held in memory and
-// has no file before Commit or the first checkpoint.
+// Spool implements [Spooler]. Content of at most 16 KiB is held in memory and has no file
+// before the first checkpoint.
 func (d *Dir) Spool(ctx context.Context, repo string, want Info) (Spool, error) {
 	if err := checkInfo(ctx, repo, want); err != nil {
 		return nil, err
@@ -29,11 +29,7 @@ func (d *Dir) Spool(ctx context.Context, repo string, want Info) (Spool, error) 
 	if !free {
 		return nil, key.busy()
 	}
-	path := d.path("partial", p.name)
-	s := &dirSpool{
-		d: d, key: key, repo: repo, want: want, c: c,
-		name: p.name, part: path + partSuffix, sidecar: path + sidecarSuffix, at: p.at,
-	}
+	s := &dirSpool{d: d, key: key, repo: repo, want: want, c: c, name: p.name, part: d.partPath(p.name), at: p.at}
 	if err := s.open(); err != nil {
 		d.leave(p, !p.at.IsZero()) // what was there still is
 		return nil, d.wrap("spool", repo, c, err)
@@ -42,16 +38,16 @@ func (d *Dir) Spool(ctx context.Context, repo string, want Info) (Spool, error) 
 }
 
 type dirSpool struct {
-	d             *Dir
-	key           spoolKey
-	repo          string
-	want          Info
-	c             content
-	part, sidecar string
-	name          string // of part and sidecar, without folder and suffix
-	had           Progress
-	end           atomic.Int64 // the end of what was written
-	mem           *chunks      // small content; nil if all is in file
+	d    *Dir
+	key  spoolKey
+	repo string
+	want Info
+	c    content
+	name string // of the part
+	part string // the path of its file
+	had  Progress
+	end  atomic.Int64 // the end of what was written
+	mem  *chunks      // small content; nil if all is in file
 
 	// work serializes Checkpoint, Commit, Keep and Close, and is held while they wait
 	// for the disk. mu guards the fields after it, and is not held meanwhile.
@@ -59,7 +55,7 @@ type dirSpool struct {
 	mu      sync.RWMutex
 	file    *os.File  // nil while all is in mem
 	path    string    // where Open finds the file
-	vouched bool      // there is a sidecar
+	vouched bool      // the index vouches for what is in file
 	placed  bool      // the bytes are in blobs/
 	done    bool      // committed
 	at      time.Time // of the last checkpoint
@@ -68,8 +64,8 @@ type dirSpool struct {
 
 // open takes up what is there, or begins anew.
 func (s *dirSpool) open() error {
-	defer s.d.locked("partial", s.name).Unlock() // remove may be at it
-	if p, ok := s.d.readSidecar(s.sidecar, s.part, &s.key); ok && (s.want.Size < 0 || p.Size < 0 || p.Size == s.want.Size) {
+	defer s.d.lockPart(s.name).Unlock() // remove may be at it
+	if p, ok := s.d.readProgress(s.name, &s.key); ok && (s.want.Size < 0 || p.Size < 0 || p.Size == s.want.Size) {
 		f, err := durable.OpenWrite(s.part)
 		if err != nil {
 			return err
@@ -94,17 +90,11 @@ func (s *dirSpool) open() error {
 	return s.begin()
 }
 
-// clear removes the files, the sidecar first: it must not outlive what it vouches for.
-func (s *dirSpool) clear() error {
-	err := s.d.disk.Remove(s.sidecar)
-	if perr := s.d.disk.Remove(s.part); err == nil {
-		err = perr
-	}
-	return err
-}
+// clear removes what is there of the spool.
+func (s *dirSpool) clear() error { return s.d.removePart(s.name) }
 
-// begin creates the file. It removes old files before, since an old sidecar would vouch
-// for the new bytes.
+// begin creates the file. It clears what is there before: the index would vouch for the
+// new bytes.
 func (s *dirSpool) begin() error {
 	if err := s.clear(); err != nil {
 		return err
@@ -198,18 +188,19 @@ func (s *dirSpool) Commit(ctx context.Context, got Info) error {
 			return s.d.wrap("commit", s.repo, s.c, err)
 		}
 	}
+	var also func(t dirTx)
+	if s.vouched {
+		also = func(t dirTx) { t.Delete(inPartial, []byte(s.name)) }
+	}
 	if s.file != nil || s.placed {
-		err = s.d.commit(s.repo, s.c, linked(got, n), s.place)
+		err = s.d.commitFile(s.repo, s.c, linked(got, n), s.place, also)
 	} else {
-		err = s.commitMemory(linked(got, n))
+		err = s.commitMemory(linked(got, n), also)
 	}
 	if err != nil {
-		return err
+		return s.d.wrap("commit", s.repo, s.c, err)
 	}
 	s.done = true
-	if s.vouched {
-		return s.d.wrap("commit", s.repo, s.c, s.d.disk.Remove(s.sidecar))
-	}
 	return nil
 }
 
@@ -232,9 +223,9 @@ func (s *dirSpool) place(path string) error {
 }
 
 // commitMemory commits content that has no file. s.work is held.
-func (s *dirSpool) commitMemory(info Info) error {
+func (s *dirSpool) commitMemory(info Info, also func(t dirTx)) error {
 	s.mem.seal()
-	if err := s.d.commitSmall(s.repo, s.c, info, s.mem.bytes()); err != nil {
+	if err := s.d.commitSmall(s.repo, s.c, info, s.mem.bytes(), also); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -261,7 +252,7 @@ func (s *dirSpool) Checkpoint(p Progress) error {
 		err = s.d.disk.Sync(s.file)
 	}
 	if err == nil {
-		err = s.d.writeSidecar(s.sidecar, s.key, p)
+		err = s.d.writeProgress(s.name, s.key, p)
 	}
 	if err == nil {
 		s.vouched, s.at = true, time.Now()

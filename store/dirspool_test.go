@@ -1,16 +1,16 @@
 package store
 
 import (
-	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
+	"path/filepath"
 	"testing"
 	"time"
 )
 
-// kept leaves half a spool with a sidecar, and returns its files.
-func kept(t *testing.T, path string, n int) (info Info, data []byte, part, side string) {
+// kept leaves half a spool that the index vouches for, and returns its file.
+func kept(t *testing.T, path string, n int) (info Info, data []byte, part string) {
 	t.Helper()
 	d, err := OpenDir(path)
 	if err != nil {
@@ -38,14 +38,13 @@ func kept(t *testing.T, path string, n int) (info Info, data []byte, part, side 
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	base := d.path("partial", keyOf("a", info).name())
-	return info, data, base + partSuffix, base + sidecarSuffix
+	return info, data, d.partPath(keyOf("a", info).name())
 }
 
 func TestSpoolOutlivesTheProcess(t *testing.T) {
 	for _, n := range []int{1000, 300 << 10} {
 		path := t.TempDir()
-		info, data, _, _ := kept(t, path, n)
+		info, data, _ := kept(t, path, n)
 		d := newDir(t, path)
 		s, err := d.Spool(t.Context(), "a", info)
 		if err != nil {
@@ -71,46 +70,67 @@ func TestSpoolOutlivesTheProcess(t *testing.T) {
 	}
 }
 
-func TestWhatASidecarCannotVouchFor(t *testing.T) {
-	edit := func(old, new string) func(t *testing.T, part, side string) {
-		return func(t *testing.T, _, side string) {
-			text, err := os.ReadFile(side)
-			if err != nil || !bytes.Contains(text, []byte(old)) {
-				t.Fatalf("%s, %v", text, err)
-			}
-			if err := os.WriteFile(side, []byte(strings.Replace(string(text), old, new, 1)), 0o600); err != nil {
+func TestWhatIsNotVouchedFor(t *testing.T) {
+	change := func(do func(r *progressRecord)) func(t *testing.T, d *Dir, name string) {
+		return func(t *testing.T, d *Dir, name string) {
+			err := d.update(func(t dirTx) error {
+				var r progressRecord
+				if err := json.Unmarshal(t.Get(inPartial, []byte(name)), &r); err != nil {
+					return err
+				}
+				do(&r)
+				data, err := json.Marshal(r)
+				t.Put(inPartial, []byte(name), data)
+				return err
+			})
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	check := func(t *testing.T, err error) {
-		if err != nil {
-			t.Fatal(err)
+	write := func(data string) func(t *testing.T, d *Dir, name string) {
+		return func(t *testing.T, d *Dir, name string) {
+			if err := d.update(func(t dirTx) error { t.Put(inPartial, []byte(name), []byte(data)); return nil }); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	for name, damage := range map[string]func(t *testing.T, part, side string){
-		"no sidecar":         func(t *testing.T, _, side string) { check(t, os.Remove(side)) },
-		"an empty sidecar":   func(t *testing.T, _, side string) { check(t, os.Truncate(side, 0)) },
-		"a torn sidecar":     func(t *testing.T, _, side string) { check(t, os.Truncate(side, 20)) },
-		"no size":            edit(`"size"`, `"was"`),
-		"no front":           edit(`"front"`, `"was"`),
-		"a size too small":   edit(`"size":1000`, `"size":10`),
-		"another size":       edit(`"size":1000`, `"size":2000`),
-		"another repository": edit(`"repository":"a"`, `"repository":"b"`),
-		"another origin":     edit(`a.example`, `b.example`),
-		"a short part":       func(t *testing.T, part, _ string) { check(t, os.Truncate(part, 499)) },
-		"no part":            func(t *testing.T, part, _ string) { check(t, os.Remove(part)) },
-		"an old part": func(t *testing.T, part, side string) {
-			old := time.Now().Add(-staleAfter - time.Minute)
-			check(t, os.Chtimes(part, old, old))
-			check(t, os.Chtimes(side, old, old))
+	size := func(n int64) *int64 { return &n }
+	for name, damage := range map[string]func(t *testing.T, d *Dir, name string){
+		"no entry": func(t *testing.T, d *Dir, name string) {
+			if err := d.update(func(t dirTx) error { t.Delete(inPartial, []byte(name)); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"an empty entry":     write(""),
+		"a torn entry":       write(`{"repository":`),
+		"no size":            change(func(r *progressRecord) { r.Size = nil }),
+		"no front":           change(func(r *progressRecord) { r.Front = 0 }),
+		"a size too small":   change(func(r *progressRecord) { r.Size = size(10) }),
+		"another size":       change(func(r *progressRecord) { r.Size = size(2000) }),
+		"another repository": change(func(r *progressRecord) { r.Repository = "b" }),
+		"another origin":     change(func(r *progressRecord) { r.Origin = "https://b.example" }),
+		"an old entry":       change(func(r *progressRecord) { r.At = time.Now().Add(-staleAfter - time.Minute) }),
+		"a short part": func(t *testing.T, d *Dir, name string) {
+			if err := os.Truncate(d.partPath(name), 499); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"no part": func(t *testing.T, d *Dir, name string) {
+			if err := os.Remove(d.partPath(name)); err != nil {
+				t.Fatal(err)
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := t.TempDir()
-			info, data, part, side := kept(t, path, 1000)
-			damage(t, part, side)
+			info, data, _ := kept(t, path, 1000)
 			d := newDir(t, path)
+			damage(t, d, keyOf("a", info).name())
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			d = newDir(t, path)
 			s, err := d.Spool(t.Context(), "a", info)
 			if err != nil {
 				t.Fatal(err)
@@ -132,22 +152,15 @@ func TestWhatASidecarCannotVouchFor(t *testing.T) {
 
 func TestOpenDirClearsPartial(t *testing.T) {
 	path := t.TempDir()
-	_, _, part, side := kept(t, path, 1000)
+	_, _, part := kept(t, path, 1000)
 	for _, name := range []string{"tmp-1", "zzz.part", "yyy.json", "stray"} {
 		if err := os.WriteFile(path+"/partial/"+name, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// Nearly a day old.
-	old := time.Now().Add(-staleAfter + time.Hour)
-	for _, name := range []string{part, side} {
-		if err := os.Chtimes(name, old, old); err != nil {
-			t.Fatal(err)
-		}
-	}
 	newDir(t, path)
 	names, err := readNames(path + "/partial")
-	if err != nil || len(names) != 2 {
+	if err != nil || len(names) != 1 || names[0] != filepath.Base(part) {
 		t.Errorf("partial: %q, %v", names, err)
 	}
 }

@@ -5,51 +5,46 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// tagRecord is a [Tag] as its file has it.
+// tagRecord is a [Tag] as the index has it.
 type tagRecord struct {
 	ocispec.Descriptor
 	Source string    `json:"source"`
 	Asked  time.Time `json:"asked"`
 }
 
-func (d *Dir) tagPath(repo, tag string) string {
-	return d.path("repos", repo, tagLinks, escape(tag))
+func readTag(v []byte) (Tag, bool) {
+	var r tagRecord
+	if v == nil || json.Unmarshal(v, &r) != nil {
+		return Tag{}, false
+	}
+	_, _, err := checkDigest(r.Digest)
+	return Tag(r), err == nil
 }
 
 // Tag implements [Tags].
-func (d *Dir) Tag(ctx context.Context, repo, tag string) (Tag, error) {
+func (d *Dir) Tag(ctx context.Context, repo, tag string) (t Tag, err error) {
 	if err := checkTagged(ctx, repo, tag); err != nil {
 		return Tag{}, err
 	}
-	return d.readTag(d.tagPath(repo, tag))
+	err = d.view(func(tx dirTx) error {
+		var ok bool
+		if t, ok = tx.tag(repo, tag); !ok {
+			return ErrNotFound
+		}
+		return nil
+	})
+	if err != nil && err != ErrNotFound {
+		err = fmt.Errorf("store: tag %s:%s: %w", repo, tag, storeError(err))
+	}
+	return t, err
 }
 
-func (d *Dir) readTag(path string) (Tag, error) {
-	data, err := durable.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Tag{}, ErrNotFound
-	}
-	if err != nil {
-		return Tag{}, fmt.Errorf("store: %w", err)
-	}
-	var r tagRecord
-	if json.Unmarshal(data, &r) != nil {
-		return Tag{}, ErrNotFound
-	}
-	if _, _, err := checkDigest(r.Digest); err != nil {
-		return Tag{}, ErrNotFound
-	}
-	return Tag(r), nil
-}
+func (t dirTx) tag(repo, tag string) (Tag, bool) { return readTag(t.Get(inRepos, tagKey(repo, tag))) }
 
 // SetTag implements [Tags].
 func (d *Dir) SetTag(ctx context.Context, repo, tag string, t Tag) error {
@@ -59,52 +54,27 @@ func (d *Dir) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 	if err := checkTagValue(t); err != nil {
 		return err
 	}
-	if err := d.setTag(repo, tag, storedTag(t)); errors.Is(err, ErrStale) {
-		return err
-	} else if err != nil {
-		return fmt.Errorf("store: tag %s:%s: %w", repo, tag, fullError(err))
-	}
-	return nil
-}
-
-func (d *Dir) setTag(repo, tag string, t Tag) error {
-	path := d.tagPath(repo, tag)
+	t = storedTag(t)
 	data, err := json.Marshal(tagRecord(t))
-	if err != nil {
-		return err
+	if err == nil {
+		err = d.update(func(tx dirTx) error {
+			_, err := tx.setTag(repo, tag, t, data)
+			return err
+		})
 	}
-	// What the tag will point to is durable before the tag is.
-	if err := d.settle(repo); err != nil {
-		return err
+	if err != nil && !errors.Is(err, ErrStale) {
+		err = fmt.Errorf("store: tag %s:%s: %w", repo, tag, storeError(err))
 	}
-	temp, err := d.disk.WriteTemp(data, true)
-	if err != nil {
-		return err
-	}
-	stays, err := d.placeTag(repo, tag, t, temp, path)
-	if err != nil || stays {
-		os.Remove(temp)
-	}
-	if err != nil {
-		return err
-	}
-	if stays { // the call that wrote it may not have synced it yet
-		d.changed(repo, d.path("repos", repo, tagLinks))
-	}
-	return d.settle(repo)
+	return err
 }
 
-// placeTag compares the tag with the stored one and replaces that, as one step. It
-// reports whether the stored one stays.
-func (d *Dir) placeTag(repo, tag string, t Tag, temp, path string) (stays bool, err error) {
-	defer d.locked(repo, tag).Unlock()
-	old, err := d.readTag(path)
-	if err == nil {
-		if stays, err := compareTags(old, t); stays {
+// setTag sets a tag, whose value is encoded in data, unless the stored one stays.
+func (t dirTx) setTag(repo, tag string, value Tag, data []byte) (stays bool, err error) {
+	if old, ok := t.tag(repo, tag); ok {
+		if stays, err := compareTags(old, value); stays {
 			return true, err
 		}
-	} else if !errors.Is(err, ErrNotFound) {
-		return false, err
 	}
-	return false, d.at(repo, d.path("repos", repo, tagLinks), func() error { return d.disk.Rename(temp, path) })
+	t.Put(inRepos, tagKey(repo, tag), data)
+	return false, nil
 }

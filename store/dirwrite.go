@@ -1,19 +1,22 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-// smallContent is the size up to which content is gathered in memory, so that its file
-// is written in one go.
-const smallContent = 64 << 10
+const (
+	// smallContent is the size up to which content is kept in the index. Reading costs a
+	// copy and a hash there; from that size on, a file that the kernel sends is cheaper.
+	smallContent = 16 << 10
+	// maxManifest is the size up to which a manifest is kept in the index. No registry
+	// takes larger ones.
+	maxManifest = 4 << 20
+)
 
 // Create implements [Content].
 func (d *Dir) Create(ctx context.Context, repo string, want Info) (Writer, error) {
@@ -27,11 +30,19 @@ func (d *Dir) Create(ctx context.Context, repo string, want Info) (Writer, error
 	if err != nil {
 		return nil, err
 	}
-	w := &dirWriter{d: d, repo: repo, want: want, c: c}
-	if 0 < want.Size && want.Size <= smallContent {
+	w := &dirWriter{d: d, repo: repo, want: want, c: c, limit: indexed(want)}
+	if 0 < want.Size && want.Size <= w.limit {
 		w.small = make([]byte, 0, want.Size)
 	}
 	return w, nil
+}
+
+// indexed returns the size up to which such content is kept in the index.
+func indexed(info Info) int64 {
+	if info.IsManifest() {
+		return maxManifest
+	}
+	return smallContent
 }
 
 type dirWriter struct {
@@ -39,7 +50,8 @@ type dirWriter struct {
 	repo  string
 	want  Info
 	c     content
-	small []byte   // what was written, up to smallContent
+	limit int64
+	small []byte   // what was written, up to limit
 	file  *os.File // a temporary file for more than that; nil before
 	n     int64
 	over  bool
@@ -53,7 +65,7 @@ func (w *dirWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if w.file == nil {
-		if w.n+int64(len(p)) <= smallContent {
+		if w.n+int64(len(p)) <= w.limit {
 			w.small = append(w.small, p...)
 			w.n += int64(len(p))
 			return len(p), nil
@@ -93,20 +105,15 @@ func (w *dirWriter) Commit(ctx context.Context) error {
 	if w.want.Size >= 0 && w.n != w.want.Size {
 		return sizeError(w.want.Size, w.n)
 	}
-	if w.file != nil {
-		if err := w.d.disk.Sync(w.file); err != nil {
-			return w.d.wrap("commit", w.repo, w.c, err)
-		}
-	}
 	info := linked(w.want, w.n)
 	var err error
 	if w.file == nil {
-		err = w.d.commitSmall(w.repo, w.c, info, w.small)
-	} else {
-		err = w.d.commit(w.repo, w.c, info, func(path string) error { return w.d.disk.Rename(w.file.Name(), path) })
+		err = w.d.commitSmall(w.repo, w.c, info, w.small, nil)
+	} else if err = w.d.disk.Sync(w.file); err == nil {
+		err = w.d.commitFile(w.repo, w.c, info, func(path string) error { return w.d.disk.Rename(w.file.Name(), path) }, nil)
 	}
 	if err != nil {
-		return err
+		return w.d.wrap("commit", w.repo, w.c, err)
 	}
 	w.over = true
 	if w.file != nil {
@@ -127,53 +134,120 @@ func (w *dirWriter) Close() error {
 	return w.d.wrap("close", w.repo, w.c, w.d.disk.Remove(w.file.Name()))
 }
 
-// commit lets place move the bytes to their path in blobs/, and links them.
-func (d *Dir) commit(repo string, c content, info Info, place func(path string) error) error {
-	d.sweep.RLock()
-	defer d.sweep.RUnlock()
-	d.noteLinked(c)
-	path := d.blobPath(c)
-	err := d.at(repo, d.blobFolder(c), func() error { return place(path) })
-	if err == nil {
-		err = d.link(repo, c, info)
-	}
-	return d.wrap("commit", repo, c, err)
-}
-
-// commitSmall is commit for bytes in memory. A file that is there with these
-// very bytes stays; a damaged one is repaired by the new copy.
-func (d *Dir) commitSmall(repo string, c content, info Info, data []byte) error {
-	if sameBytes(d.blobPath(c), data) {
-		err := d.commit(repo, c, info, func(path string) error {
-			_, err := durable.Size(path)
-			return err
-		})
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
+// commitSmall keeps bytes in the index, which do not change any more, and links them.
+// also, if not nil, is done in the same transaction.
+func (d *Dir) commitSmall(repo string, c content, info Info, data []byte, also func(t dirTx)) error {
+	var file bool
+	err := d.update(func(t dirTx) error {
+		file = t.keep(repo, c, info, data)
+		if also != nil {
+			also(t)
 		}
-		// A Sweep has taken the file meanwhile.
-	}
-	temp, err := d.disk.WriteTemp(data, true)
-	if err != nil {
-		return d.wrap("commit", repo, c, err)
-	}
-	err = d.commit(repo, c, info, func(path string) error { return d.disk.Rename(temp, path) })
-	if err != nil {
-		_ = d.disk.Remove(temp)
+		return nil
+	})
+	if err == nil && file {
+		err = d.removeFile(c)
 	}
 	return err
 }
 
-func sameBytes(path string, data []byte) bool {
-	f, size, err := durable.OpenRead(path)
+// commitFile lets put move a file that is on disk to its place, and links it. also, if
+// not nil, is done in the same transaction.
+func (d *Dir) commitFile(repo string, c content, info Info, put func(path string) error, also func(t dirTx)) error {
+	if err := d.makeFolder(c); err != nil {
+		return err
+	}
+	d.place.RLock()
+	defer d.place.RUnlock()
+	err := put(d.blobPath(c))
+	if err == nil {
+		err = d.disk.SyncFolder(d.blobFolder(c))
+	}
 	if err != nil {
-		return false
+		return err
+	}
+	return d.update(func(t dirTx) error {
+		t.keepFile(repo, c, info)
+		if also != nil {
+			also(t)
+		}
+		return nil
+	})
+}
+
+// makeFolder makes the folder of a blob, whose name is on disk when it returns. The
+// folder stays for ever.
+func (d *Dir) makeFolder(c content) error {
+	folder := d.blobFolder(c)
+	d.foldersMu.Lock()
+	defer d.foldersMu.Unlock()
+	if d.folders[folder] {
+		return nil
+	}
+	if err := d.disk.MkdirAll(folder); err != nil {
+		return err
+	}
+	d.folders[folder] = true
+	return nil
+}
+
+// openFolders notes the folders of blobs that are there, after their names are on disk: a
+// former process may have ended before it had synced them.
+func (d *Dir) openFolders() error {
+	algs, err := readNames(d.path("blobs"))
+	if err != nil {
+		return err
+	}
+	for _, alg := range algs {
+		names, err := readNames(d.path("blobs", alg))
+		if err == nil {
+			err = d.disk.SyncFolder(d.path("blobs", alg))
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			d.folders[d.path("blobs", alg, name)] = true
+		}
+	}
+	return d.disk.SyncFolder(d.path("blobs"))
+}
+
+// removeFile removes the file of content that has none any more. A file that was linked
+// meanwhile stays.
+func (d *Dir) removeFile(c content) error {
+	d.place.Lock()
+	defer d.place.Unlock()
+	needed := false
+	err := d.view(func(t dirTx) error {
+		b, ok := t.blob(c)
+		needed = ok && b.number == 0
+		return nil
+	})
+	if err != nil || needed {
+		return err
+	}
+	return d.disk.Remove(d.blobPath(c))
+}
+
+// readNames returns the names in a folder. A folder that is not there has none.
+func readNames(folder string) ([]string, error) {
+	f, err := os.Open(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
-	if size != int64(len(data)) {
-		return false
+	return f.Readdirnames(-1)
+}
+
+// sizeOnDisk is the size of a file, or 0 if it is not there.
+func sizeOnDisk(path string) int64 {
+	n, err := durable.Size(path)
+	if err != nil {
+		return 0
 	}
-	old := make([]byte, size)
-	_, err = io.ReadFull(f, old)
-	return err == nil && bytes.Equal(old, data)
+	return n
 }

@@ -5,13 +5,13 @@ import (
 	"io"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
 
 // Mem keeps everything in memory, for tests and for caches that may forget. It
-// has every optional ability but [RecordSyncer]; what [Checkpointer.Keep] leaves
-// lasts as long as the Mem. The zero value works; it must not be copied. It is safe
+// has every optional ability; what [Checkpointer.Keep] leaves lasts as long as the Mem. The zero value works; it must not be copied. It is safe
 // for concurrent use.
 //
 // Mem never holds more than MaxBytes. Memory is counted before it is allocated,
@@ -45,8 +45,9 @@ type memBlob struct {
 }
 
 type memRepo struct {
-	content map[digest.Digest]Info
+	content map[digest.Digest]Info // with the Use of manifests
 	tags    map[string]Tag
+	size    int64 // of the content
 }
 
 // repo returns a repository. If it is not there and create is false, the result is
@@ -93,7 +94,7 @@ func (m *Mem) find(ctx context.Context, repo string, d digest.Digest) (Info, *ch
 	defer m.mu.RUnlock()
 	if r := m.repos[repo]; r != nil {
 		if info, ok := r.content[d]; ok {
-			info.Annotations = maps.Clone(info.Annotations)
+			info.Annotations, info.Use = maps.Clone(info.Annotations), Use{}
 			return info, m.blobs[d].data, nil
 		}
 	}
@@ -161,11 +162,17 @@ func (m *Mem) commit(repo string, want Info, data *chunks) error {
 	data.seal()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b := m.blobs[want.Digest]
+	return m.keep(repo, linked(want, data.size), data)
+}
+
+// keep links data, whose memory is paid, or the bytes of that digest that are there
+// already. m.mu is held.
+func (m *Mem) keep(repo string, info Info, data *chunks) error {
+	b := m.blobs[info.Digest]
 	if b == nil {
 		b = &memBlob{data: data, origins: make(map[string]int)}
 	}
-	if err := m.link(repo, linked(want, data.size), b); err != nil {
+	if err := m.link(repo, info, b); err != nil {
 		return err
 	}
 	if b.data != data {
@@ -192,7 +199,16 @@ func (m *Mem) link(repo string, info Info, b *memBlob) error {
 	if err := m.grow(need); err != nil {
 		return err
 	}
-	m.repo(repo, true).content[info.Digest] = info
+	r = m.repo(repo, true)
+	if !again {
+		r.size += b.data.size
+	}
+	if info.IsManifest() {
+		if info.Use = old.Use; info.Use.Hours == 0 {
+			info.Use = info.Use.add(time.Now())
+		}
+	}
+	r.content[info.Digest] = info
 	b.origins[info.Origin()]++
 	if again {
 		b.drop(old.Origin())
@@ -270,7 +286,12 @@ func (m *Mem) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t = storedTag(t)
+	_, err := m.setTag(repo, tag, storedTag(t))
+	return err
+}
+
+// setTag sets a tag unless the stored one stays. m.mu is held.
+func (m *Mem) setTag(repo, tag string, t Tag) (stays bool, err error) {
 	var old Tag
 	var again bool
 	if r := m.repos[repo]; r != nil {
@@ -278,23 +299,27 @@ func (m *Mem) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 	}
 	need := memCost(repo, t.Descriptor, t.Source, tag)
 	if again {
-		if done, err := compareTags(old, t); done {
-			return err
+		if stays, err := compareTags(old, t); stays {
+			return true, err
 		}
 		need -= memCost(repo, old.Descriptor, old.Source, tag)
 	}
 	if err := m.grow(need); err != nil {
-		return err
+		return false, err
 	}
 	m.repo(repo, true).tags[tag] = t
-	return nil
+	return false, nil
 }
 
 var (
 	_ Store          = (*Mem)(nil)
 	_ Spooler        = (*Mem)(nil)
+	_ Batcher        = (*Mem)(nil)
 	_ Records        = (*Mem)(nil)
 	_ Deleter        = (*Mem)(nil)
 	_ Lister         = (*Mem)(nil)
 	_ ManifestLister = (*Mem)(nil)
+	_ BlobLister     = (*Mem)(nil)
+	_ UseRecorder    = (*Mem)(nil)
+	_ Sizer          = (*Mem)(nil)
 )

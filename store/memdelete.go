@@ -14,23 +14,29 @@ func (m *Mem) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unlink(repo, d)
+	return nil
+}
+
+// unlink takes content away from a repository. m.mu is held.
+func (m *Mem) unlink(repo string, d digest.Digest) {
 	r := m.repos[repo]
 	if r == nil {
-		return nil
+		return
 	}
 	info, ok := r.content[d]
 	if !ok {
-		return nil
+		return
 	}
 	delete(r.content, d)
+	b := m.blobs[d]
+	r.size -= b.data.size
 	m.prune(repo)
 	m.used -= memCost(repo, info.Descriptor, info.Source, string(info.Subject))
-	b := m.blobs[d]
 	if b.drop(info.Origin()); len(b.origins) == 0 {
 		delete(m.blobs, d)
 		m.used -= b.data.paid
 	}
-	return nil
 }
 
 // DeleteTag implements [Deleter].
@@ -40,12 +46,19 @@ func (m *Mem) DeleteTag(ctx context.Context, repo, tag string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r := m.repos[repo]; r != nil {
-		if t, ok := r.tags[tag]; ok {
-			delete(r.tags, tag)
-			m.prune(repo)
-			m.used -= memCost(repo, t.Descriptor, t.Source, tag)
-		}
-	}
+	m.removeTag(repo, tag, "")
 	return nil
+}
+
+// removeTag removes a tag if it points to d, or d is empty. m.mu is held.
+func (m *Mem) removeTag(repo, tag string, d digest.Digest) {
+	r := m.repos[repo]
+	if r == nil {
+		return
+	}
+	if t, ok := r.tags[tag]; ok && (d == "" || t.Digest == d) {
+		delete(r.tags, tag)
+		m.prune(repo)
+		m.used -= memCost(repo, t.Descriptor, t.Source, tag)
+	}
 }

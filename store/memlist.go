@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"iter"
+	"maps"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -69,6 +70,12 @@ func (m *Mem) Manifests(ctx context.Context, repo string) iter.Seq2[Info, error]
 	return m.infos(ctx, repo, check, Info.IsManifest)
 }
 
+// Blobs implements [BlobLister].
+func (m *Mem) Blobs(ctx context.Context, repo string) iter.Seq2[Info, error] {
+	check := func() error { return checkRepository(repo) }
+	return m.infos(ctx, repo, check, func(info Info) bool { return !info.IsManifest() })
+}
+
 // infos yields the content of a repository for which keep holds, in the order of the
 // digests. It holds their digests, and looks at each again when it is due. An error of
 // check is all that it yields.
@@ -95,8 +102,15 @@ func (m *Mem) infos(ctx context.Context, repo string, check func() error, keep f
 				yield(Info{}, err)
 				return
 			}
-			info, err := m.Stat(ctx, repo, digest.Digest(d))
-			if err == nil && keep(info) && !yield(info, nil) {
+			m.mu.RLock()
+			var info Info
+			ok := false
+			if r := m.repos[repo]; r != nil {
+				info, ok = r.content[digest.Digest(d)]
+			}
+			m.mu.RUnlock()
+			info.Annotations = maps.Clone(info.Annotations)
+			if ok && keep(info) && !yield(info, nil) {
 				return
 			}
 		}

@@ -15,6 +15,11 @@ func (m *Mem) PutRecord(ctx context.Context, kind, key string, data []byte) erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.putRecord(kind, key, data)
+}
+
+// putRecord puts a record. m.mu is held.
+func (m *Mem) putRecord(kind, key string, data []byte) error {
 	old, again := m.records[kind][key]
 	need := int64(len(data) - len(old))
 	if !again {
@@ -54,6 +59,12 @@ func (m *Mem) DeleteRecord(ctx context.Context, kind, key string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.deleteRecord(kind, key)
+	return nil
+}
+
+// deleteRecord deletes a record. m.mu is held.
+func (m *Mem) deleteRecord(kind, key string) {
 	if old, ok := m.records[kind][key]; ok {
 		m.used -= memEntry + int64(len(old))
 		delete(m.records[kind], key)
@@ -61,7 +72,6 @@ func (m *Mem) DeleteRecord(ctx context.Context, kind, key string) error {
 			delete(m.records, kind)
 		}
 	}
-	return nil
 }
 
 // RecordKeys implements [Records]. It yields the keys there are when the iteration

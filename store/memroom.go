@@ -12,13 +12,7 @@ const memEntry = 512
 
 // grow accounts for n more bytes. m.mu is held.
 func (m *Mem) grow(n int64) error {
-	limit := m.MaxBytes
-	switch {
-	case limit == 0:
-		limit = 1 << 30
-	case limit < 0:
-		limit = math.MaxInt64
-	}
+	limit := m.limit()
 	if n > 0 && n > limit-m.used {
 		if err := m.drop(n, limit); err != nil {
 			return err
@@ -26,6 +20,17 @@ func (m *Mem) grow(n int64) error {
 	}
 	m.used += n
 	return nil
+}
+
+// limit is MaxBytes with its default.
+func (m *Mem) limit() int64 {
+	switch {
+	case m.MaxBytes == 0:
+		return 1 << 30
+	case m.MaxBytes < 0:
+		return math.MaxInt64
+	}
+	return m.MaxBytes
 }
 
 // drop drops kept spools until there is room for n bytes. If that would not be

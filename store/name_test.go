@@ -63,28 +63,3 @@ func TestNamesThatAreTooLong(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func FuzzEscape(f *testing.F) {
-	f.Add("Latest", "latest")
-	f.Add("v1.0-RC", "V1.0-rc")
-	f.Add(strings.Repeat("A", 128), strings.Repeat("a", 128))
-	f.Add("a~1", "A")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		if name, ok := unescape(a); ok && escape(name) != a {
-			t.Errorf("the file %q is the tag %q, which is the file %q", a, name, escape(name))
-		}
-		if checkKey(a) != nil || checkKey(b) != nil {
-			return
-		}
-		file := escape(a)
-		if got, ok := unescape(file); !ok || got != a {
-			t.Errorf("%q -> %q -> %q, %v", a, file, got, ok)
-		}
-		if len(file) > maxSegment || file != strings.ToLower(file) {
-			t.Errorf("%q -> %q", a, file)
-		}
-		if a != b && strings.EqualFold(file, escape(b)) {
-			t.Errorf("%q and %q are both %q", a, b, file)
-		}
-	})
-}

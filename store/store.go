@@ -30,11 +30,16 @@
 //	Records                unfinished copies, events that are not delivered, and the
 //	                       lists and manifests kept for when an upstream is away:
 //	                       all of them end with the process
-//	RecordSyncer           the last of those records when the power fails
+//	Batcher                one wait for the disk at the end of a copy instead of several, and
+//	                       the certainty that a tag moved exactly if its event is kept
 //	Deleter                Cache.Delete
 //	Lister                 the catalog, lists of repositories that no rule covers, and
 //	                       the deletion of a manifest's tags together with it
-//	ManifestLister         a view of the manifests that no tag names
+//	ManifestLister         a view of the manifests that no tag names, and eviction
+//	BlobLister             the deletion of a repository, and of blobs that nothing names
+//	UseRecorder            what is used often is not known to eviction, which then gives
+//	                       up the oldest first
+//	Sizer                  the size of the store and of repositories, and limits for it
 package store
 
 import (
@@ -85,6 +90,10 @@ type Info struct {
 	// Subject is the digest that a manifest names as its subject. If empty, it names
 	// none.
 	Subject digest.Digest
+	// Use is when and how often the content was used. Only the lists of a
+	// [ManifestLister] have it, if the store is a [UseRecorder]; nothing reads it
+	// elsewhere.
+	Use Use
 }
 
 // IsManifest reports whether the content is a manifest, as the field Descriptor
@@ -244,9 +253,9 @@ type Checkpointer interface {
 // process. Kinds and keys are words of at most 128 characters of [A-Za-z0-9._-] that
 // do not begin with a dot.
 type Records interface {
-	// PutRecord writes a record as a whole. Writes of one key keep their order. The
-	// record survives the process. A power loss may take the last writes; see
-	// [RecordSyncer].
+	// PutRecord writes a record as a whole. Writes of one key keep their order. When it
+	// returns, the record survives the process, and a loss of power too if the store is
+	// on a disk.
 	PutRecord(ctx context.Context, kind, key string, data []byte) error
 	// Record returns the data of a record; the caller may change it. It returns
 	// [ErrNotFound] if the record is not there or is damaged.
@@ -256,14 +265,6 @@ type Records interface {
 	// RecordKeys yields the keys of a kind in any order. A record that is put or
 	// deleted meanwhile may be yielded or not.
 	RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error]
-}
-
-// RecordSyncer is an optional ability of a [Store] that has [Records]: they can be
-// made to survive a loss of power too.
-type RecordSyncer interface {
-	// SyncRecords returns when all puts and deletions of a kind before the call are on
-	// disk. Calls at the same time share the work.
-	SyncRecords(ctx context.Context, kind string) error
 }
 
 // Deleter is an optional ability of a [Store]. Deleting what is not there is no
@@ -288,6 +289,14 @@ type Lister interface {
 	// Referrers yields the manifests linked in repo whose Subject is d, in the order
 	// of their digests.
 	Referrers(ctx context.Context, repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error]
+}
+
+// BlobLister is an optional ability of a [Store]: the content of a repository that is no
+// manifest.
+type BlobLister interface {
+	// Blobs yields the blobs that are linked in repo, in the order of their digests. What
+	// is linked or deleted meanwhile may be yielded or not.
+	Blobs(ctx context.Context, repo string) iter.Seq2[Info, error]
 }
 
 // ManifestLister is an optional ability of a [Store]: what a program needs that

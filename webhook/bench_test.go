@@ -43,7 +43,6 @@ func BenchmarkEnqueue(b *testing.B) {
 		records    func(*testing.B) webhook.Records
 	}{
 		{"Dir, 1 goroutine", 1, benchDir}, {"Dir, 16 goroutines", 16, benchDir},
-		{"Dir unsynced, 1 goroutine", 1, func(b *testing.B) webhook.Records { return unsynced{benchDir(b)} }},
 		{"Mem, 1 goroutine", 1, benchMem}, {"Mem, 16 goroutines", 16, benchMem},
 		{"memory, 1 goroutine", 1, benchMemory}, {"memory, 16 goroutines", 16, benchMemory},
 	} {
@@ -85,9 +84,6 @@ func BenchmarkDrain(b *testing.B) {
 	for name, records := range map[string]func(*testing.B) webhook.Records{"Dir": benchDir, "Mem": benchMem, "memory": benchMemory} {
 		b.Run(name, func(b *testing.B) {
 			kept := records(b)
-			if dir, ok := kept.(*store.Dir); ok {
-				kept = unsynced{dir} // it is not what is measured
-			}
 			var n atomic.Int64
 			open, done := make(chan struct{}), make(chan struct{})
 			box := &webhook.Outbox{Records: kept, Queue: 1 << 30, Receivers: []webhook.Receiver{{Name: "a", Sink: webhook.SinkFunc(func(context.Context, webhook.Event) error {

@@ -222,7 +222,7 @@ func wantGot(t *testing.T, r *receiver, want ...string) {
 type faulty struct {
 	store.Mem
 	mu   sync.Mutex
-	does map[string]func(key string) error // by "put", "read", "delete", "list", "sync"
+	does map[string]func(key string) error // by "put", "read", "delete", "list"
 	n    map[string]int
 }
 
@@ -285,5 +285,3 @@ func (f *faulty) RecordKeys(ctx context.Context, kind string) iter.Seq2[string, 
 		f.Mem.RecordKeys(ctx, kind)(yield)
 	}
 }
-
-func (f *faulty) SyncRecords(context.Context, string) error { return f.fails("sync", "") }

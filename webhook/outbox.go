@@ -29,8 +29,7 @@ type Receiver struct {
 }
 
 // Records keeps small records. It is the method set of package store's Records, so
-// that a store.Dir can be used. If it also has the method of store.RecordSyncer, Send
-// calls that too.
+// that a store.Dir can be used.
 type Records interface {
 	PutRecord(ctx context.Context, kind, key string, data []byte) error
 	Record(ctx context.Context, kind, key string) ([]byte, error)
@@ -197,38 +196,13 @@ func (o *Outbox) SendAll(ctx context.Context, events []Event) error {
 	if !b.keeper.durable() && b.life.isClosed() {
 		return ErrClosed
 	}
-	took := map[*queue]bool{}
-	for _, ev := range events {
-		if ev.ID == "" {
-			ev.ID = NewID()
-		}
-		if err = b.take(ctx, ev, took); err != nil {
-			break
-		}
+	all, err := b.claim(ctx, events)
+	if err != nil {
+		return err
 	}
-	if err == nil && len(took) > 0 {
-		err = b.keeper.sync(ctx)
-	}
-	for q := range took { // also after an error: what was taken is kept
-		q.kick()
-	}
+	err = b.keep(ctx, all)
+	kickAll(all) // also after an error: what was taken is kept
 	return err
-}
-
-// take gives an event to the queues of the receivers that select it, and notes these
-// in took.
-func (b *outbox) take(ctx context.Context, ev Event, took map[*queue]bool) error {
-	for _, q := range b.queues {
-		f := Filter{Scope: q.r.Scope, Actions: q.r.Actions}
-		if !f.Selects(ev) {
-			continue
-		}
-		if err := q.take(ctx, ev); err != nil {
-			return err
-		}
-		took[q] = true
-	}
-	return nil
 }
 
 // Shutdown lets no more deliveries begin and waits for those under way. If ctx ends

@@ -104,10 +104,9 @@ func (o *Outbox) Resend(ctx context.Context, receiver, eventID string) error {
 	if err := q.take(ctx, deliveries[i].Event); err != nil {
 		return err
 	}
-	err = q.keeper.sync(ctx)
 	q.hurry(eventID)
 	q.kick()
-	return err
+	return nil
 }
 
 // hurry makes an event that waits the next one, and ends the time in which its

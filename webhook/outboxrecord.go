@@ -42,7 +42,6 @@ func newKeeper(r Records, kind string, log *slog.Logger) keeper {
 		}
 		return nil
 	}}
-	s.Syncer, _ = r.(recordset.Syncer)
 	return keeper{s, log}
 }
 
@@ -56,7 +55,17 @@ func (k keeper) write(ctx context.Context, receiver string, it *item, ev Event, 
 		it.event = &ev
 		return nil
 	}
-	return k.records.Put(ctx, it.key, queued{receiver, ev, it.created.UTC(), it.attempts, it.next.UTC(), lastError})
+	return k.records.Put(ctx, it.key, it.queued(receiver, ev, lastError))
+}
+
+// record is the record that write would write.
+func (k keeper) record(receiver string, it *item, ev Event, lastError string) (Record, error) {
+	c, err := k.records.Change(it.key, it.queued(receiver, ev, lastError))
+	return Record(c), err
+}
+
+func (it *item) queued(receiver string, ev Event, lastError string) queued {
+	return queued{receiver, ev, it.created.UTC(), it.attempts, it.next.UTC(), lastError}
 }
 
 // read returns the event of an item.
@@ -82,17 +91,6 @@ func (k keeper) erase(ctx context.Context, receiver string, it *item) {
 // discard deletes a record that no item stands for. If that fails, the next start
 // discards it.
 func (k keeper) discard(ctx context.Context, key string) { _ = k.records.Delete(ctx, key) }
-
-// sync makes what was written survive a loss of power, if Records can do that.
-func (k keeper) sync(ctx context.Context) error {
-	if k.records == nil {
-		return nil
-	}
-	if err := k.records.Sync(ctx); err != nil {
-		return fmt.Errorf("webhook: the event cannot be kept: %w", err)
-	}
-	return nil
-}
 
 // load calls each with what a former process left. A record that cannot be read is
 // logged and stays, so that it is logged again at the next start.

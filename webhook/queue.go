@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -59,17 +58,22 @@ func newQueue(c *common, r Receiver) *queue {
 		health: health{pauses: c.limits.pauses}, recent: history{size: c.limits.recent}}
 }
 
+// newItem makes an item of an event, which claim enters.
+func (q *queue) newItem(ev Event) *item {
+	now := time.Now()
+	return &item{key: recordKey(q.r.Name, ev.ID), id: ev.ID, created: now, next: now, index: -1, writing: make(chan struct{})}
+}
+
 // take keeps an event, unless it is queued already. kick follows.
 func (q *queue) take(ctx context.Context, ev Event) error {
-	it := &item{key: recordKey(q.r.Name, ev.ID), id: ev.ID, created: time.Now(), index: -1, writing: make(chan struct{})}
-	it.next = it.created
+	it := q.newItem(ev)
 	claimed, err := q.claim(ctx, it)
 	if claimed {
 		err = q.keeper.write(ctx, q.r.Name, it, ev, "")
 		q.written(ctx, it, err)
 	}
 	if err != nil {
-		return fmt.Errorf("webhook: %s: the event cannot be kept: %w", q.r.Name, err)
+		return q.notKept(err)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -73,8 +74,7 @@ func TestServe(t *testing.T) {
 	}
 	wantImage(t, first.url, img, up)
 	first.until(t, "the tag to be stored", func() bool {
-		found, _ := filepath.Glob(filepath.Join(dir, "repos", "local", "team", "app", "_tags", "v1*"))
-		return len(found) > 0
+		return tagStored(t, dir, "local/team/app", "v1")
 	})
 	first.signal(t)
 	first.wantExit(t, exitOK)
@@ -82,6 +82,26 @@ func TestServe(t *testing.T) {
 	up.Stop()
 	second := startProxy(t, config)
 	wantImage(t, second.url, img, up)
+}
+
+// tagStored looks into a copy of the index of a store that a proxy has open.
+func tagStored(t *testing.T, dir, repo, tag string) bool {
+	t.Helper()
+	snapshot := t.TempDir()
+	data, err := os.ReadFile(filepath.Join(dir, "index.db"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(snapshot, "index.db"), data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := store.OpenDir(snapshot)
+	if err != nil {
+		return false // it was being written
+	}
+	defer d.Close()
+	_, err = d.Tag(t.Context(), repo, tag)
+	return err == nil
 }
 
 // TestDrain: a response that is under way when SIGTERM comes is sent whole.

@@ -2,8 +2,7 @@
 //
 // A file is written under a temporary name in a folder for such files, synced, and
 // renamed to its final path; then the folder of that path is synced. After a crash
-// there is thus the old file or the new one, and perhaps temporary files. Syncs of one
-// folder are grouped: see [Folders].
+// there is thus the old file or the new one, and perhaps temporary files.
 //
 // Files have the mode 0600 and folders 0700, whatever the umask is. No file is opened
 // through a symbolic link.
@@ -12,11 +11,11 @@ package durable
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 )
 
@@ -29,12 +28,11 @@ const (
 	OpWrite    Op = "write"    // bytes are written into a file
 	OpSync     Op = "sync"     // the bytes of a file reach the disk
 	OpRename   Op = "rename"   // a file takes its final name
-	OpSymlink  Op = "symlink"  // a symbolic link is created
-	OpLink     Op = "link"     // a file gets a second name
 	OpMkdir    Op = "mkdir"    // a folder is created
 	OpRemove   Op = "remove"   // a name is removed
 	OpTruncate Op = "truncate" // a file becomes shorter
 	OpFolder   Op = "folder"   // the names in a folder reach the disk
+	OpCommit   Op = "commit"   // a transaction of a database is written, and reaches the disk
 )
 
 // The modes of files and folders. The umask can take bits away from a new one, so its
@@ -77,6 +75,23 @@ func (d *Disk) stepFrom(op Op, path, from string) error {
 // TempName returns an unused path in Temp.
 func (d *Disk) TempName() string {
 	return d.Temp + "/" + tempPrefix + strconv.FormatUint(d.n.Add(1), 36)
+}
+
+// ClearTemp removes the temporary files that a former process left.
+func (d *Disk) ClearTemp() error {
+	entries, err := os.ReadDir(d.Temp)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		if err := d.Remove(d.Temp + "/" + e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // WriteFile writes data to path, as a whole or not at all. With sync, the bytes are on
@@ -154,45 +169,12 @@ func (d *Disk) Rename(from, to string) error {
 	return rename(from, to)
 }
 
-// Symlink creates a symbolic link. If path exists already, the error is [fs.ErrExist].
-func (d *Disk) Symlink(target, path string) error {
-	if err := d.step(OpSymlink, path); err != nil {
+// SyncFolder brings the names in a folder to the disk.
+func (d *Disk) SyncFolder(path string) error {
+	if err := d.step(OpFolder, path); err != nil || d.NoSync {
 		return err
 	}
-	return symlink(target, path)
-}
-
-// ReplaceSymlink creates a symbolic link, and replaces a link or file that is there.
-func (d *Disk) ReplaceSymlink(target, path string) error {
-	temp := d.TempName()
-	if err := d.Symlink(target, temp); err != nil {
-		return err
-	}
-	if err := d.Rename(temp, path); err != nil {
-		os.Remove(temp)
-		return err
-	}
-	return nil
-}
-
-// Link gives a file a second name; it is no error if path exists already. On a file
-// system without hard links, or for a file that has as many as it may have, path
-// becomes an empty file.
-func (d *Disk) Link(file, path string) error {
-	if err := d.step(OpLink, path); err != nil {
-		return err
-	}
-	err := link(file, path)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if werr := writeNew(path, nil, false); werr != nil && !errors.Is(werr, fs.ErrExist) {
-		return errors.Join(err, werr)
-	}
-	return nil
+	return syncFolder(path)
 }
 
 // Remove removes a name; it is no error if there is none.
@@ -206,18 +188,6 @@ func (d *Disk) Remove(path string) error {
 	return nil
 }
 
-// ReadFile returns the content of a file.
-func ReadFile(path string) ([]byte, error) {
-	f, size, err := OpenRead(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data := make([]byte, size)
-	_, err = io.ReadFull(f, data)
-	return data, err
-}
-
 // Truncate cuts a file to size bytes.
 func (d *Disk) Truncate(f *os.File, size int64) error {
 	if err := d.step(OpTruncate, f.Name()); err != nil {
@@ -226,10 +196,10 @@ func (d *Disk) Truncate(f *os.File, size int64) error {
 	return f.Truncate(size)
 }
 
-// MkdirAll creates a folder and those above it, and calls made with the parent of each
-// folder that it created. A file in the path is an error.
-func (d *Disk) MkdirAll(path string, made func(parent string)) error {
-	err := d.mkdir(path, made)
+// MkdirAll creates a folder and those above it. The names of those that it creates are
+// on disk when it returns. A file in the path is an error.
+func (d *Disk) MkdirAll(path string) error {
+	err := d.mkdir(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -237,21 +207,23 @@ func (d *Disk) MkdirAll(path string, made func(parent string)) error {
 	if parent == path {
 		return err
 	}
-	if err := d.MkdirAll(parent, made); err != nil {
+	if err := d.MkdirAll(parent); err != nil {
 		return err
 	}
-	return d.mkdir(path, made)
+	return d.mkdir(path)
 }
 
-func (d *Disk) mkdir(path string, made func(parent string)) error {
+func (d *Disk) mkdir(path string) error {
 	if err := d.step(OpMkdir, path); err != nil {
 		return err
 	}
 	err := os.Mkdir(path, folderMode)
 	switch {
 	case err == nil:
-		made(filepath.Dir(path))
-		return os.Chmod(path, folderMode)
+		if err := os.Chmod(path, folderMode); err != nil {
+			return err
+		}
+		return d.SyncFolder(filepath.Dir(path))
 	case errors.Is(err, fs.ErrExist):
 		if st, serr := os.Stat(path); serr == nil && !st.IsDir() {
 			return fmt.Errorf("%s is not a folder", path)
@@ -263,6 +235,9 @@ func (d *Disk) mkdir(path string, made func(parent string)) error {
 
 // Writing is the step [OpWrite] for bytes that the caller writes into f itself.
 func (d *Disk) Writing(f *os.File) error { return d.step(OpWrite, f.Name()) }
+
+// Committing is the step [OpCommit] of the database at path, which the caller takes.
+func (d *Disk) Committing(path string) error { return d.step(OpCommit, path) }
 
 // CreateFile creates a file that must not exist yet, open for reading and writing, in a
 // folder that needs no sync.

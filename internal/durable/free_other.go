@@ -3,4 +3,4 @@
 package durable
 
 // Free returns false: on this system, only a failed write shows that the disk is full.
-func Free(string) (float64, bool) { return 0, false }
+func Free(string) (free, all int64, known bool) { return 0, 0, false }

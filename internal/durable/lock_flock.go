@@ -33,6 +33,3 @@ func Lock(path string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// SyncAll brings to the disk what an earlier process may have written without a sync.
-func SyncAll() { syscall.Sync() }

@@ -16,6 +16,3 @@ var ErrLocked = errors.New("locked")
 func Lock(string) (*os.File, error) {
 	return nil, fmt.Errorf("folder locks on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
-
-// SyncAll does nothing.
-func SyncAll() {}

@@ -14,8 +14,6 @@ import (
 func writeNew(string, []byte, bool) error { return errors.ErrUnsupported }
 func datasync(*os.File) error             { return errors.ErrUnsupported }
 func rename(string, string) error         { return errors.ErrUnsupported }
-func symlink(string, string) error        { return errors.ErrUnsupported }
-func link(string, string) error           { return errors.ErrUnsupported }
 func remove(string) error                 { return errors.ErrUnsupported }
 func syncFolder(string) error             { return errors.ErrUnsupported }
 
@@ -33,12 +31,6 @@ func Used(st fs.FileInfo) int64 { return st.Size() }
 
 // Size returns the size of a file.
 func Size(string) (int64, error) { return 0, errors.ErrUnsupported }
-
-// Exists reports whether there is a name.
-func Exists(string) bool { return false }
-
-// Readlink reads a symbolic link.
-func Readlink(string, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
 // IsFull reports whether err says that the disk is full.
 func IsFull(error) bool { return false }

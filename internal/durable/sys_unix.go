@@ -78,20 +78,6 @@ func rename(from, to string) error {
 	return nil
 }
 
-func symlink(target, path string) error {
-	if err := again(func() error { return syscall.Symlink(target, path) }); err != nil {
-		return &os.LinkError{Op: "symlink", Old: target, New: path, Err: err}
-	}
-	return nil
-}
-
-func link(file, path string) error {
-	if err := again(func() error { return syscall.Link(file, path) }); err != nil {
-		return &os.LinkError{Op: "link", Old: file, New: path, Err: err}
-	}
-	return nil
-}
-
 func remove(path string) error {
 	if err := again(func() error { return syscall.Unlink(path) }); err != nil {
 		return &fs.PathError{Op: "remove", Path: path, Err: err}
@@ -255,23 +241,6 @@ func Size(path string) (int64, error) {
 		return 0, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return st.Size, nil
-}
-
-// Exists reports whether path exists, be it a symbolic link that leads nowhere.
-func Exists(path string) bool {
-	var st syscall.Stat_t
-	return again(func() error { return syscall.Lstat(path, &st) }) == nil
-}
-
-// Readlink reads the target of a symbolic link into buf and returns its length. A
-// target longer than buf is cut.
-func Readlink(path string, buf []byte) (int, error) {
-	var n int
-	err := again(func() (err error) { n, err = syscall.Readlink(path, buf); return err })
-	if err != nil {
-		return 0, &fs.PathError{Op: "readlink", Path: path, Err: err}
-	}
-	return n, nil
 }
 
 // IsFull reports whether err says that the disk or the quota is used up.

@@ -3,15 +3,15 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/store"
 )
 
 const (
@@ -140,28 +140,42 @@ func (s *stack) settleImage(t *testing.T, repository string, m *image, architect
 	for _, a := range architectures {
 		want = append(want, m.platforms[a].manifest.Digest)
 	}
-	root := filepath.Join(s.store, "repos", filepath.FromSlash(repository))
-	s.proxy.until(t, "the copy", func() bool {
-		for _, d := range want {
-			if !stored(filepath.Join(root, "_manifests"), d.Encoded()) {
-				return false
+	s.proxy.until(t, "the copy", func() (complete bool) {
+		s.look(t, func(d *store.Dir) {
+			_, err := d.Tag(t.Context(), repository, tag)
+			for _, w := range want {
+				if err == nil {
+					_, err = d.Stat(t.Context(), repository, w)
+				}
 			}
-		}
-		return stored(filepath.Join(root, "_tags"), tag)
+			complete = err == nil
+		})
+		return complete
 	})
 }
 
-// stored reports whether a folder has a file whose path contains name.
-func stored(dir, name string) bool {
-	found := false
-	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && strings.Contains(strings.TrimPrefix(path, dir), name) {
-			found = true
-			return fs.SkipAll
-		}
-		return nil
-	})
-	return found
+// look opens a copy of the index of the store, which the proxy has open itself. A copy
+// that was made while the proxy wrote cannot always be read; then there is nothing to see.
+func (s *stack) look(t *testing.T, see func(d *store.Dir)) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(s.store, "index.db"))
+	if err != nil {
+		return // it may not exist yet
+	}
+	snapshot, err := os.MkdirTemp("", "e2e-store-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(snapshot)
+	if err := os.WriteFile(filepath.Join(snapshot, "index.db"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := store.OpenDir(snapshot)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	see(d)
 }
 
 // story lists the tags, and pulls three times: cold, warm, and with the upstream down. pull

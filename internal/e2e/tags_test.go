@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/pullthrough/pullthrough/store"
 )
 
 // tagsList returns the URL at which the proxy lists the tags of a repository.
@@ -33,8 +34,15 @@ func (s *stack) listTags(t *testing.T) {
 func (s *stack) settleLists(t *testing.T, pages int) {
 	t.Helper()
 	s.proxy.until(t, "lists in the store", func() bool {
-		data, _ := os.ReadFile(filepath.Join(s.store, "records", "lists.log")) // the file may not exist yet
-		return strings.Count(string(data), `"stamp":`) >= pages
+		n := 0
+		s.look(t, func(d *store.Dir) {
+			for _, err := range d.RecordKeys(t.Context(), "lists") {
+				if err == nil {
+					n++
+				}
+			}
+		})
+		return n >= pages
 	})
 }
 

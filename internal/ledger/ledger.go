@@ -29,7 +29,8 @@
 //   - Ledger.changes numbers what happens to manifests, so that a caller that looked
 //     without the lock finds out whether it must look again.
 //   - A record is written by one goroutine, in order: what is written is what is true
-//     when it is written.
+//     when it is written. While a Worker holds the record of its job (see Run.Hold), only
+//     the Worker writes it.
 package ledger
 
 import (
@@ -99,7 +100,8 @@ type Verdict struct {
 type Config struct {
 	Worker  Worker
 	Records recordset.Records // If nil, copy jobs are lost with the process.
-	Syncer  recordset.Syncer  // If nil, records may not survive a loss of power.
+	// Write makes changes of records as one. If nil, they are made one by one.
+	Write func(ctx context.Context, changes []recordset.Change) error
 	// NotFound is the error of Records for a record that is not there.
 	NotFound error
 	AtOnce   int           // jobs that run at once
@@ -199,7 +201,7 @@ func New(cfg Config) *Ledger {
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	if cfg.Records != nil {
-		l.records = &recordset.Set[Job]{Records: cfg.Records, Syncer: cfg.Syncer, Kind: recordKind, NotFound: cfg.NotFound,
+		l.records = &recordset.Set[Job]{Records: cfg.Records, Kind: recordKind, NotFound: cfg.NotFound,
 			Check: func(_ string, j Job) error { return j.Digest.Validate() }}
 	}
 	return l

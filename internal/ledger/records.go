@@ -20,11 +20,11 @@ const recordKind = "jobs"
 // another clock.
 const nextMost = 25 * time.Hour
 
-// writer writes records on one goroutine. Ledger.mu guards it.
+// writer writes records on one goroutine: all that wait, as one. Ledger.mu guards it.
 type writer struct {
-	dirty   map[Key]chan struct{}
-	now     Key // what is being written
-	nowDone chan struct{}
+	dirty   map[Key]chan struct{} // to be written; closed when that is done
+	now     map[Key]chan struct{} // being written
+	held    map[Key]bool          // see Run.Hold
 	writing bool
 	failing bool // the log has said it once
 }
@@ -55,10 +55,9 @@ func (l *Ledger) save(k Key) saved {
 	if ok {
 		return done
 	}
-	if !l.writing && !l.spawn(l.write) {
+	if !l.startWriting() {
 		return nil // after Close the records stay as they are
 	}
-	l.writing = true
 	if l.dirty == nil {
 		l.dirty = map[Key]chan struct{}{}
 	}
@@ -67,61 +66,95 @@ func (l *Ledger) save(k Key) saved {
 	return done
 }
 
+// startWriting has write run. It reports false after Close. l.mu is held.
+func (l *Ledger) startWriting() bool {
+	l.writing = l.writing || l.spawn(l.write)
+	return l.writing
+}
+
 // saving is the write of a record that is under way, if there is one. l.mu is held.
 func (l *Ledger) saving(k Key) saved {
 	if done, ok := l.dirty[k]; ok {
 		return done
 	}
-	if l.now == k {
-		return l.nowDone
-	}
-	return nil
+	return l.now[k]
 }
 
-// write writes what is dirty until nothing is.
+// write writes what is dirty until nothing is but what is held.
 func (l *Ledger) write() {
 	l.mu.Lock()
 	defer l.unlock()
-	for len(l.dirty) > 0 {
-		for k, done := range l.dirty {
-			delete(l.dirty, k)
-			l.now, l.nowDone = k, done
-			var job *Job
-			if e := l.entries[k]; e != nil {
-				copied := e.job
-				job = &copied
-			}
-			l.unlock()
-			err := l.writeOne(k, job)
-			close(done)
-			l.mu.Lock()
-			l.now = Key{}
-			if err != nil && !l.failing && !l.closed {
-				l.log(slog.LevelError, "the records of copy jobs cannot be written; a crash would lose some jobs", "repository", k.Repository, "err", err)
-			}
-			l.failing = err != nil
+	for {
+		jobs := l.takeDirty()
+		if len(jobs) == 0 {
+			break
 		}
+		l.unlock()
+		err := l.writeAll(jobs)
+		l.mu.Lock()
+		for _, done := range l.now {
+			close(done)
+		}
+		l.now = nil
+		if err != nil && !l.failing && !l.closed {
+			l.log(slog.LevelError, "the records of copy jobs cannot be written; a crash would lose some jobs", "err", err)
+		}
+		l.failing = err != nil
 	}
 	l.writing = false
 }
 
-// writeOne writes a record, or deletes it if there is no job.
-func (l *Ledger) writeOne(k Key, job *Job) error {
-	ctx := context.WithoutCancel(l.ctx)
-	if job == nil {
-		return l.records.Delete(ctx, recordKey(k))
+// mostAtOnce is how many records are written as one.
+const mostAtOnce = 256
+
+// takeDirty returns what is to be written now: the job of each key, or nil if its record
+// is to be deleted. l.mu is held.
+func (l *Ledger) takeDirty() map[Key]*Job {
+	jobs := map[Key]*Job{}
+	l.now = map[Key]chan struct{}{}
+	for k, done := range l.dirty {
+		if l.held[k] {
+			continue
+		}
+		if len(jobs) == mostAtOnce {
+			break
+		}
+		delete(l.dirty, k)
+		l.now[k], jobs[k] = done, nil
+		if e := l.entries[k]; e != nil {
+			copied := e.job
+			jobs[k] = &copied
+		}
 	}
-	return l.records.Put(ctx, recordKey(k), *job)
+	return jobs
 }
 
-// sync returns when what was written survives a loss of power.
-func (l *Ledger) sync(ctx context.Context) {
-	if l.records == nil {
-		return
+// writeAll writes records, or deletes those without a job.
+func (l *Ledger) writeAll(jobs map[Key]*Job) error {
+	ctx := context.WithoutCancel(l.ctx)
+	changes := make([]recordset.Change, 0, len(jobs))
+	for k, job := range jobs {
+		c := recordset.Change{Kind: recordKind, Key: recordKey(k)}
+		if job != nil {
+			var err error
+			if c, err = l.records.Change(c.Key, *job); err != nil {
+				return err // it is plain data
+			}
+		}
+		changes = append(changes, c)
 	}
-	if err := l.records.Sync(ctx); err != nil && ctx.Err() == nil {
-		l.cfg.Log.Warn("the records of copy jobs cannot be synced; a loss of power could lose events", "err", err)
+	if l.cfg.Write != nil {
+		return l.cfg.Write(ctx, changes)
 	}
+	var err error
+	for _, c := range changes {
+		if c.Data == nil {
+			err = errors.Join(err, l.cfg.Records.DeleteRecord(ctx, c.Kind, c.Key))
+		} else {
+			err = errors.Join(err, l.cfg.Records.PutRecord(ctx, c.Kind, c.Key, c.Data))
+		}
+	}
+	return err
 }
 
 // Ready waits until the records of a former process are read, or ctx ends, whose cause

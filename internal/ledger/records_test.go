@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
+	"github.com/pullthrough/pullthrough/internal/recordset"
 	"github.com/pullthrough/pullthrough/store"
 )
 
@@ -191,6 +192,69 @@ func TestErrorsMayCallBack(t *testing.T) {
 		w.want(image(2), ledger.Paused, 2)
 		if c := w.ledger.Copies("")[0]; c.Job.Error != "I asked" {
 			w.Errorf("%+v", c.Job)
+		}
+	})
+}
+
+// While a Worker holds the record of its job, nobody else writes it, and a tag that comes
+// meanwhile is written when it lets go, though the Worker has deleted the record.
+func TestHeldRecord(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.comesTo(image(1), ledger.ErrHandedOver)
+		w.add(image(1), "v1")
+		run := w.ledger.Elsewhere(w.ledger.Copies("")[0].Job)
+		held := run.Hold(w.Context())
+		c := held.Deletion()
+		if err := w.store.DeleteRecord(w.Context(), c.Kind, c.Key); err != nil {
+			w.Fatal(err)
+		}
+		h, err := w.ledger.Add(w.Context(), nil, image(1), ledger.Job{
+			Repository: repo, Source: source, Tags: []ledger.Tag{{Name: "v2", Seen: time.Now()}}}, w.facts(image(1)))
+		if err != nil {
+			w.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if h.Recorded(ctx); ctx.Err() == nil {
+			w.Error("the record was written while it was held")
+		}
+		if _, err := w.store.Record(w.Context(), c.Kind, c.Key); !errors.Is(err, store.ErrNotFound) {
+			w.Error(err)
+		}
+		held.Release()
+		h.Recorded(w.Context())
+		if data, err := w.store.Record(w.Context(), c.Kind, c.Key); err != nil || !strings.Contains(string(data), `"v2"`) {
+			w.Errorf("%s, %v", data, err)
+		}
+		run.End(nil)
+	})
+}
+
+// Records that wait are written as one.
+func TestRecordsAreWrittenAsOne(t *testing.T) {
+	inBubble(t, func(w *world) {
+		var sizes []int
+		gate := make(chan struct{})
+		w.cfg.Write = func(ctx context.Context, changes []recordset.Change) error {
+			sizes = append(sizes, len(changes))
+			<-gate
+			return nil
+		}
+		w.restart()
+		for i := range 5 {
+			w.comesTo(image(i), ledger.ErrHandedOver)
+			go func() {
+				_, err := w.ledger.Add(w.Context(), nil, image(i), ledger.Job{Repository: repo, Source: source}, w.facts(image(i)))
+				if err != nil {
+					w.Error(err)
+				}
+			}()
+		}
+		synctest.Wait()
+		close(gate)
+		synctest.Wait()
+		if len(sizes) != 2 || sizes[0]+sizes[1] != 5 {
+			w.Errorf("%v records were written at once", sizes)
 		}
 	})
 }

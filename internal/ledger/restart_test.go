@@ -272,7 +272,7 @@ func TestOwed(t *testing.T) {
 		job := ledger.Job{Tags: []ledger.Tag{{Name: "v1", Seen: time.Now()}, {Name: "v2", Seen: time.Now()}}}
 		w.addJob(image(1), job)
 		run := w.ledger.Elsewhere(w.ledger.Copies("")[0].Job)
-		run.Owe(w.Context(), []ledger.Tag{{Name: "v2", EventDue: true}})
+		w.owe(w.Context(), run, ledger.Tag{Name: "v2"})
 		w.wantDue("v2")
 		v2 := run.TagsLeft()[1]
 		run.Moved(v2)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/recordset"
 )
 
 // Run is a job while it is done. It is used by one goroutine.
@@ -74,26 +75,76 @@ func (r *Run) left(tags []Tag) (left []Tag) {
 // Moved notes that a tag has moved, or need not.
 func (r *Run) Moved(t Tag) { r.moved[t.Name] = t.Seen }
 
-// HasMoved reports whether Moved was called.
-func (r *Run) HasMoved() bool { return len(r.moved) > 0 }
+// HasRecord reports whether the job has a record.
+func (r *Run) HasRecord() bool { return r.e != nil && r.l.records != nil }
 
-// Owe writes down which of the tags will have an event, and returns when that survives a
-// loss of power, as far as the store can do that. It comes before anything shows that
-// the tags have moved.
-func (r *Run) Owe(ctx context.Context, tags []Tag) {
-	if r.e == nil {
-		return
+// Hold waits until the record of the job is written, and keeps the ledger from writing
+// it until Release: the Worker deletes or replaces it meanwhile, together with what it
+// changes for the job. Without a record, the result is nil.
+func (r *Run) Hold(ctx context.Context) *Held {
+	if !r.HasRecord() {
+		return nil
 	}
-	r.l.mu.Lock()
-	due := slices.Clone(r.e.job.Tags)
-	for i := range due {
-		due[i].EventDue = due[i].EventDue || slices.ContainsFunc(tags, func(t Tag) bool { return t.Name == due[i].Name && t.EventDue })
+	k := r.Job.Key()
+	for {
+		r.l.mu.Lock()
+		saving := r.l.saving(k)
+		if saving == nil {
+			if r.l.held == nil {
+				r.l.held = map[Key]bool{}
+			}
+			r.l.held[k] = true
+			r.l.unlock()
+			return &Held{r}
+		}
+		r.l.unlock()
+		if saving.wait(ctx); ctx.Err() != nil {
+			return nil
+		}
 	}
-	r.e.job.Tags = due
-	saved := r.l.save(r.Job.Key())
-	r.l.unlock()
-	saved.wait(ctx)
-	r.l.sync(ctx)
+}
+
+// Held is the record of a job that its Worker may change. It is used by one goroutine.
+type Held struct{ r *Run }
+
+// Deletion is the change that deletes the record.
+func (h *Held) Deletion() recordset.Change {
+	return recordset.Change{Kind: recordKind, Key: recordKey(h.r.Job.Key())}
+}
+
+// Owing is the change that notes in the record that the event of a tag is due.
+func (h *Held) Owing(t Tag) (recordset.Change, error) {
+	h.r.l.mu.Lock()
+	job := h.r.e.job
+	job.Tags = due(job.Tags, t)
+	h.r.l.unlock()
+	return h.r.l.records.Change(recordKey(job.Key()), job)
+}
+
+// Owes notes that the change of Owing was made.
+func (h *Held) Owes(t Tag) {
+	h.r.l.mu.Lock()
+	defer h.r.l.unlock()
+	h.r.e.job.Tags = due(h.r.e.job.Tags, t)
+}
+
+// due returns the tags, of which one has an event that is due.
+func due(tags []Tag, t Tag) []Tag {
+	tags = slices.Clone(tags)
+	for i := range tags {
+		tags[i].EventDue = tags[i].EventDue || tags[i].Name == t.Name
+	}
+	return tags
+}
+
+// Release ends Hold. What the ledger was to write meanwhile is written now.
+func (h *Held) Release() {
+	h.r.l.mu.Lock()
+	defer h.r.l.unlock()
+	delete(h.r.l.held, h.r.Job.Key())
+	if len(h.r.l.dirty) > 0 {
+		h.r.l.startWriting()
+	}
 }
 
 // Completed notes that the manifest of the job is stored: indexes that waited for it

@@ -243,7 +243,7 @@ func TestElsewhere(t *testing.T) {
 		w.want(image(1), "", 2)
 		// And one that the ledger knows nothing of.
 		run = w.ledger.Elsewhere(ledger.Job{Repository: repo, Digest: image(2).Digest, MediaType: image(2).MediaType, Manifest: image(2).Body, Tags: []ledger.Tag{{Name: "v3"}}})
-		if run.Owe(w.Context(), nil); len(run.TagsLeft()) != 1 || run.Manifest.Digest != image(2).Digest {
+		if run.Hold(w.Context()) != nil || len(run.TagsLeft()) != 1 || run.Manifest.Digest != image(2).Digest {
 			w.Errorf("%+v", run)
 		}
 		run.End(nil)

@@ -115,8 +115,8 @@ func (w *world) Do(ctx context.Context, r *ledger.Run) error {
 	w.put(r.Job.Key())
 	r.Completed()
 	for tags := r.TagsLeft(); len(tags) > 0; tags = r.TagsLeft() {
-		r.Owe(ctx, tags)
 		for _, t := range tags {
+			w.owe(ctx, r, t)
 			r.Moved(t)
 			w.mu.Lock()
 			w.moved = append(w.moved, r.Job.ID+" "+t.Name)
@@ -124,6 +124,23 @@ func (w *world) Do(ctx context.Context, r *ledger.Run) error {
 		}
 	}
 	return nil
+}
+
+// owe notes in the record of a job that the event of a tag is due.
+func (w *world) owe(ctx context.Context, r *ledger.Run, t ledger.Tag) {
+	held := r.Hold(ctx)
+	if held == nil {
+		return
+	}
+	defer held.Release()
+	c, err := held.Owing(t)
+	if err == nil {
+		err = w.store.PutRecord(ctx, c.Kind, c.Key, c.Data)
+	}
+	if err != nil {
+		w.Error(err)
+	}
+	held.Owes(t)
 }
 
 func (w *world) has(k ledger.Key) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.stored[k] }

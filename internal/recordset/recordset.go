@@ -26,15 +26,15 @@ type Records interface {
 	RecordKeys(ctx context.Context, kind string) iter.Seq2[string, error]
 }
 
-// Syncer makes records survive a loss of power. It is the method set of package
-// store's RecordSyncer.
-type Syncer interface {
-	SyncRecords(ctx context.Context, kind string) error
-}
-
 // ErrDamaged reports a record that was read, but is not the JSON of a value, or is
 // that of a value which does not belong to its key.
 var ErrDamaged = errors.New("the record is damaged")
+
+// Change puts a record, or deletes it if Data is nil.
+type Change struct {
+	Kind, Key string
+	Data      []byte
+}
 
 // Set is the records of one kind. Its fields must not change after first use. It is
 // safe for concurrent use, and the last of several writes of one key stays, as far
@@ -42,9 +42,6 @@ var ErrDamaged = errors.New("the record is damaged")
 type Set[T any] struct {
 	// Records keeps the documents. It must not be nil.
 	Records Records
-	// Syncer is used by Sync. It is a field because a store that wraps another one
-	// may have the ability without the method. If nil, Sync does nothing.
-	Syncer Syncer
 	// Kind is the kind of the records.
 	Kind string
 	// NotFound is the error of Records for a record that is not there, as errors.Is
@@ -63,14 +60,23 @@ func Key(names ...string) string {
 	return hex.EncodeToString(h[:16])
 }
 
-// Put writes a value. It survives the process; Sync makes it survive a loss of
-// power too.
-func (s *Set[T]) Put(ctx context.Context, key string, value T) error {
+// Change returns the change that puts a value.
+func (s *Set[T]) Change(key string, value T) (Change, error) {
 	data, err := json.Marshal(value)
 	if err != nil {
-		return fmt.Errorf("record %s/%s cannot be encoded: %w", s.Kind, key, err)
+		return Change{}, fmt.Errorf("record %s/%s cannot be encoded: %w", s.Kind, key, err)
 	}
-	return s.Records.PutRecord(ctx, s.Kind, key, data)
+	return Change{Kind: s.Kind, Key: key, Data: data}, nil
+}
+
+// Put writes a value. When it returns, the value survives what the records of the store
+// survive.
+func (s *Set[T]) Put(ctx context.Context, key string, value T) error {
+	c, err := s.Change(key, value)
+	if err != nil {
+		return err
+	}
+	return s.Records.PutRecord(ctx, c.Kind, c.Key, c.Data)
 }
 
 // Get reads a value. The error is that of Records, or wraps [ErrDamaged]; then the
@@ -94,15 +100,6 @@ func (s *Set[T]) Get(ctx context.Context, key string) (T, error) {
 // Delete deletes a value. A value that is not there is no error.
 func (s *Set[T]) Delete(ctx context.Context, key string) error {
 	return s.Records.DeleteRecord(ctx, s.Kind, key)
-}
-
-// Sync returns when everything that was put and deleted before the call survives a
-// loss of power, if the set has a Syncer.
-func (s *Set[T]) Sync(ctx context.Context) error {
-	if s.Syncer == nil {
-		return nil
-	}
-	return s.Syncer.SyncRecords(ctx, s.Kind)
 }
 
 // Load calls each with every key that is listed, in no order and one at a time, and

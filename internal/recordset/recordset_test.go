@@ -24,7 +24,6 @@ type memory struct {
 	listed []string               // keys that are listed beside those that are there
 	read   func(key string) error // if not nil, called before a record is read
 	list   error                  // ends each listing
-	synced []string
 }
 
 func (m *memory) PutRecord(_ context.Context, kind, key string, data []byte) error {
@@ -78,11 +77,6 @@ func (m *memory) RecordKeys(_ context.Context, kind string) iter.Seq2[string, er
 			yield("", m.list)
 		}
 	}
-}
-
-func (m *memory) SyncRecords(_ context.Context, kind string) error {
-	m.synced = append(m.synced, kind)
-	return m.list
 }
 
 // pet is a value whose key is made of its name.
@@ -307,22 +301,6 @@ func TestRecordsMayBeDeletedWhileTheyAreLoaded(t *testing.T) {
 	})
 	if err != nil || len(m.data) != 0 {
 		t.Errorf("%v; %v is left", err, m.data)
-	}
-}
-
-func TestSync(t *testing.T) {
-	m := &memory{}
-	s := pets(m)
-	if err := s.Sync(t.Context()); err != nil || len(m.synced) != 0 {
-		t.Errorf("%v, without a Syncer: %q", err, m.synced)
-	}
-	s.Syncer = m
-	if err := s.Sync(t.Context()); err != nil || !slices.Equal(m.synced, []string{"pets"}) {
-		t.Errorf("%v, %q", err, m.synced)
-	}
-	m.list = errDisk
-	if err := s.Sync(t.Context()); !errors.Is(err, errDisk) {
-		t.Errorf("%v", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package storetest_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"iter"
 
@@ -25,7 +24,6 @@ type broken struct {
 	record       func(kind, key string) ([]byte, error)
 	deleteRecord func(kind, key string) error
 	recordKeys   func(kind string) iter.Seq2[string, error]
-	syncRecords  func(kind string) error
 	delete       func(repo string, d digest.Digest) error
 	deleteTag    func(repo, tag string) error
 	repositories func(last string) iter.Seq2[string, error]
@@ -100,17 +98,6 @@ func (b *broken) Record(ctx context.Context, kind, key string) ([]byte, error) {
 		return b.record(kind, key)
 	}
 	return b.Mem.Record(ctx, kind, key)
-}
-
-func (b *broken) SyncRecords(_ context.Context, kind string) error {
-	if b.syncRecords != nil {
-		return b.syncRecords(kind)
-	}
-	_, err := b.Mem.Record(bg(), kind, "key")
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 func (b *broken) DeleteRecord(ctx context.Context, kind, key string) error {

@@ -43,9 +43,6 @@ func recordMutants() []mutant {
 				return data, err
 			}
 		}},
-		{"a sync drops what was written meanwhile", func(b *broken) {
-			b.syncRecords = func(kind string) error { return b.Mem.DeleteRecord(bg(), kind, "key1") }
-		}},
 		{"one kind for all", func(b *broken) {
 			b.put = func(_, key string, data []byte) error { return b.Mem.PutRecord(bg(), "all", key, data) }
 			b.record = func(_, key string) ([]byte, error) { return b.Mem.Record(bg(), "all", key) }

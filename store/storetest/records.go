@@ -16,7 +16,6 @@ func recordChecks() []Check {
 		{"records/delete", "A deleted record does not exist; deleting a record that does not exist is no error.", law(recordDelete)},
 		{"records/order", "The last write or deletion of a key counts, whatever happens to other keys at the same time.", law(recordOrder)},
 		{"records/whole", "Reading a record while it is written returns one write as a whole.", law(recordWhole)},
-		{"records/sync", "Records can be synced while records are written, and still exist afterwards.", law(recordSync)},
 		{"records/names", "Keys and kinds that do not follow the rules are refused.", law(recordNames)},
 	}
 }
@@ -96,24 +95,6 @@ func recordDelete(k *kit) {
 	is(err, store.ErrNotFound, "Record of what was deleted")
 	_, err = r.Record(k.ctx, "nothing", "a")
 	is(err, store.ErrNotFound, "Record of a kind that has none")
-}
-
-func recordSync(k *kit) {
-	s := need[store.RecordSyncer](k)
-	ok(s.SyncRecords(k.ctx, "jobs"), "SyncRecords of a kind that has none")
-	k.together(8, func(i int) {
-		key := fmt.Sprint("key", i)
-		for j := range 5 {
-			k.putRecord("jobs", key, fmt.Sprint(j))
-			k.unblocked("SyncRecords", func() { ok(s.SyncRecords(k.ctx, "jobs"), "SyncRecords") })
-		}
-	})
-	if s.SyncRecords(k.ctx, "../jobs") == nil {
-		failf("the kind ../jobs was accepted")
-	}
-	if n := len(k.records("jobs")); n != 8 {
-		failf("%d records after the syncs, want 8", n)
-	}
 }
 
 func recordOrder(k *kit) {

@@ -1,0 +1,116 @@
+package cache
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pullthrough/pullthrough/internal/recordset"
+	"github.com/pullthrough/pullthrough/store"
+)
+
+// apply makes changes as one if the store is a [store.Batcher], and otherwise one by one
+// in an order that loses nothing: what is to be written when a tag moves is written
+// before the tag is set. With withdraw, it is deleted again if the tag is not set.
+func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) error {
+	if s, ok := store.As[store.Batcher](l.store); ok {
+		return s.Apply(ctx, b)
+	}
+	for _, p := range b.Content {
+		if err := l.create(ctx, p); err != nil {
+			return err
+		}
+	}
+	for i := range b.Tags {
+		t := &b.Tags[i]
+		err := l.changeRecords(ctx, t.Records)
+		if err == nil {
+			err = l.store.SetTag(ctx, t.Repo, t.Tag, t.Value)
+		}
+		if err != nil && withdraw {
+			l.withdraw(ctx, t.Records)
+		}
+		if t.Err = err; err != nil && !errors.Is(err, store.ErrStale) {
+			return err
+		}
+	}
+	if err := l.delete(ctx, b.Deletions); err != nil {
+		return err
+	}
+	return l.changeRecords(ctx, b.Records)
+}
+
+func (l *local) create(ctx context.Context, p store.Piece) error {
+	w, err := l.store.Create(ctx, p.Repo, p.Info)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.Write(p.Bytes); err != nil {
+		return err
+	}
+	return w.Commit(ctx)
+}
+
+// delete makes the deletions of a batch one by one.
+func (l *local) delete(ctx context.Context, list []store.Deletion) error {
+	if len(list) == 0 {
+		return nil
+	}
+	s, ok := store.As[store.Deleter](l.store)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	for _, d := range list {
+		var err error
+		if d.Tag == "" {
+			err = s.Delete(ctx, d.Repo, d.Digest)
+		} else if now, terr := l.store.Tag(ctx, d.Repo, d.Tag); terr == nil && (d.Digest == "" || now.Digest == d.Digest) {
+			err = s.DeleteTag(ctx, d.Repo, d.Tag)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeRecords changes records one by one. A store without records has none to change.
+func (l *local) changeRecords(ctx context.Context, list []store.RecordChange) (err error) {
+	for _, c := range list {
+		if c.Data == nil {
+			err = l.records.DeleteRecord(ctx, c.Kind, c.Key)
+		} else {
+			err = l.records.PutRecord(ctx, c.Kind, c.Key, c.Data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withdraw deletes records that were put. One that stays is an event too many.
+func (l *local) withdraw(ctx context.Context, list []store.RecordChange) {
+	ctx = context.WithoutCancel(ctx)
+	for _, c := range list {
+		if err := l.records.DeleteRecord(ctx, c.Kind, c.Key); err != nil {
+			l.log.Warn("the record of an event whose tag did not move cannot be deleted", "err", err)
+		}
+	}
+}
+
+// recordWriter returns what changes records as one, for a ledger. If the store cannot do that, the
+// result is nil.
+func (l *local) recordWriter() func(ctx context.Context, changes []recordset.Change) error {
+	s, ok := store.As[store.Batcher](l.store)
+	if !ok || l.records == nil {
+		return nil
+	}
+	return func(ctx context.Context, changes []recordset.Change) error {
+		b := &store.Batch{Records: make([]store.RecordChange, len(changes))}
+		for i, c := range changes {
+			b.Records[i] = store.RecordChange(c)
+		}
+		return s.Apply(ctx, b)
+	}
+}

@@ -1,0 +1,60 @@
+package index
+
+import (
+	"errors"
+	"os"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/pullthrough/pullthrough/internal/durable"
+)
+
+// A file is compacted when it is opened, if that gains at least as many bytes as
+// compactGain and half of the file. bbolt uses free pages again but never gives them
+// back to the disk.
+const compactGain = 256 << 20
+
+// compact makes the file smaller if most of it is free.
+func (db *DB) compact(size int64) error {
+	if size < compactGain {
+		return nil
+	}
+	opts := options(0)
+	opts.NoStatistics = false // they tell how much is free
+	src, err := bolt.Open(db.o.Path, 0o600, opts)
+	if err != nil {
+		return err
+	}
+	free := int64(src.Stats().FreePageN) * int64(src.Info().PageSize)
+	if free < max(compactGain, size/2) {
+		return src.Close()
+	}
+	temp := db.o.Disk.TempName()
+	err = errors.Join(compactTo(db.o.Disk, temp, src), src.Close())
+	if err == nil {
+		err = db.o.Disk.Rename(temp, db.o.Path)
+	}
+	if err != nil {
+		os.Remove(temp)
+		if isFull(err) {
+			return nil // it stays as it is
+		}
+	}
+	return err
+}
+
+func compactTo(disk *durable.Disk, path string, src *bolt.DB) error {
+	opts := options(0)
+	opts.NoSync = true              // once, at the end
+	f, err := disk.CreateFile(path) // with the right mode, whatever the umask is
+	if err != nil {
+		return err
+	}
+	f.Close()
+	dst, err := bolt.Open(path, 0o600, opts)
+	if err != nil {
+		return err
+	}
+	err = bolt.Compact(dst, src, 16<<20)
+	return errors.Join(err, dst.Sync(), dst.Close())
+}

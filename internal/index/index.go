@@ -1,0 +1,237 @@
+// Package index keeps small entries in one file that changes by transactions: what one
+// transaction writes is there as a whole or not at all, whatever ends the process or
+// the machine. It is bbolt with what a store needs beside that:
+//
+//   - Changes of many goroutines at the same time share a transaction, and so the wait
+//     for the disk; see [DB.Update].
+//   - Every entry has a checksum over its bucket, its key and its value, since bbolt
+//     checks none of its pages but two. An entry that does not match is not there.
+//   - A file that is damaged never ends the process, and never yields other bytes than
+//     those that were put. The error is [ErrDamaged], and the next Open returns it too,
+//     until [SetAside] has renamed the file; [Salvage] reads what can be read of it.
+//   - Deletions work on a full disk; see [Options.Spare].
+package index
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/pullthrough/pullthrough/internal/durable"
+)
+
+var (
+	// ErrDamaged reports a file that cannot be read, or that this package did not write.
+	ErrDamaged = errors.New("the index is damaged")
+	// ErrClosed reports a DB that is closed.
+	ErrClosed = os.ErrClosed
+)
+
+// Bucket is a bucket of a DB: the position of its name in Options.Buckets.
+type Bucket int
+
+// Options say what Open opens.
+type Options struct {
+	// Path is the file. No other process may use it: the caller holds a lock.
+	Path string
+	// Format names what the entries mean. A file of another format counts as damaged.
+	Format string
+	// Buckets are the names of the buckets.
+	Buckets []string
+	// Growing is the bucket whose keys only grow. Its pages are filled up. If zero, it is
+	// the first one.
+	Growing Bucket
+	// Spare is a file of [spareBytes] that is given up when the disk is full, so that
+	// entries can be deleted: that too writes pages before it frees others. If empty,
+	// there is none.
+	Spare string
+	// Disk writes Spare and the marker beside Path.
+	Disk *durable.Disk
+}
+
+// DB is an open file. It is safe for concurrent use.
+type DB struct {
+	o    Options
+	bolt *bolt.DB
+
+	mu         sync.Mutex // guards the queue
+	queue      []*change
+	committing bool       // a goroutine works on the queue
+	idle       *sync.Cond // signalled when it has ended
+	closed     bool
+
+	broken atomic.Pointer[error] // why nothing can be read or written any more
+
+	spent      atomic.Bool // Spare was given up
+	spareTried time.Time   // when it was last tried to be made; of the goroutine that commits
+}
+
+// Open opens the file, and creates it if it is not there. The error wraps [ErrDamaged]
+// if the file cannot be read, or if two processes in a row have ended while they opened
+// it.
+func Open(o Options) (*DB, error) {
+	size, err := durable.Size(o.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err // nothing is opened through a symbolic link
+	}
+	tries, err := readMarker(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeMarker(o, tries+1); err != nil {
+		return nil, err
+	}
+	db := &DB{o: o}
+	db.idle = sync.NewCond(&db.mu)
+	if err = db.open(size); err == nil || !errors.Is(err, ErrDamaged) {
+		err = errors.Join(err, o.Disk.Remove(marker(o.Path)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	db.restoreSpare()
+	return db, nil
+}
+
+// mapSize is address space, not memory: growing beyond it would have to wait for all
+// readers.
+func mapSize() int {
+	if ^uint(0)>>32 == 0 {
+		return 1 << 30
+	}
+	return 1 << 34 & int(^uint(0)>>1)
+}
+
+// open opens the file. bbolt panics about some damage.
+func (db *DB) open(size int64) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, r)
+		}
+	}()
+	if size == 0 { // with the right mode, whatever the umask is
+		if err := db.create(); err != nil {
+			return err
+		}
+	}
+	if err := db.compact(size); err != nil {
+		return damage(err)
+	}
+	b, err := bolt.Open(db.o.Path, 0o600, options(mapSize()))
+	if errors.Is(err, syscall.ENOMEM) { // the address space is limited
+		b, err = bolt.Open(db.o.Path, 0o600, options(0))
+	}
+	if err != nil {
+		return damage(err)
+	}
+	if err := db.prepare(b); err != nil {
+		b.Close()
+		return err
+	}
+	db.bolt = b
+	return nil
+}
+
+// create creates an empty file, if there is none.
+func (db *DB) create() error {
+	f, err := db.o.Disk.CreateFile(db.o.Path)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), db.o.Disk.SyncFolder(filepath.Dir(db.o.Path)))
+}
+
+// damage returns what an error of opening means: unless it is one of the system, bbolt
+// says by it what is wrong with what it read.
+func damage(err error) error {
+	if _, system := errors.AsType[syscall.Errno](err); system {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
+func options(mapSize int) *bolt.Options {
+	// With the list of free pages on disk: without, bbolt reads the whole file when it
+	// opens, on a goroutine of its own whose panics nobody can recover.
+	return &bolt.Options{FreelistType: bolt.FreelistMapType, InitialMmapSize: mapSize, NoStatistics: true, Timeout: 1}
+}
+
+// The bucket and the key of the format.
+var (
+	metaBucket = []byte("meta")
+	formatKey  = []byte("format")
+)
+
+// prepare creates the buckets and checks the format.
+func (db *DB) prepare(b *bolt.DB) error {
+	return b.Update(func(tx *bolt.Tx) error {
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		was := meta.Get(formatKey)
+		if was != nil && string(was) != db.o.Format {
+			return fmt.Errorf("%w: its format is %.64q, not %q", ErrDamaged, was, db.o.Format)
+		}
+		for _, name := range db.o.Buckets {
+			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+		}
+		if was != nil {
+			return nil
+		}
+		return meta.Put(formatKey, []byte(db.o.Format))
+	})
+}
+
+// Close waits for the changes that were handed over, and closes the file.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	db.closed = true
+	for db.committing {
+		db.idle.Wait()
+	}
+	db.mu.Unlock()
+	if err := db.broken.Load(); err != nil {
+		return *err // a panic may have left locks of bbolt held, for which Close would wait
+	}
+	return db.bolt.Close()
+}
+
+// Err returns why nothing can be read or written any more, or nil.
+func (db *DB) Err() error {
+	if err := db.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Size returns how many bytes of the file are in use or free for new entries.
+func (db *DB) Size() (size int64, err error) {
+	err = db.view(func(tx *bolt.Tx) error {
+		size = tx.Size()
+		return nil
+	})
+	return size, err
+}
+
+// isFull reports whether an error says that the disk is full. Some of bbolt's have only
+// the text of the error of the system.
+func isFull(err error) bool {
+	return durable.IsFull(err) || strings.Contains(err.Error(), syscall.ENOSPC.Error())
+}
