@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pullthrough/pullthrough/internal/durable"
 	"github.com/pullthrough/pullthrough/internal/index"
@@ -61,6 +62,10 @@ type Dir struct {
 	// more bytes, the oldest parts are removed. If zero, it is 64 GiB. If negative,
 	// there is no limit. It must not change after the first use.
 	MaxPartial int64
+	// CheckEvery is how often everything that is stored is checked and repaired in the
+	// background, as [Dir.Check] does it at its usual rate. Logger gets the faults. If zero
+	// or negative, that does not happen. It must not change after the first use.
+	CheckEvery time.Duration
 	// Logger gets what goes wrong beside the calls. If nil, nothing is logged. It must
 	// not change after the first use.
 	Logger *slog.Logger
@@ -82,7 +87,9 @@ type Dir struct {
 	foldersMu sync.Mutex
 	folders   map[string]bool // of blobs, whose names are on disk
 
-	uses uses
+	used     atomic.Bool // since it was opened; the fields above are read in the background only then
+	uses     uses
+	checking atomic.Bool
 
 	free    func(path string) (free, all int64, known bool) // durable.Free
 	freeing sync.Mutex                                      // held while the free space is looked up and room is made
@@ -131,6 +138,7 @@ func OpenDir(path string) (*Dir, error) {
 		}
 		return nil, fmt.Errorf("store: open %s: %w", path, fullError(err))
 	}
+	d.used.Store(false)
 	d.tick.start(d.hourly)
 	return d, nil
 }
@@ -188,6 +196,15 @@ func (d *Dir) wasClosed() (bool, error) {
 func (d *Dir) hourly() {
 	_, _ = d.clearStale()
 	d.flushUses()
+	if !d.used.Load() {
+		return // its user may not have set its fields yet
+	}
+	if d.checkDue(time.Now()) && d.checking.CompareAndSwap(false, true) {
+		d.tick.work.Go(func() {
+			defer d.checking.Store(false)
+			d.checkNow(d.tick.context())
+		})
+	}
 }
 
 // Close waits for what is under way and lets another process open the folder. The

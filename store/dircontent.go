@@ -19,6 +19,7 @@ func (d *Dir) blobPath(c content) string   { return d.path("blobs", c.alg, c.hex
 
 // update changes the index: see [index.DB.Update].
 func (d *Dir) update(do func(t dirTx) error) error {
+	d.inUse()
 	return d.db.Update(func(t *index.Tx) error {
 		d.writeUses(dirTx{t})
 		return do(dirTx{t})
@@ -28,6 +29,13 @@ func (d *Dir) update(do func(t dirTx) error) error {
 // view reads the index. What it copies out is valid after that.
 func (d *Dir) view(read func(t dirTx) error) error {
 	return d.db.View(func(t *index.Tx) error { return read(dirTx{t}) })
+}
+
+// inUse notes that the fields of d may be read in the background from now on.
+func (d *Dir) inUse() {
+	if !d.used.Load() {
+		d.used.Store(true)
+	}
 }
 
 // found is what is known of linked content.
@@ -43,6 +51,7 @@ func (d *Dir) find(ctx context.Context, repo string, dgst digest.Digest, read bo
 	if err := checkContent(ctx, repo, dgst); err != nil {
 		return f, err
 	}
+	d.inUse()
 	f.c, _ = contentOf(dgst)
 	err = d.view(func(t dirTx) error {
 		var ok bool

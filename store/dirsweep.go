@@ -24,12 +24,9 @@ func (d *Dir) Sweep(ctx context.Context) (freed int64, err error) {
 	return freed, nil
 }
 
-// sweepStrays is Sweep after the end of a process.
-func (d *Dir) sweepStrays() {
-	if _, err := d.sweepFiles(d.tick.context()); err != nil && d.tick.context().Err() == nil {
-		d.log().Warn("files that nothing links cannot be removed", "err", err)
-	}
-}
+// sweepStrays is Sweep after the end of a process. What cannot be removed now is left for
+// the next one.
+func (d *Dir) sweepStrays() { _, _ = d.sweepFiles(d.tick.context()) }
 
 func (d *Dir) sweepFiles(ctx context.Context) (freed int64, err error) {
 	err = d.blobFiles(ctx, func(alg string, names []string) error {
@@ -65,7 +62,19 @@ func (d *Dir) blobFiles(ctx context.Context, each func(alg string, names []strin
 }
 
 func (d *Dir) sweepNames(alg string, names []string) (freed int64, err error) {
-	var strays []content
+	strays, err := d.strays(alg, names)
+	for _, c := range strays {
+		size := sizeOnDisk(d.blobPath(c))
+		if err := d.removeFile(c); err != nil {
+			return freed, err
+		}
+		freed += size - sizeOnDisk(d.blobPath(c))
+	}
+	return freed, err
+}
+
+// strays returns the content of those files that nothing links.
+func (d *Dir) strays(alg string, names []string) (strays []content, err error) {
 	err = d.view(func(t dirTx) error {
 		for _, name := range names {
 			c, err := contentOf(digest.Digest(alg + ":" + name))
@@ -78,12 +87,5 @@ func (d *Dir) sweepNames(alg string, names []string) (freed int64, err error) {
 		}
 		return nil
 	})
-	for _, c := range strays {
-		size := sizeOnDisk(d.blobPath(c))
-		if err := d.removeFile(c); err != nil {
-			return freed, err
-		}
-		freed += size - sizeOnDisk(d.blobPath(c))
-	}
-	return freed, err
+	return strays, err
 }

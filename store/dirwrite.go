@@ -218,16 +218,27 @@ func (d *Dir) openFolders() error {
 func (d *Dir) removeFile(c content) error {
 	d.place.Lock()
 	defer d.place.Unlock()
-	needed := false
-	err := d.view(func(t dirTx) error {
+	if needed, err := d.needsFile(c); err != nil || needed {
+		return err
+	}
+	return d.disk.Remove(d.blobPath(c))
+}
+
+// isStray reports whether the file of content is not linked, and not about to be.
+func (d *Dir) isStray(c content) (bool, error) {
+	d.place.Lock()
+	defer d.place.Unlock()
+	needed, err := d.needsFile(c)
+	return !needed, err
+}
+
+func (d *Dir) needsFile(c content) (needed bool, err error) {
+	err = d.view(func(t dirTx) error {
 		b, ok := t.blob(c)
 		needed = ok && b.number == 0
 		return nil
 	})
-	if err != nil || needed {
-		return err
-	}
-	return d.disk.Remove(d.blobPath(c))
+	return needed, err
 }
 
 // readNames returns the names in a folder. A folder that is not there has none.

@@ -2,6 +2,8 @@
 //
 //	proxy -config FILE          serve
 //	proxy -check -config FILE   print the mistakes in FILE, or "ok: ..."
+//	proxy store ls DIR [REPO]   list what a store has, or a repository in it
+//	proxy store check DIR       look for damage in a store; with -repair, make it good
 //
 // See config.yaml for a file with every key. HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE apply
 // to upstreams, webhooks, Microsoft Entra and Key Vault, but never to the managed-identity
@@ -63,6 +65,9 @@ func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, s
 	flags.SetOutput(stderr)
 	file := flags.String("config", "", "the YAML `FILE` to read, and to read again at SIGHUP")
 	check := flags.Bool("check", false, "only check the file")
+	if len(args) > 0 && args[0] == "store" {
+		return runStore(ctx, args[1:], stdout, stderr)
+	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return exitOK
@@ -70,7 +75,7 @@ func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, s
 		return exitUsage
 	}
 	if *file == "" || flags.NArg() > 0 {
-		fmt.Fprintln(stderr, "usage: proxy [-check] -config FILE")
+		fmt.Fprintln(stderr, "usage: proxy [-check] -config FILE, or proxy store ls|check DIR")
 		return exitUsage
 	}
 	s, err := build(*file)

@@ -103,17 +103,15 @@ func Salvage(o Options, b Bucket, each func(key, value []byte)) (err error) {
 	return nil
 }
 
-// Check looks for damage in the structure of the file, reads every entry, and calls found
-// with a description of each fault. It reads the whole file.
-func (db *DB) Check(found func(fault string)) error {
+// Check reads the whole file. It calls structure with what is wrong with its pages, and
+// entry with each entry that does not match its checksum; key is valid during the call.
+func (db *DB) Check(structure func(err error), entry func(b Bucket, key []byte)) error {
 	return db.view(func(tx *bolt.Tx) error {
 		for err := range tx.Check() {
-			found(err.Error())
+			structure(err)
 		}
 		t := &Tx{o: &db.o, tx: tx, buckets: make([]*bolt.Bucket, len(db.o.Buckets))}
-		t.damaged = func(b Bucket, key []byte) {
-			found(fmt.Sprintf("the entry %.200q of bucket %s does not match its checksum", key, db.o.Buckets[b]))
-		}
+		t.damaged = entry
 		for b := range db.o.Buckets {
 			for range t.Entries(Bucket(b), nil, nil) {
 			}
