@@ -28,7 +28,7 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 	if !ok {
 		return fmt.Errorf("cache: the store cannot delete: %w", errors.ErrUnsupported)
 	}
-	e.local.deleted.times.Put(tagKey{r.Name, reference}, time.Now(), 1)
+	e.local.deleted.note(r.Name, reference)
 	e.ledger.Forget(r.Name, reference)
 	defer e.local.deleted.era.Add(1)
 	if d == "" {

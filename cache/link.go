@@ -21,7 +21,7 @@ var errDeleted = errors.New("cache: it was deleted meanwhile")
 // deletions says when something was deleted, so that a copy that began before does not
 // bring it back.
 type deletions struct {
-	times *lru.Cache[tagKey, time.Time] // by tag, or by digest
+	times *lru.Cache[tagKey, time.Time] // by tag, or by digest; of a repository as a whole, by neither
 	era   atomic.Int64                  // grows with each deletion: what was read before may be gone
 }
 
@@ -29,10 +29,25 @@ func newDeletions() deletions {
 	return deletions{times: lru.New[tagKey, time.Time](4096)}
 }
 
+// note notes that a tag, a digest, or with an empty reference a whole repository is being
+// deleted.
+func (d *deletions) note(repository, reference string) {
+	d.times.Put(tagKey{repository, reference}, time.Now(), 1)
+}
+
+// last returns when a tag or digest was deleted last, alone or with its repository, or
+// the zero time.
+func (d *deletions) last(repository, reference string) time.Time {
+	at, _ := d.times.Get(tagKey{repository, reference})
+	if whole, ok := d.times.Get(tagKey{repository, ""}); ok && whole.After(at) {
+		return whole
+	}
+	return at
+}
+
 // deletedSince reports whether a tag or digest was deleted after a time.
 func (l *local) deletedSince(r origin.Repo, reference string, then time.Time) bool {
-	at, ok := l.deleted.times.Get(tagKey{r.Name, reference})
-	return ok && at.After(then)
+	return l.deleted.last(r.Name, reference).After(then)
 }
 
 // linked notes that a manifest was linked.

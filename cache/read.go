@@ -35,7 +35,7 @@ func (l *local) keepRead(ctx context.Context, r origin.Repo, man *oci.Content, r
 		return
 	}
 	l.read.put(ctx, readKey(r, man.Digest), data, time.Now())
-	if at, ok := l.deleted.times.Get(tagKey{r.Name, man.Digest.String()}); ok && !at.Before(read) {
+	if at := l.deleted.last(r.Name, man.Digest.String()); !at.IsZero() && !at.Before(read) {
 		l.forgetRead(ctx, r, man.Digest)
 	}
 }

@@ -169,6 +169,15 @@ func (l *Ledger) Forget(repository, reference string) {
 	}
 }
 
+// ForgetRepository gives up all copy jobs of a repository that is deleted.
+func (l *Ledger) ForgetRepository(repository string) {
+	l.mu.Lock()
+	defer l.unlock()
+	for _, e := range l.repos[repository] {
+		l.remove(e, ErrForgotten)
+	}
+}
+
 // Retry lets the Paused and Parked jobs run that match selects, with their failures
 // forgotten, and returns how many there are. It waits for the records of a former
 // process, or for ctx.
