@@ -36,20 +36,28 @@ func (answerTimeoutError) Timeout() bool        { return true }
 func (answerTimeoutError) Temporary() bool      { return true }
 func (answerTimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// roundTripWithin sends req by rt and waits for the header of the response until limit
-// has passed since the request was written: connecting has limits of its own. If atOnce,
-// the time runs from the start, for an rt that may not tell when it writes.
-func roundTripWithin(rt http.RoundTripper, req *http.Request, limit time.Duration, atOnce bool) (*http.Response, error) {
+// endsWithin reports whether ctx has a deadline that comes before d has passed, so that
+// a time limit of d would never be noticed.
+func endsWithin(ctx context.Context, d time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= d
+}
+
+// roundTripWithin sends req by rt in ctx and waits for the header of the response until
+// limit has passed since the request was written: connecting has limits of its own. If
+// atOnce, the time runs from the start, for an rt that may not tell when it writes. What
+// net/http does is told to trace.
+func roundTripWithin(ctx context.Context, rt http.RoundTripper, req *http.Request, trace *httptrace.ClientTrace, limit time.Duration, atOnce bool) (*http.Response, error) {
 	// The body of a response is read in this context too, so it ends with that of the
 	// call, and here only in the case of an error.
-	ctx, cancel := context.WithCancel(req.Context())
+	ctx, cancel := context.WithCancel(ctx)
 	t := &answerTimer{limit: limit, expire: cancel}
 	if atOnce {
 		t.start()
 	} else {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { t.start() }})
+		trace.WroteRequest = func(httptrace.WroteRequestInfo) { t.start() }
 	}
-	resp, err := rt.RoundTrip(req.WithContext(ctx))
+	resp, err := rt.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if t.stop() {
 		if err == nil {
 			discard(resp)

@@ -165,7 +165,7 @@ func (b *blobReader) read(p []byte) (int, error) {
 // Close closes the body and ends the call.
 func (b *blobReader) Close() error {
 	err := b.response.Body.Close()
-	b.response.endCall()
+	b.response.limit.end()
 	b.operation.end(new(error))
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"time"
 
+	orasauth "oras.land/oras-go/v2/registry/remote/auth"
+
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/internal/lru"
 )
@@ -13,9 +15,9 @@ import (
 // A request passes these parts, from the top down: repository turns manifests, blobs
 // and lists into calls; requester makes a call with the rule's credential, and once
 // more if that is refused; its follow sends one request for each redirect, in a session,
-// which holds the tokens of one rule at one host; and guardedTransport is what each of
-// those requests passes, and each request for a token, on the way to the sender; what
-// Client.WrapTransport returned is between the two. Beside them, callGuard decides what
+// which holds the tokens of one rule at one host and has oras-go meet challenges; and
+// guardedTransport is what each of those requests passes, and each request for a token,
+// on the way to the sender; what Client.WrapTransport returned is between the two. Beside them, callGuard decides what
 // a call may ask and show, by the hostPolicy of the rule's host and by what the call has
 // met so far.
 type engine struct {
@@ -46,15 +48,11 @@ func newEngine(c *Client) *engine {
 		pool.proxy = http.ProxyFromEnvironment
 	}
 	return &engine{
-		hosts:   c.Hosts,
-		total:   orDefault(c.TotalTimeout, DefaultTotalTimeout),
-		observe: c.Observe,
-		pool:    pool,
-		sessions: newSessions(&http.Client{
-			Transport: newTransport(c, pool),
-			// Redirects are followed by requester.follow, hop by hop.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}),
+		hosts:         c.Hosts,
+		total:         orDefault(c.TotalTimeout, DefaultTotalTimeout),
+		observe:       c.Observe,
+		pool:          pool,
+		sessions:      newSessions(newTransport(c, pool)),
 		etags:         lru.New[etagKey, string](maxETags),
 		lackReferrers: lru.New[Source, time.Time](maxLackReferrers),
 	}
@@ -66,14 +64,13 @@ func newTransport(c *Client, pool *transportPool) *guardedTransport {
 	if c.Transport == nil {
 		send.answerTimeout = orDefault(c.AnswerTimeout, DefaultAnswerTimeout)
 	}
-	t := &guardedTransport{userAgent: c.UserAgent, sender: send}
-	if t.userAgent == "" {
-		t.userAgent = DefaultUserAgent
+	userAgent := c.UserAgent
+	if userAgent == "" {
+		userAgent = DefaultUserAgent
 	}
+	t := &guardedTransport{userAgent: []string{userAgent}, sender: send}
 	if c.WrapTransport != nil {
-		if wrapped := c.WrapTransport(send); wrapped != nil {
-			t.sender = wrapped
-		}
+		t.wrapped = c.WrapTransport(send)
 	}
 	return t
 }
@@ -90,11 +87,12 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 func (e *engine) repository(s Source, a auth.Authenticator) *repository {
 	policy := newHostPolicy(s.Host, e.hosts)
 	f := &failures{source: s, policy: policy}
+	scope := orasauth.ScopeRepository(s.Repository, orasauth.ActionPull)
 	return &repository{
 		source:        s,
 		failures:      f,
 		observe:       e.observe,
-		requests:      &requester{source: s, auth: a, policy: policy, failures: f, sessions: e.sessions, total: e.total},
+		requests:      &requester{source: s, auth: a, policy: policy, failures: f, sessions: e.sessions, total: e.total, scope: scope},
 		etags:         e.etags,
 		lackReferrers: e.lackReferrers,
 	}

@@ -2,10 +2,9 @@ package upstream
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
-
-	orasauth "oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // maxRedirects is how many redirects a call follows.
@@ -17,17 +16,16 @@ const maxRedirects = 10
 func (r *requester) follow(ctx context.Context, c call, u *url.URL, s *session) (*http.Response, error) {
 	g := newCallGuard(r.policy, s.credential)
 	ctx = withGuard(ctx, g)
-	ctx = orasauth.WithScopesForHost(ctx, r.policy.home.host, orasauth.ScopeRepository(r.source.Repository, orasauth.ActionPull))
+	scope := r.scope
 	for redirects := 0; ; redirects++ {
-		req, err := http.NewRequestWithContext(ctx, c.method, u.String(), nil)
+		req, err := http.NewRequestWithContext(ctx, c.method, "", nil)
 		if err != nil {
 			return nil, errAddress
 		}
-		for k, v := range c.header {
-			req.Header[k] = v
-		}
+		req.URL, req.Host = u, u.Host
+		maps.Copy(req.Header, c.header)
 		g.startHop(req, s.credential)
-		resp, err := s.do(req)
+		resp, err := s.do(req, g, scope)
 		if err != nil {
 			return nil, g.echoes.clean(err)
 		}
@@ -43,7 +41,8 @@ func (r *requester) follow(ctx context.Context, c call, u *url.URL, s *session) 
 			return nil, err
 		}
 		if g.leftHome {
-			s = r.sessions.elsewhere(r.source, originOf(u))
+			// There it is for the challenge to say what a token must be good for.
+			s, scope = r.sessions.elsewhere(r.source, originOf(u)), ""
 		}
 	}
 }

@@ -32,6 +32,7 @@ type callGuard struct {
 	token      string          // that the hop carried when it was last sent, or empty
 	shown      bool            // the hop showed a token or a credential when it was last sent
 	leftHome   bool            // a redirect led away from home; there is no way back
+	refusal    *http.Response  // that holds a challenge which oras-go is about to meet
 
 	responded depthRecord // of the servers that responded, by the remote address of their connections
 	vouched   depthRecord // the same servers, as far as they may vouch for an address in a URL; see noteServer
@@ -64,6 +65,25 @@ func (g *callGuard) startHop(req *http.Request, c auth.Credential) {
 // is not the hop under way.
 func (g *callGuard) isForToken(req *http.Request) bool {
 	return req.Method != g.hop.Method || req.URL.String() != g.hop.URL.String()
+}
+
+// takeRefusal returns the refusal of the hop, once, for the request by which oras-go
+// begins to meet its challenge, so that the hop is not sent twice. It returns nil if
+// that request carries something else than the one that was refused: a token that was
+// earned since is worth being shown.
+func (g *callGuard) takeRefusal(req *http.Request, forToken bool) *http.Response {
+	resp := g.refusal
+	if resp == nil {
+		return nil
+	}
+	g.refusal = nil
+	token, _ := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	if forToken || token != g.token {
+		discard(resp)
+		return nil
+	}
+	resp.Request = req
+	return resp
 }
 
 // noteToken notes the token that the hop is about to carry, if it has one. It reports
@@ -116,13 +136,14 @@ func (g *callGuard) check(u *url.URL) error {
 	if err := checkReadable(u); err != nil {
 		return err
 	}
-	return checkDepth(netdepth.OfHost(u.Hostname()), g.policy.limit(u, g.vouched.least()), "the host "+g.echoes.quote(u.Hostname()))
+	what := func() string { return "the host " + g.echoes.quote(u.Hostname()) }
+	return checkDepth(netdepth.OfHost(u.Hostname()), g.policy.limit(u, g.vouched.least()), what)
 }
 
 // checkDepth refuses a depth beyond limit. what names, in the error, that which has it.
-func checkDepth(d, limit netdepth.Depth, what string) error {
+func checkDepth(d, limit netdepth.Depth, what func() string) error {
 	if d == netdepth.Forbidden || d > limit {
-		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what, d), "it leads to an address where it may not lead"}
+		return &guardError{fmt.Sprintf("%s is %s, where this upstream may not lead", what(), d), "it leads to an address where it may not lead"}
 	}
 	return nil
 }
@@ -150,6 +171,9 @@ func (g *callGuard) redirect(from *url.URL, location string) (*url.URL, error) {
 		to = from.ResolveReference(to)
 	}
 	to.Fragment, to.RawFragment = "", ""
+	if to, err = url.Parse(to.String()); err != nil { // as it will be read when it is sent
+		return nil, errAddress
+	}
 	keepHTTPS(to, from)
 	switch {
 	case to.Scheme == "https":

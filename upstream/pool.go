@@ -126,7 +126,7 @@ func (p *transportPool) dialer(limit netdepth.Depth) func(context.Context, strin
 }
 
 // dialledAddress names, in errors, an address that must not be shown itself.
-const dialledAddress = "the address that was dialled"
+func dialledAddress() string { return "the address that was dialled" }
 
 // checkDialled refuses an address that lies deeper than limit.
 func checkDialled(address string, limit netdepth.Depth) error {

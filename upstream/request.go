@@ -20,6 +20,7 @@ type requester struct {
 	failures *failures
 	sessions *sessions
 	total    time.Duration // limit of a call, but for the content of blobs
+	scope    string        // what a token must be good for
 }
 
 // call is what is asked of the upstream. It takes several requests if there are
@@ -39,9 +40,7 @@ var errTooSlow = errors.New("no complete answer in time")
 
 // do makes a call. Its error is always an [*Error].
 func (r *requester) do(ctx context.Context, c call) (*response, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(max(r.total, answerTimeoutOf(ctx)), func() { cancel(errTooSlow) })
-	end := func() { timer.Stop(); cancel(nil) }
+	ctx, l := r.limit(ctx)
 	o := operationOf(ctx)
 	o.asking()
 	home := r.policy.home
@@ -51,11 +50,11 @@ func (r *requester) do(ctx context.Context, c call) (*response, error) {
 		e := r.failures.failed(ctx, c.op, err)
 		e.Anonymous = anonymous
 		o.answered(e.Status)
-		end()
+		l.end()
 		return nil, e
 	}
 	o.answered(hr.StatusCode)
-	resp := &response{Response: hr, url: u, endCall: end}
+	resp := &response{Response: hr, url: u, limit: l}
 	switch {
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusPartialContent:
 	case resp.StatusCode == http.StatusNotModified && c.conditional:
@@ -67,9 +66,41 @@ func (r *requester) do(ctx context.Context, c call) (*response, error) {
 	}
 	hr.Body = o.counted(hr.Body)
 	if c.stream {
-		timer.Stop()
+		l.lift()
 	}
 	return resp, nil
+}
+
+// limit returns the context of a call, which ends within its time limit. If the caller
+// ends it sooner anyway, nothing is added.
+func (r *requester) limit(ctx context.Context) (context.Context, callLimit) {
+	d := max(r.total, answerTimeoutOf(ctx))
+	if endsWithin(ctx, d) {
+		return ctx, callLimit{}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, callLimit{time.AfterFunc(d, func() { cancel(errTooSlow) }), cancel}
+}
+
+// callLimit is the time limit of a call. Its zero value is that of a call that its caller
+// limits.
+type callLimit struct {
+	timer  *time.Timer
+	cancel context.CancelCauseFunc
+}
+
+// lift ends the limit and not the call.
+func (l callLimit) lift() {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}
+
+// end ends the call.
+func (l callLimit) end() {
+	if l.lift(); l.cancel != nil {
+		l.cancel(nil)
+	}
 }
 
 // readBody reads the body of a response, which may have at most limit bytes.

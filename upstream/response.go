@@ -18,14 +18,14 @@ var (
 // must be closed.
 type response struct {
 	*http.Response
-	url     *url.URL // that was requested first, before any redirect
-	endCall func()   // ends the time limit of the call
+	url   *url.URL // that was requested first, before any redirect
+	limit callLimit
 }
 
 // close closes the body and ends the call.
 func (r *response) close() {
 	_ = r.Body.Close()
-	r.endCall()
+	r.limit.end()
 }
 
 // checkWhole refuses a response that is not the whole content, unencoded.

@@ -57,7 +57,7 @@ func (r *requester) nextSession(ctx context.Context, s *session, unauthenticated
 	if err != nil {
 		return nil, err
 	}
-	if !told && fingerprint(cred) == s.print {
+	if !told && sameCredential(cred, s.credential) {
 		return s, nil
 	}
 	return r.sessions.get(r.source, cred, s), nil

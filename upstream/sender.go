@@ -19,15 +19,16 @@ var (
 	errRewritten = errors.New("the wrapper of the transport changed the method, the address or the credential of a request")
 )
 
-// sender sends the requests that [guardedTransport] has checked. Between the two lies
-// what [Client.WrapTransport] returned, so sender makes sure that they are still the
-// same. It is safe for concurrent use, also by requests of one call.
+// sender sends the requests that [guardedTransport] has checked. What
+// [Client.WrapTransport] returned may lie between the two, so requests that come from
+// there must still be the same. It is safe for concurrent use, also by requests of one
+// call.
 type sender struct {
 	pool          *transportPool
 	answerTimeout time.Duration // limit for the header of a response; 0 if there is none
 }
 
-// RoundTrip sends a request that came from [withChecked].
+// RoundTrip sends a request that came from [withChecked], through a wrapper.
 func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	c, _ := req.Context().Value(checkedKey{}).(*checked)
 	if c == nil {
@@ -36,39 +37,47 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !c.same(req) {
 		return nil, errRewritten
 	}
-	transport, proxy, err := s.pool.get(req, c.guard)
+	return s.send(req, c.guard, c.forToken)
+}
+
+// send sends a request of the call that g guards.
+func (s *sender) send(req *http.Request, g *callGuard, forToken bool) (*http.Response, error) {
+	transport, proxy, err := s.pool.get(req, g)
 	if err != nil {
 		return nil, err
 	}
+	ctx, foreign := req.Context(), s.pool.replaced != nil
 	if proxy != nil {
-		req = req.WithContext(withProxy(req.Context(), proxy))
+		ctx = withProxy(ctx, proxy)
 	}
-	if !c.forToken {
-		req = s.noteServer(req, c.guard, proxy != nil)
+	var trace httptrace.ClientTrace
+	if !forToken {
+		s.noteServer(&trace, req, g, foreign || proxy != nil)
+	}
+	if foreign { // it gets a request of its own, as what is wrapped around a sender does
+		req = req.Clone(ctx)
 	}
 	limit := s.answerTimeout
-	if d := answerTimeoutOf(req.Context()); d > 0 {
+	if d := answerTimeoutOf(ctx); d > 0 {
 		limit = d
 	}
-	if limit <= 0 {
-		return transport.RoundTrip(req)
+	if limit <= 0 || endsWithin(ctx, limit) {
+		return transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &trace)))
 	}
-	return roundTripWithin(transport, req, limit, s.pool.replaced != nil)
+	return roundTripWithin(ctx, transport, req, &trace, limit, foreign)
 }
 
 // noteServer has the guard note the depth of the server as soon as there is a
-// connection to it. Behind a proxy, or a Transport of the embedder, only the URL tells
-// something about that depth.
-func (s *sender) noteServer(req *http.Request, g *callGuard, proxied bool) *http.Request {
+// connection to it, of which trace is told. Behind a proxy, or a Transport of the
+// embedder, only the URL tells something about that depth.
+func (s *sender) noteServer(trace *httptrace.ClientTrace, req *http.Request, g *callGuard, urlOnly bool) {
 	inURL := netdepth.OfHost(req.URL.Hostname())
-	if proxied || s.pool.replaced != nil {
+	if urlOnly {
 		g.noteServer(inURL, inURL, false)
-		return req
+		return
 	}
 	direct := s.pool.dial == nil
-	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(c httptrace.GotConnInfo) { g.noteServer(netdepth.OfRemote(c.Conn.RemoteAddr()), inURL, direct) },
-	}))
+	trace.GotConn = func(c httptrace.GotConnInfo) { g.noteServer(netdepth.OfRemote(c.Conn.RemoteAddr()), inURL, direct) }
 }
 
 // checked is what a request was when it was checked.
@@ -81,11 +90,12 @@ type checked struct {
 
 type checkedKey struct{}
 
-// withChecked returns req with a context that says what req is.
+// withChecked returns a copy of req, which a wrapper may change, with a context that says
+// what req is.
 func withChecked(req *http.Request, g *callGuard, forToken bool) *http.Request {
 	c := &checked{guard: g, forToken: forToken, method: req.Method, url: req.URL.String(), host: req.Host}
 	c.authorization = slices.Clone(req.Header["Authorization"])
-	return req.WithContext(context.WithValue(req.Context(), checkedKey{}, c))
+	return req.Clone(context.WithValue(req.Context(), checkedKey{}, c))
 }
 
 // same reports whether req still goes where it did, and carries the same credential.

@@ -2,10 +2,11 @@ package upstream
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
+	"crypto/tls"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strings"
 	"sync/atomic"
 
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
@@ -24,10 +25,9 @@ const (
 
 // session holds what one rule has earned at one host with one credential.
 type session struct {
-	print      [sha256.Size]byte // the fingerprint of credential
 	credential auth.Credential
-	http       *http.Client
-	client     *orasauth.Client
+	transport  *guardedTransport
+	client     *orasauth.Client // earns tokens, of the same transport
 	tokens     *tokenCache
 	accepted   atomic.Bool // an auth.Observer knows that the credential is accepted
 }
@@ -37,29 +37,29 @@ type sessionKey struct{ rule, host string }
 // sessions holds the current session of each rule and host. A changed credential
 // replaces the session, and with it all tokens that were earned with the former one.
 type sessions struct {
-	http   *http.Client
-	all    *lru.Cache[sessionKey, *session]
-	tokens *lru.Cache[tokenKey, token]
+	transport *guardedTransport
+	all       *lru.Cache[sessionKey, *session]
+	tokens    *lru.Cache[tokenKey, token]
 }
 
-func newSessions(client *http.Client) *sessions {
+func newSessions(t *guardedTransport) *sessions {
 	return &sessions{
-		http:   client,
-		all:    lru.New[sessionKey, *session](maxSessions),
-		tokens: lru.New[tokenKey, token](maxTokens),
+		transport: t,
+		all:       lru.New[sessionKey, *session](maxSessions),
+		tokens:    lru.New[tokenKey, token](maxTokens),
 	}
 }
 
 // get returns the session of a source for the credential c. It makes a new one if there
 // is none or if it is stale, a session that was refused.
 func (m *sessions) get(s Source, c auth.Credential, stale *session) *session {
-	key, print := sessionKey{s.Rule, s.Host}, fingerprint(c)
-	if have, ok := m.all.Get(key); ok && have.print == print && have != stale {
+	key := sessionKey{s.Rule, s.Host}
+	if have, ok := m.all.Get(key); ok && have != stale && sameCredential(have.credential, c) {
 		return have
 	}
-	current := m.newSession(c, print)
+	current := m.newSession(c)
 	m.all.Update(key, func(have *session, ok bool) (*session, int64, bool) {
-		if ok && have.print == print && have != stale {
+		if ok && have != stale && sameCredential(have.credential, c) {
 			current = have // was made by another call in the meantime
 		}
 		return current, 1, true
@@ -73,10 +73,14 @@ func (m *sessions) elsewhere(s Source, o origin) *session {
 	return m.get(Source{Rule: s.Rule, Host: "by redirect of " + s.Host + ": " + o.String()}, auth.Credential{}, nil)
 }
 
-func (m *sessions) newSession(c auth.Credential, print [sha256.Size]byte) *session {
-	s := &session{print: print, credential: c, http: m.http, tokens: &tokenCache{all: m.tokens}}
+func (m *sessions) newSession(c auth.Credential) *session {
+	s := &session{credential: c, transport: m.transport, tokens: &tokenCache{all: m.tokens}}
 	s.client = &orasauth.Client{
-		Client:   m.http,
+		Client: &http.Client{
+			Transport: m.transport,
+			// Redirects are followed by requester.follow, hop by hop.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		ClientID: DefaultUserAgent,
 		Cache:    s.tokens,
 		// The host is not looked at, since a session sends requests to no other.
@@ -93,23 +97,45 @@ func (m *sessions) newSession(c auth.Credential, print [sha256.Size]byte) *sessi
 	return s
 }
 
-// do sends a request to the session's host with the credential, or with a token that
-// is earned with it.
-func (s *session) do(req *http.Request) (*http.Response, error) {
-	if !s.credential.AccessToken.Empty() {
-		req.Header.Set("Authorization", "Bearer "+s.credential.AccessToken.Reveal())
-		return s.http.Do(req)
+// do sends the hop of g to the session's host, with the credential or with a token that
+// is earned with it. scopes is what a token must be good for. A token that is there
+// already is shown at once; only a challenge that can be met goes to oras-go, together
+// with the response that holds it.
+func (s *session) do(req *http.Request, g *callGuard, scopes string) (*http.Response, error) {
+	given := s.credential.AccessToken
+	if !given.Empty() {
+		req.Header.Set("Authorization", "Bearer "+given.Reveal())
+	} else if header := s.tokens.header(req.Host, scopes); header != nil {
+		req.Header["Authorization"] = header
 	}
-	return s.client.Do(req)
+	resp, err := s.transport.send(req, g, false)
+	if err != nil {
+		return nil, asURLError(req, err)
+	}
+	if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("Www-Authenticate") == "" || !given.Empty() {
+		return resp, nil
+	}
+	g.refusal = resp
+	ctx := req.Context()
+	if scopes != "" {
+		ctx = orasauth.WithScopesForHost(ctx, req.Host, scopes)
+	}
+	again := req.Clone(ctx)           // the request itself may still be under way
+	again.Header.Del("Authorization") // or oras-go would not look for a token
+	return s.client.Do(again)
 }
 
-// fingerprint returns a value by which credentials are told apart. It covers the secrets
-// besides Version, so that an authenticator that forgets to change Version does no harm.
-func fingerprint(c auth.Credential) (print [sha256.Size]byte) {
-	h := sha256.New()
-	for _, part := range []string{c.Version, c.Username, c.Password.Reveal(), c.RefreshToken.Reveal(), c.AccessToken.Reveal()} {
-		fmt.Fprintf(h, "%d:%s", len(part), part)
+// asURLError returns an error in the form that net/http's Client gives it.
+func asURLError(req *http.Request, err error) error {
+	if record, ok := err.(tls.RecordHeaderError); ok && string(record.RecordHeader[:]) == "HTTP/" {
+		err = http.ErrSchemeMismatch
 	}
-	h.Sum(print[:0])
-	return print
+	return &url.Error{Op: req.Method[:1] + strings.ToLower(req.Method[1:]), URL: req.URL.String(), Err: err}
+}
+
+// sameCredential reports whether two credentials are the same. It compares the secrets
+// besides Version, so that an authenticator that forgets to change Version does no harm.
+func sameCredential(a, b auth.Credential) bool {
+	return a.Version == b.Version && a.Username == b.Username && a.Password.Equal(b.Password) &&
+		a.RefreshToken.Equal(b.RefreshToken) && a.AccessToken.Equal(b.AccessToken)
 }

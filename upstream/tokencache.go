@@ -30,9 +30,11 @@ type tokenKey struct {
 	scopes string
 }
 
-// token is an access token and when it was received.
+// token is an access token, or the credential itself as Basic authentication shows it,
+// and when it was received.
 type token struct {
 	text     string
+	header   []string // the values of Authorization that show it; they do not change
 	received time.Time
 }
 
@@ -75,6 +77,23 @@ func (c *tokenCache) GetToken(_ context.Context, host string, scheme orasauth.Sc
 	return "", errdef.ErrNotFound
 }
 
+// header returns the values of Authorization for the first request of a call that needs
+// the scopes: those of the token that oras-go would look for. If there is no such token,
+// it returns nil.
+func (c *tokenCache) header(host, scopes string) []string {
+	c.mu.Lock()
+	scheme := c.scheme
+	c.mu.Unlock()
+	switch scheme {
+	case orasauth.SchemeUnknown:
+		return nil
+	case orasauth.SchemeBasic:
+		scopes = ""
+	}
+	t, _ := c.all.Get(tokenKey{c, host, scheme, scopes})
+	return t.header
+}
+
 // Set implements [orasauth.Cache]: it fetches a token, once for all callers that want
 // the same one at the same time. If a token was received a moment ago, and the call was
 // refused without it, that token is returned.
@@ -94,7 +113,7 @@ func (c *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Schem
 		if err != nil {
 			return "", err
 		}
-		c.all.Put(key, token{text, time.Now()}, 1)
+		c.all.Put(key, token{text, []string{scheme.String() + " " + text}, time.Now()}, 1)
 		c.mu.Lock()
 		c.scheme = scheme
 		c.mu.Unlock()

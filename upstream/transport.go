@@ -5,33 +5,52 @@ import (
 	"net/url"
 )
 
+// identity is the Accept-Encoding of all requests: the bytes of the content itself.
+var identity = []string{"identity"}
+
 // guardedTransport sends single requests. Every request of a [Client] passes it, those
 // to token servers too, so that none is sent unchecked and oras-go never sees a
 // challenge that was not checked before.
 type guardedTransport struct {
-	userAgent string
-	sender    http.RoundTripper // a sender, in what Client.WrapTransport put around it
+	userAgent []string // does not change
+	sender    *sender
+	wrapped   http.RoundTripper // what Client.WrapTransport put around sender; if nil, nothing
 }
 
-// RoundTrip sends a request that belongs to a call; see withGuard. A redirect is
-// returned and not followed.
+// RoundTrip sends a request of oras-go's that belongs to a call; see withGuard. A
+// redirect is returned and not followed. The hop's refusal, which led to oras-go, is
+// what its first request results in.
 func (t *guardedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	g := guardOf(req.Context())
 	if g == nil {
 		return nil, errNoGuard
 	}
 	forToken := g.isForToken(req)
+	if resp := g.takeRefusal(req, forToken); resp != nil {
+		return resp, nil
+	}
+	resp, err := t.send(req.Clone(req.Context()), g, forToken)
+	if err != nil {
+		return nil, err
+	}
+	resp.Request = req
+	return resp, nil
+}
+
+// send sends a request of the call that g guards: a hop, or one for a token. It adds the
+// headers that all requests carry.
+func (t *guardedTransport) send(req *http.Request, g *callGuard, forToken bool) (*http.Response, error) {
 	if err := checkURL(g, req.URL, forToken); err != nil {
 		return nil, err
 	}
-	out := t.withHeaders(req, forToken)
-	if !forToken && g.noteToken(out.Header) {
+	t.setHeaders(req, forToken)
+	if !forToken && g.noteToken(req.Header) {
 		operationOf(req.Context()).retried()
 	}
-	if err := g.checkShown(out.Header); err != nil {
+	if err := g.checkShown(req.Header); err != nil {
 		return nil, err
 	}
-	resp, err := t.sender.RoundTrip(withChecked(out, g, forToken))
+	resp, err := t.pass(req, g, forToken)
 	switch {
 	case err != nil:
 		return nil, err
@@ -48,6 +67,14 @@ func (t *guardedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	return checkResponse(g, resp)
 }
 
+// pass passes a request on to the sender, through what is wrapped around that.
+func (t *guardedTransport) pass(req *http.Request, g *callGuard, forToken bool) (*http.Response, error) {
+	if t.wrapped == nil {
+		return t.sender.send(req, g, forToken)
+	}
+	return t.wrapped.RoundTrip(withChecked(req, g, forToken))
+}
+
 // checkURL checks the address of a request as that of a token server or of a hop.
 func checkURL(g *callGuard, u *url.URL, forToken bool) error {
 	if forToken {
@@ -57,18 +84,16 @@ func checkURL(g *callGuard, u *url.URL, forToken bool) error {
 	return g.check(u)
 }
 
-// withHeaders returns a copy of req with the headers that all requests carry.
-func (t *guardedTransport) withHeaders(req *http.Request, forToken bool) *http.Request {
-	out := req.Clone(req.Context())
-	out.Header.Set("User-Agent", t.userAgent)
-	out.Header.Set("Accept-Encoding", "identity")
+// setHeaders sets the headers that all requests carry.
+func (t *guardedTransport) setHeaders(req *http.Request, forToken bool) {
+	req.Header["User-Agent"] = t.userAgent
+	req.Header["Accept-Encoding"] = identity
 	if forToken {
-		out.Header.Set("Accept", "application/json")
+		req.Header.Set("Accept", "application/json")
 	}
 	if loop := Loop(req.Context()); loop != "" {
-		out.Header.Set("CDN-Loop", loop)
+		req.Header["Cdn-Loop"] = []string{loop}
 	}
-	return out
 }
 
 // checkResponse checks what net/http and oras-go would act upon in the response to a
