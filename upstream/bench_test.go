@@ -44,8 +44,8 @@ func newScripted(tb testing.TB, token string) *scripted {
 	const usual = "HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nDocker-Distribution-Api-Version: registry/2.0\r\nX-Content-Type-Options: nosniff\r\n"
 	s.responses["HEAD /v2/team/api/manifests/v1"] = fmt.Appendf(nil, usual+
 		"Content-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 1234\r\nDocker-Content-Digest: %[1]s\r\nEtag: \"%[1]s\"\r\n\r\n", digest.FromString("v1"))
-	s.responses["GET /v2/team/api/blobs/"+digest.FromBytes(small).String()] = fmt.Appendf(nil, usual+
-		"Content-Type: application/octet-stream\r\nContent-Length: %[1]d\r\nDocker-Content-Digest: %[2]s\r\nEtag: \"%[2]s\"\r\n\r\n%[3]s", len(small), digest.FromBytes(small), small)
+	s.responses["GET /v2/team/api/blobs/"+smallDigest.String()] = fmt.Appendf(nil, usual+
+		"Content-Type: application/octet-stream\r\nContent-Length: %[1]d\r\nDocker-Content-Digest: %[2]s\r\nEtag: \"%[2]s\"\r\n\r\n%[3]s", len(small), smallDigest, small)
 	s.responses["GET /token"] = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{\"token\":%q}", len(token)+12, token)
 	go func() {
 		for {
@@ -61,7 +61,10 @@ func newScripted(tb testing.TB, token string) *scripted {
 }
 
 // small is a blob of 2 KiB.
-var small = bytes.Repeat([]byte("0123456789abcde\n"), 128)
+var (
+	small       = bytes.Repeat([]byte("0123456789abcde\n"), 128)
+	smallDigest = digest.FromBytes(small)
+)
 
 // serve responds on one connection until it is closed.
 func (s *scripted) serve(c net.Conn) {
@@ -118,16 +121,17 @@ func head(tb testing.TB, repo upstream.Repository) {
 }
 
 // smallBlob reads a small blob once, as a download does: with no end of its own.
-func smallBlob(tb testing.TB, repo upstream.Repository, d digest.Digest, buf []byte) {
-	ctx := upstream.WithLoop(upstream.WithAnswerTimeout(tb.Context(), 10*time.Second), "bench")
-	body, err := repo.Blob(ctx, d, 0, -1)
+func smallBlob(ctx context.Context, repo upstream.Repository, buf []byte) error {
+	ctx = upstream.WithLoop(upstream.WithAnswerTimeout(ctx, 10*time.Second), "bench")
+	body, err := repo.Blob(ctx, smallDigest, 0, -1)
 	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
+	defer body.Close()
 	if n, err := io.ReadFull(body, buf); err != nil || !bytes.Equal(buf, small) {
-		tb.Fatal(n, err)
+		return fmt.Errorf("%d bytes: %w", n, err)
 	}
-	body.Close()
+	return nil
 }
 
 // bareRequest asks with nothing but net/http, under one time limit.
@@ -181,7 +185,7 @@ func BenchmarkHead(b *testing.B) {
 // BenchmarkSmallBlob reads a blob of 2 KiB.
 func BenchmarkSmallBlob(b *testing.B) {
 	s, t := newScripted(b, ""), newScripted(b, "token-0123456789abcdef")
-	d, buf := digest.FromBytes(small), make([]byte, len(small))
+	buf := make([]byte, len(small))
 	for _, c := range []struct {
 		name string
 		repo upstream.Repository
@@ -189,7 +193,9 @@ func BenchmarkSmallBlob(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				smallBlob(b, c.repo, d, buf)
+				if err := smallBlob(b.Context(), c.repo, buf); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
@@ -198,7 +204,7 @@ func BenchmarkSmallBlob(b *testing.B) {
 		defer tr.CloseIdleConnections()
 		b.ReportAllocs()
 		for b.Loop() {
-			bareRequest(b, tr, "GET", "http://"+s.addr+"/v2/team/api/blobs/"+d.String(), buf)
+			bareRequest(b, tr, "GET", "http://"+s.addr+"/v2/team/api/blobs/"+smallDigest.String(), buf)
 		}
 	})
 }

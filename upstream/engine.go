@@ -42,7 +42,7 @@ func newEngine(c *Client) *engine {
 		proxy:       c.Proxy,
 		dial:        c.Dial,
 		dialTimeout: orDefault(c.DialTimeout, DefaultDialTimeout),
-		open:        map[poolKey]*http.Transport{},
+		open:        map[poolKey]*pooled{},
 	}
 	if pool.proxy == nil {
 		pool.proxy = http.ProxyFromEnvironment

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,8 +18,22 @@ import (
 	"github.com/pullthrough/pullthrough/internal/netdepth"
 )
 
-// transportPool holds the transports of a [Client], at most one for each [poolKey]. It
-// is safe for concurrent use.
+const (
+	// maxIdlePerHost is how many connections to one host are kept for the next request.
+	// It is more than package cache has requests and downloads under way at one host by
+	// its defaults, so that a storm of small ones does not dial for each.
+	maxIdlePerHost = 128
+	// maxIdle is the same for all hosts that share a [poolKey]: those of all tenants,
+	// unless the embedder gave them authorities of their own.
+	maxIdle = 256
+	// maxTransports is how many transports may keep connections.
+	maxTransports = 16
+	// idleTimeout is how long a connection is kept.
+	idleTimeout = 90 * time.Second
+)
+
+// transportPool holds the transports of a [Client], at most one for each [poolKey] and
+// at most maxTransports. It is safe for concurrent use.
 type transportPool struct {
 	replaced    http.RoundTripper // Client.Transport; if nil, the pool makes its own transports
 	proxy       func(*http.Request) (*url.URL, error)
@@ -25,7 +41,14 @@ type transportPool struct {
 	dialTimeout time.Duration
 
 	mu   sync.Mutex
-	open map[poolKey]*http.Transport
+	uses uint64 // of all transports
+	open map[poolKey]*pooled
+}
+
+// pooled is a transport of a pool.
+type pooled struct {
+	*http.Transport
+	used uint64 // transportPool.uses at its last use
 }
 
 // poolKey separates connections that were opened under different conditions: one to a
@@ -49,14 +72,37 @@ func (p *transportPool) get(req *http.Request, g *callGuard) (rt http.RoundTripp
 	if key.proxied {
 		key.limit = netdepth.Loopback // it is the proxy that is dialled, and the embedder named it
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	tr := p.open[key]
-	if tr == nil {
-		tr = p.newTransport(key)
-		p.open[key] = tr
+	tr, dropped := p.use(key)
+	if dropped != nil {
+		dropped.CloseIdleConnections() // what is under way there is not kept either when it ends
 	}
 	return tr, proxy, nil
+}
+
+// use returns the transport of key, which it makes if there is none. It drops the one
+// that was used least recently if there are too many; the caller closes what that keeps,
+// without the lock, since the connections may be the embedder's.
+func (p *transportPool) use(key poolKey) (tr, dropped *http.Transport) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.uses++
+	if have := p.open[key]; have != nil {
+		have.used = p.uses
+		return have.Transport, nil
+	}
+	if len(p.open) >= maxTransports {
+		var last poolKey
+		least := p.uses
+		for k, t := range p.open {
+			if t.used < least {
+				last, least = k, t.used
+			}
+		}
+		dropped = p.open[last].Transport
+		delete(p.open, last)
+	}
+	p.open[key] = &pooled{p.newTransport(key), p.uses}
+	return p.open[key].Transport, dropped
 }
 
 type proxyKey struct{}
@@ -85,9 +131,9 @@ func (p *transportPool) newTransport(key poolKey) *http.Transport {
 		TLSHandshakeTimeout:    p.dialTimeout,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           256,
-		MaxIdleConnsPerHost:    16,
-		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConns:           maxIdle,
+		MaxIdleConnsPerHost:    maxIdlePerHost,
+		IdleConnTimeout:        idleTimeout,
 		ReadBufferSize:         64 << 10,
 		MaxResponseHeaderBytes: 256 << 10,
 	}
@@ -142,9 +188,14 @@ func (p *transportPool) closeIdle() {
 	if c, ok := p.replaced.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, tr := range p.open {
+	for _, tr := range p.all() {
 		tr.CloseIdleConnections()
 	}
+}
+
+// all returns the transports.
+func (p *transportPool) all() []*pooled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.open))
 }
