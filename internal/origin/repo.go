@@ -110,14 +110,22 @@ func (r Repo) Still(ctx context.Context) error {
 // caller whose ctx ends takes none. [ErrBusy] if it takes longer than
 // Config.SlotTimeout.
 func (r Repo) Acquire(ctx context.Context, pool *share.Pool, forCopy bool) (release func(), err error) {
+	ended, s := r.origins.cfg.Ended, r.Match.Source
+	claim := share.Claim{Rule: s.Rule, Host: s.Host, Copy: forCopy}
+	for _, over := range [...]context.Context{ended, ctx} {
+		if over.Err() != nil {
+			return nil, context.Cause(over)
+		}
+	}
+	if release, ok := pool.Try(claim); ok { // without what waiting takes
+		return release, nil
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ended := r.origins.cfg.Ended
 	defer context.AfterFunc(ended, func() { cancel(context.Cause(ended)) })()
 	timer := time.AfterFunc(r.origins.cfg.SlotTimeout, func() { cancel(ErrBusy) })
 	defer timer.Stop()
-	s := r.Match.Source
-	return pool.Acquire(ctx, share.Claim{Rule: s.Rule, Host: s.Host, Copy: forCopy})
+	return pool.Acquire(ctx, claim)
 }
 
 // Connect returns the upstream for one connection of a download, which is counted. The
@@ -144,11 +152,11 @@ func (r Repo) loopValue() string {
 	return r.loop
 }
 
-// prepared is ctx as a request to the upstream needs it: with the values of the request
-// that led to it, CDN-Loop, and this cache's limit for the header of the response in the
-// place of the client's own.
+// prepared is ctx, which has the values of the request that led to it, as a request to
+// the upstream needs it: with CDN-Loop, and with this cache's limit for the header of the
+// response in the place of the client's own.
 func (r Repo) prepared(ctx context.Context) context.Context {
-	ctx = upstream.WithAnswerTimeout(r.with(ctx), r.origins.cfg.AnswerTimeout)
+	ctx = upstream.WithAnswerTimeout(ctx, r.origins.cfg.AnswerTimeout)
 	return upstream.WithLoop(ctx, r.loopValue())
 }
 
@@ -159,9 +167,13 @@ type download struct {
 	repo Repo
 }
 
+func (d download) prepared(ctx context.Context) context.Context {
+	return d.repo.prepared(d.repo.with(ctx))
+}
+
 // Blob counts the bytes of the body.
 func (d download) Blob(ctx context.Context, dgst digest.Digest, offset, length int64) (upstream.Body, error) {
-	body, err := d.Repository.Blob(d.repo.prepared(ctx), dgst, offset, length)
+	body, err := d.Repository.Blob(d.prepared(ctx), dgst, offset, length)
 	if err == nil {
 		body.ReadCloser = counted{body.ReadCloser, &d.repo.origins.counts.bytes}
 	}
@@ -170,7 +182,7 @@ func (d download) Blob(ctx context.Context, dgst digest.Digest, offset, length i
 
 // StatBlob asks for the size of a blob.
 func (d download) StatBlob(ctx context.Context, dgst digest.Digest) (ocispec.Descriptor, error) {
-	return d.Repository.StatBlob(d.repo.prepared(ctx), dgst)
+	return d.Repository.StatBlob(d.prepared(ctx), dgst)
 }
 
 // counted counts what is read.

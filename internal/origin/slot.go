@@ -40,7 +40,8 @@ func (s Slot) begin(ctx context.Context) (_ context.Context, now Repo, stop func
 	ctx, cancel := context.WithTimeoutCause(ctx, s.repo.origins.cfg.AnswerTimeout, errAnswer)
 	unlink := context.AfterFunc(ended, cancel)
 	stop = func() { unlink(); cancel() }
-	now, err = s.repo.still(s.repo.with(ctx))
+	ctx = s.repo.with(ctx)
+	now, err = s.repo.still(ctx)
 	return s.repo.prepared(ctx), now, stop, err
 }
 

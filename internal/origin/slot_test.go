@@ -109,14 +109,20 @@ func TestSlots(t *testing.T) {
 			t.Error(err)
 		}
 		slot.Release()
+		if _, err := r.Slot(ctx, false); err != left {
+			t.Error(err)
+		}
 		slot = slotOf(t, r)
-		defer slot.Release()
 		over := errors.New("the process ends")
 		time.AfterFunc(time.Second, func() { end(over) })
 		if _, err := r.Slot(t.Context(), false); err != over {
 			t.Error(err)
 		}
 		if _, err := slot.Resolve(t.Context(), "v1"); err != over {
+			t.Error(err)
+		}
+		slot.Release()
+		if _, err := r.Slot(t.Context(), false); err != over {
 			t.Error(err)
 		}
 	})

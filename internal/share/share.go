@@ -11,6 +11,7 @@ package share
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -55,25 +56,53 @@ type use struct{ all, copies int }
 // waiter is a claim that waits for its slot, or holds it.
 type waiter struct {
 	Claim
-	ok chan struct{} // closed when the claim has its slot
+	ok chan struct{} // closed when the claim has its slot; nil if it did not wait
 }
 
 // Acquire waits for a slot. If ctx ends first, it returns the cause. The caller must
 // call release once, which gives the slot back.
 func (p *Pool) Acquire(ctx context.Context, c Claim) (release func(), err error) {
-	t := &waiter{Claim: c, ok: make(chan struct{})}
+	t := &waiter{Claim: c}
+	if !p.enter(t) {
+		return p.wait(ctx, t)
+	}
+	return p.granted(ctx, t)
+}
+
+// Try takes a slot without waiting. If that is not possible, ok is false. The caller must
+// call release once, which gives the slot back.
+func (p *Pool) Try(c Claim) (release func(), ok bool) {
+	t := &waiter{Claim: c}
+	if !p.enter(t) && p.abandon(t) {
+		return nil, false
+	}
+	return func() { p.release(t) }, true
+}
+
+// enter gives a slot to t, or has it wait for one. It reports whether t has its slot.
+func (p *Pool) enter(t *waiter) bool {
 	p.mu.Lock()
-	p.see(c.Rule)
+	defer p.mu.Unlock()
+	p.see(t.Rule)
+	if len(p.waiting) == 0 && p.free(t) {
+		p.count(t, 1)
+		return true
+	}
+	t.ok = make(chan struct{})
 	p.waiting = append(p.waiting, t)
 	p.dispatch()
-	p.mu.Unlock()
 	select {
 	case <-t.ok:
-		return p.granted(ctx, t)
+		return true
 	default:
+		return false
 	}
-	promoted := c.Promoted
-	if !c.Copy {
+}
+
+// wait waits until t, which has entered the queue, has its slot.
+func (p *Pool) wait(ctx context.Context, t *waiter) (release func(), err error) {
+	promoted := t.Promoted
+	if !t.Copy {
 		promoted = nil
 	}
 	check := time.NewTicker(aloneCheck)
@@ -208,12 +237,11 @@ func (p *Pool) count(t *waiter, n int) {
 	if p.used == nil {
 		p.used = map[key]use{}
 	}
-	counted := map[key]bool{}
-	for _, k := range [4]key{{}, {host: t.Host}, {rule: t.Rule}, {t.Rule, t.Host}} {
-		if counted[k] { // without a rule or a host, some keys are equal
+	keys := [...]key{{}, {host: t.Host}, {rule: t.Rule}, {t.Rule, t.Host}}
+	for i, k := range keys {
+		if slices.Contains(keys[:i], k) { // without a rule or a host, some keys are equal
 			continue
 		}
-		counted[k] = true
 		u := p.used[k]
 		u.all += n
 		if t.Copy {

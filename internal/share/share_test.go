@@ -211,3 +211,66 @@ func BenchmarkAcquire(b *testing.B) {
 		release()
 	}
 }
+
+// Try takes what is free, and leaves nothing behind where nothing is.
+func TestTry(t *testing.T) {
+	p := &Pool{Size: 2}
+	a := Claim{Rule: "a", Host: "h"}
+	first, ok1 := p.Try(a)
+	second, ok2 := p.Try(a)
+	if _, ok := p.Try(a); !ok1 || !ok2 || ok || p.Waiting() != 0 {
+		t.Fatalf("two slots: %v, %v, %v, %d wait", ok1, ok2, ok, p.Waiting())
+	}
+	first()
+	if first, ok1 = p.Try(a); !ok1 {
+		t.Fatal("a slot that was given back is not free")
+	}
+	first()
+	second()
+	if byRule, all := p.Held("a"); byRule != 0 || all != 0 {
+		t.Errorf("left over: %d, %d", byRule, all)
+	}
+}
+
+// A claim that need not wait does not overtake those that do, even if they need not any
+// more and have not noticed yet.
+func TestNobodyOvertakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{Size: 8}
+		a, b := Claim{Rule: "a", Host: "h"}, Claim{Rule: "b", Host: "h"}
+		release, _ := p.Try(b) // so that a may not have all slots for a while
+		release()
+		for range Most(8) {
+			if _, ok := p.Try(a); !ok {
+				t.Fatal("no slot is free")
+			}
+		}
+		time.Sleep(aloneCheck / 2)
+		got := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := p.Acquire(t.Context(), a)
+				got <- err
+			}()
+		}
+		time.Sleep(recent - aloneCheck/2 + time.Second)
+		if _, ok := p.Try(a); ok {
+			t.Fatal("overtook a claim that waits")
+		}
+		if err := errors.Join(<-got, <-got); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A slot that is free costs what describes it and what gives it back.
+func TestAFreeSlotIsCheap(t *testing.T) {
+	p := &Pool{Size: 8}
+	c := Claim{Rule: "a", Host: "h"}
+	if n := testing.AllocsPerRun(100, func() {
+		release, _ := p.Try(c)
+		release()
+	}); n > 2 {
+		t.Errorf("%v allocations, want at most 2", n)
+	}
+}
