@@ -33,6 +33,7 @@ type callGuard struct {
 	shown      bool            // the hop showed a token or a credential when it was last sent
 	leftHome   bool            // a redirect led away from home; there is no way back
 	refusal    *http.Response  // that holds a challenge which oras-go is about to meet
+	room       [1]string       // for the token that most calls show, in echoes
 
 	responded depthRecord // of the servers that responded, by the remote address of their connections
 	vouched   depthRecord // the same servers, as far as they may vouch for an address in a URL; see noteServer
@@ -40,7 +41,9 @@ type callGuard struct {
 
 // newCallGuard returns the guard of a call with the credential c of the rule.
 func newCallGuard(p *hostPolicy, c auth.Credential) *callGuard {
-	return &callGuard{policy: p, echoes: echoFilter{home: p.home, credential: c}}
+	g := &callGuard{policy: p, echoes: echoFilter{home: p.home, credential: c}}
+	g.echoes.tokens = g.room[:0]
+	return g
 }
 
 type guardKey struct{}

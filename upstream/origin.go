@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"net"
 	"net/url"
 	"strings"
 
@@ -17,13 +16,11 @@ func (o origin) String() string { return o.scheme + "://" + o.host }
 // originOf returns the origin of u without a default port.
 func originOf(u *url.URL) origin {
 	host := strings.ToLower(u.Host)
-	if name, port, err := net.SplitHostPort(host); err == nil {
-		if u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
-			host = name
-			if strings.Contains(name, ":") {
-				host = "[" + name + "]"
-			}
-		}
+	switch u.Scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
 	}
 	return origin{u.Scheme, host}
 }

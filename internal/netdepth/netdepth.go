@@ -177,10 +177,12 @@ func inRegions(a netip.Addr) Depth {
 // resolvers read it as an address in an odd notation (0x7f.1, 2852039166).
 func OfHost(host string) Depth {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if a, err := netip.ParseAddr(host); err == nil {
-		return Of(a)
-	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
+	if strings.IndexByte(host, ':') >= 0 || ociname.Numeric(last) { // no name is parsed in vain
+		if a, err := netip.ParseAddr(host); err == nil {
+			return Of(a)
+		}
+	}
 	switch {
 	case last == "localhost":
 		return Loopback
