@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -150,6 +151,9 @@ func TestRedirectIntoAnotherRegistry(t *testing.T) {
 				}
 				if q.Kind == "token" && shown != "" {
 					t.Errorf("the second token server was shown %q", shown)
+				}
+				if asked, err := url.ParseQuery(q.Query); q.Kind == "token" && (err != nil || len(asked["scope"]) != 1) {
+					t.Errorf("the second token server was asked %q, %v: its own scope is enough", q.Query, err)
 				}
 			}
 		})

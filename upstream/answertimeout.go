@@ -43,16 +43,27 @@ func endsWithin(ctx context.Context, d time.Duration) bool {
 	return ok && time.Until(deadline) <= d
 }
 
-// roundTripWithin sends req by rt in ctx and waits for the header of the response until
-// limit has passed since the request was written: connecting has limits of its own. If
-// atOnce, the time runs from the start, for an rt that may not tell when it writes. What
+// answerLimit is the time limit for the header of a response, from when its request was
+// written: connecting has limits of its own.
+type answerLimit struct {
+	time.Duration
+	atOnce bool // the time runs from the start, for a transport that may not tell when it writes
+	// abort ends the context of the whole call. If nil, one is made for the request.
+	abort context.CancelCauseFunc
+}
+
+// roundTrip sends req by rt in ctx and waits for the header of the response. What
 // net/http does is told to trace.
-func roundTripWithin(ctx context.Context, rt http.RoundTripper, req *http.Request, trace *httptrace.ClientTrace, limit time.Duration, atOnce bool) (*http.Response, error) {
-	// The body of a response is read in this context too, so it ends with that of the
-	// call, and here only in the case of an error.
-	ctx, cancel := context.WithCancel(ctx)
-	t := &answerTimer{limit: limit, expire: cancel}
-	if atOnce {
+func (l answerLimit) roundTrip(ctx context.Context, rt http.RoundTripper, req *http.Request, trace *httptrace.ClientTrace) (*http.Response, error) {
+	abort, cancel := l.abort, context.CancelCauseFunc(nil)
+	if abort == nil {
+		// The body of a response is read in this context too, so it ends with that of
+		// the call, and here only in the case of an error.
+		ctx, cancel = context.WithCancelCause(ctx)
+		abort = cancel
+	}
+	t := &answerTimer{limit: l.Duration, expire: abort}
+	if l.atOnce {
 		t.start()
 	} else {
 		trace.WroteRequest = func(httptrace.WroteRequestInfo) { t.start() }
@@ -64,8 +75,10 @@ func roundTripWithin(ctx context.Context, rt http.RoundTripper, req *http.Reques
 		}
 		err = answerTimeoutError{}
 	}
+	if err != nil && cancel != nil {
+		cancel(err)
+	}
 	if err != nil {
-		cancel()
 		return nil, err
 	}
 	return resp, nil
@@ -75,7 +88,7 @@ func roundTripWithin(ctx context.Context, rt http.RoundTripper, req *http.Reques
 // net/http may tell that it wrote a request when the response is there already.
 type answerTimer struct {
 	limit  time.Duration
-	expire func()
+	expire context.CancelCauseFunc // gets an answerTimeoutError
 
 	mu      sync.Mutex
 	timer   *time.Timer // nil before start
@@ -102,7 +115,7 @@ func (t *answerTimer) fire() {
 	defer t.mu.Unlock()
 	if !t.stopped {
 		t.expired = true
-		t.expire()
+		t.expire(answerTimeoutError{})
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 func TestAnswerTimerStartsNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		expired := false
-		timer := &answerTimer{limit: time.Second, expire: func() { expired = true }}
+		timer := &answerTimer{limit: time.Second, expire: func(error) { expired = true }}
 		if timer.stop() {
 			t.Error("expired before it started")
 		}
@@ -27,7 +27,7 @@ func TestAnswerTimerStartsNoMore(t *testing.T) {
 func TestAnswerTimerStartsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var expired time.Time
-		timer := &answerTimer{limit: 10 * time.Second, expire: func() { expired = time.Now() }}
+		timer := &answerTimer{limit: 10 * time.Second, expire: func(error) { expired = time.Now() }}
 		timer.start()
 		time.Sleep(9 * time.Second)
 		timer.start()

@@ -27,10 +27,10 @@ func TestRequestsAreCheap(t *testing.T) {
 		bare, ask func()
 		more      float64
 	}{
-		"HEAD":              {bareHead, func() { head(t, plain) }, 14},
-		"HEAD with a token": {bareHead, func() { head(t, withToken) }, 14},
-		"blob":              {bareBlob, func() { readSmall(t, plain, buf) }, 24},
-		"blob with a token": {bareBlob, func() { readSmall(t, withToken, buf) }, 24},
+		"HEAD":              {bareHead, func() { head(t, plain) }, 13},
+		"HEAD with a token": {bareHead, func() { head(t, withToken) }, 13},
+		"blob":              {bareBlob, func() { readSmall(t, plain, buf) }, 19},
+		"blob with a token": {bareBlob, func() { readSmall(t, withToken, buf) }, 19},
 	} {
 		bare, got := testing.AllocsPerRun(200, c.bare), testing.AllocsPerRun(200, c.ask)
 		if got > bare+c.more {

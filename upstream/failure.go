@@ -98,7 +98,7 @@ func (f *failures) failed(ctx context.Context, op string, err error) *Error {
 		byTokenServer(e, token)
 	case errors.Is(context.Cause(ctx), errTooSlow):
 		e.Timeout, e.Err, e.Owner = true, &cause{text: errTooSlow.Error(), err: context.DeadlineExceeded}, f.ownerBelowHTTP(err)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && context.Cause(ctx) != error(answerTimeoutError{}):
 		e.Timeout, e.Owner = errors.Is(ctx.Err(), context.DeadlineExceeded), Caller
 		e.Err = &cause{text: wordingOf(ctx.Err()).log, err: ctx.Err()}
 	case errors.As(err, &cred):

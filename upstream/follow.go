@@ -15,6 +15,7 @@ const maxRedirects = 10
 // from then on each origin has an anonymous session of its own.
 func (r *requester) follow(ctx context.Context, c call, u *url.URL, s *session) (*http.Response, error) {
 	g := newCallGuard(r.policy, s.credential)
+	g.abort = c.abort
 	ctx = withGuard(ctx, g)
 	scope := r.scope
 	for redirects := 0; ; redirects++ {

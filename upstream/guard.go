@@ -26,6 +26,7 @@ import (
 type callGuard struct {
 	policy *hostPolicy
 	echoes echoFilter
+	abort  context.CancelCauseFunc // ends the context of the call; nil if the caller limits that
 
 	hop        *http.Request   // under way, as it was before a credential was added
 	credential auth.Credential // that the hop may show: the rule's at home, elsewhere none

@@ -33,6 +33,8 @@ type call struct {
 	header      http.Header // further headers; never a secret
 	stream      bool        // the time limit ends with the header of the response
 	conditional bool        // 304 is a response and no failure
+
+	abort context.CancelCauseFunc // ends its context; nil if the caller limits it. requester.do sets it
 }
 
 // errTooSlow ends a call that has used up its time.
@@ -41,6 +43,7 @@ var errTooSlow = errors.New("no complete answer in time")
 // do makes a call. Its error is always an [*Error].
 func (r *requester) do(ctx context.Context, c call) (*response, error) {
 	ctx, l := r.limit(ctx)
+	c.abort = l.cancel
 	o := operationOf(ctx)
 	o.asking()
 	home := r.policy.home

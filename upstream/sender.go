@@ -37,11 +37,20 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !c.same(req) {
 		return nil, errRewritten
 	}
-	return s.send(req, c.guard, c.forToken)
+	return s.exchange(req, c.guard, c.forToken, nil) // the wrapper may send it again if it fails
 }
 
-// send sends a request of the call that g guards.
+// send sends a request of the call that g guards, which fails if the request does.
 func (s *sender) send(req *http.Request, g *callGuard, forToken bool) (*http.Response, error) {
+	if forToken {
+		return s.exchange(req, g, forToken, nil) // other calls wait for it too
+	}
+	return s.exchange(req, g, forToken, g.abort)
+}
+
+// exchange sends a request. If its time is up before the header of the response has come,
+// abort is called; if that is nil, the request ends alone.
+func (s *sender) exchange(req *http.Request, g *callGuard, forToken bool, abort context.CancelCauseFunc) (*http.Response, error) {
 	transport, proxy, err := s.pool.get(req, g)
 	if err != nil {
 		return nil, err
@@ -57,14 +66,14 @@ func (s *sender) send(req *http.Request, g *callGuard, forToken bool) (*http.Res
 	if foreign { // it gets a request of its own, as what is wrapped around a sender does
 		req = req.Clone(ctx)
 	}
-	limit := s.answerTimeout
+	limit := answerLimit{s.answerTimeout, foreign, abort}
 	if d := answerTimeoutOf(ctx); d > 0 {
-		limit = d
+		limit.Duration = d
 	}
-	if limit <= 0 || endsWithin(ctx, limit) {
+	if limit.Duration <= 0 || endsWithin(ctx, limit.Duration) {
 		return transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &trace)))
 	}
-	return roundTripWithin(ctx, transport, req, &trace, limit, foreign)
+	return limit.roundTrip(ctx, transport, req, &trace)
 }
 
 // noteServer has the guard note the depth of the server as soon as there is a

@@ -237,6 +237,40 @@ func TestAWrapperThatHedges(t *testing.T) {
 	}
 }
 
+// A wrapper, and a Transport of the embedder's, may write into the headers of the request
+// that it is given, which is sent no more.
+func TestForeignCodeMayWriteHeaders(t *testing.T) {
+	writes := func(inner http.RoundTripper, req *http.Request) (*http.Response, error) {
+		req.Header.Add("Baggage", "span=1")
+		return inner.RoundTrip(req)
+	}
+	for name, set := range map[string]func(*upstream.Client){
+		"wrapper": func(c *upstream.Client) { c.WrapTransport = wrap(writes) },
+		"transport": func(c *upstream.Client) {
+			own := &http.Transport{}
+			t.Cleanup(own.CloseIdleConnections)
+			c.Transport = roundTrip(func(req *http.Request) (*http.Response, error) { return writes(own, req) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSide(t)
+			img := s.up.AddImage("a", "v1", upstreamtest.Layers(1, 100))
+			s.up.RequireLogin(users, nil)
+			s.who = alice()
+			set(s.client)
+			s.read(s.repo("a").Blob(t.Context(), img.Layers[0].Digest, 0, -1))
+			if _, _, err := s.repo("a").Manifest(t.Context(), "v1"); err != nil {
+				t.Error(err)
+			}
+			for _, q := range s.up.Requests() {
+				if n := len(q.Header["Baggage"]); n != 1 {
+					t.Errorf("%s %s has %d headers of it", q.Method, q.Path, n)
+				}
+			}
+		})
+	}
+}
+
 func TestAWrapperIsMadeOnce(t *testing.T) {
 	s := newSide(t)
 	s.up.AddImage("a", "v1", nil)
