@@ -45,7 +45,6 @@ type candidate struct {
 // chooser chooses what goes next, among the images of one rule or of all.
 type chooser struct {
 	p       *planner
-	scope   func(n *node) bool
 	share   int64                       // bytes that images on probation have for certain
 	queues  [newest + 1]heap[candidate] // by class
 	rules   map[uint32]*onProbation
@@ -67,8 +66,8 @@ type ruleBytes struct {
 
 // newChooser returns a chooser among nodes, to which space belongs. There is one at a
 // time.
-func newChooser(p *planner, nodes []int32, space int64, scope func(n *node) bool) *chooser {
-	c := &chooser{p: p, scope: scope, share: space / probationShare, rules: map[uint32]*onProbation{}}
+func newChooser(p *planner, nodes []int32, space int64) *chooser {
+	c := &chooser{p: p, share: space / probationShare, rules: map[uint32]*onProbation{}}
 	for i := range c.queues {
 		c.queues[i].before, c.queues[i].good = c.before, c.good
 	}
@@ -203,9 +202,6 @@ func (c *chooser) count(i int32, bytes int64) {
 
 // add queues an index that is free since a step was taken.
 func (c *chooser) add(i int32) {
-	if !c.scope(&c.p.g.nodes[i]) {
-		return
-	}
 	c.enqueue(i, (*heap[candidate]).push)
 	if c.p.standings[i].class == probation {
 		id := c.p.g.nodes[i].rule
@@ -231,9 +227,7 @@ func (c *chooser) next() []int32 {
 		unit := c.p.family.unit(e.node)
 		s := e.standing
 		for _, i := range unit {
-			if t := c.p.standings[i]; c.scope(&c.p.g.nodes[i]) {
-				s = s.with(t)
-			}
+			s = s.with(c.p.standings[i])
 		}
 		if s == e.standing {
 			for _, i := range unit {
@@ -251,7 +245,7 @@ func (c *chooser) next() []int32 {
 
 // leave takes an image out of the bytes on probation.
 func (c *chooser) leave(i int32) {
-	if c.scope(&c.p.g.nodes[i]) && c.p.standings[i].class == probation {
+	if c.p.standings[i].class == probation {
 		c.count(i, -c.p.charges[i])
 	}
 }

@@ -174,7 +174,8 @@ func (f *family) member(i int32) {
 	}
 }
 
-// order appends i to ordered, after what goes before it.
+// order appends i to ordered, after what refers to it. Children are members before their
+// index is one, so they go before it.
 func (f *family) order(i int32) {
 	if f.inUnit[i] != f.unitID || f.emitted[i] == f.unitID {
 		return
@@ -182,9 +183,6 @@ func (f *family) order(i int32) {
 	f.emitted[i] = f.unitID
 	for _, r := range f.referrers.of(i) {
 		f.order(r)
-	}
-	for _, c := range f.children.of(i) {
-		f.order(c)
 	}
 	f.ordered = append(f.ordered, i)
 }

@@ -12,12 +12,13 @@ import (
 
 // Image is a manifest that is stored in a repository, with what it names.
 type Image struct {
+	// Rule is the rule of the repository. Of two in one repository, the first added counts.
 	Rule       string
 	Repository string
 	Digest     digest.Digest
 	// Bytes is the size of the manifest itself.
 	Bytes int64
-	// Blobs are its config and its layers. One that is named twice is one.
+	// Blobs are its config and its layers. Sizes are those of what is stored.
 	Blobs []Blob
 	// Children are the manifests that it names if it is an index. Those that are not
 	// stored do not count.
@@ -42,6 +43,7 @@ type Blob struct {
 // blob, and 250 for each image.
 type Graph struct {
 	rules, repos names
+	ruleOf       []uint32 // by repository
 	contents     map[contentID]uint32
 	bytes        []int64 // by content
 	nodes        []node
@@ -86,16 +88,18 @@ func (g *Graph) Add(image Image) {
 		return
 	}
 	g.byName[name] = int32(len(g.nodes))
+	if int(name.repo) == len(g.ruleOf) {
+		g.ruleOf = append(g.ruleOf, g.rules.id(image.Rule))
+	}
 	n := node{
 		digest: image.Digest, stored: image.Stored.UnixNano(), use: image.Use, pinned: image.Pinned,
-		rule: g.rules.id(image.Rule), repo: name.repo, content: content,
+		rule: g.ruleOf[name.repo], repo: name.repo, content: content,
 	}
 	n.blobs.from = uint32(len(g.blobs))
 	g.blobs = append(g.blobs, content)
 	for _, b := range image.Blobs {
 		g.blobs = append(g.blobs, g.content(b.Digest, b.Bytes))
 	}
-	g.blobs = dedupe(g.blobs, n.blobs.from)
 	n.blobs.to = uint32(len(g.blobs))
 	n.children.from = uint32(len(g.children))
 	for _, d := range image.Children {

@@ -139,7 +139,7 @@ func (p *planner) eachRule(bounds map[string]Bound) {
 		if p.sums.rules[id] <= b.High { // a step of another rule has freed it
 			continue
 		}
-		c := newChooser(p, over[id], b.High, func(n *node) bool { return n.rule == id })
+		c := newChooser(p, over[id], b.High)
 		for p.sums.rules[id] > b.low() && p.take(c, ReasonRule) {
 		}
 		if left := p.sums.rules[id] - b.High; left > 0 {
@@ -162,7 +162,7 @@ func (p *planner) all(limits Limits) {
 	if space == 0 {
 		space = p.sums.bytes
 	}
-	c := newChooser(p, nodes, space, func(*node) bool { return true })
+	c := newChooser(p, nodes, space)
 	for bytes && p.sums.bytes > limits.Bytes.low() && p.take(c, ReasonBytes) {
 	}
 	for p.plan.Freed < limits.Free && p.take(c, ReasonFree) {

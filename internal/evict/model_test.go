@@ -302,7 +302,7 @@ func randomLimits(r *rand.Rand, m *model) (l evict.Limits) {
 // order, leaves what is pinned, meets the limits or says which it cannot, and no more.
 func TestAgainstTheModel(t *testing.T) {
 	kinds := map[string]int{}
-	for seed := range uint64(4000) {
+	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		images := randomImages(r)
 		m := newModel(images)

@@ -189,6 +189,29 @@ func TestIndexGoesWithItsLastChild(t *testing.T) {
 	}
 }
 
+// TestWhatGoesTogetherIsAsWarmAsItsWarmest: the last child of an index that is asked for
+// every day is in use, and so is an image whose signature is read every day; but what does
+// not fit goes whatever is asked for.
+func TestWhatGoesTogetherIsAsWarmAsItsWarmest(t *testing.T) {
+	s := shelf{}
+	daily := used(4*day, 3*day, 2*day, day)
+	s.store("child", "a", 10*mib, used(90*day), now.Add(-90*day))
+	s.store("index", "a", 1000, daily, now.Add(-90*day))
+	s.change("index", func(i *evict.Image) { i.Children = []digest.Digest{name("child")} })
+	s.store("signed", "a", 10*mib, used(90*day), now.Add(-90*day))
+	s.store("signature", "a", 1000, daily, now.Add(-90*day))
+	s.change("signature", func(i *evict.Image) { i.Subject = name("signed") })
+	s.store("other", "a", 10*mib, used(40*day, 20*day), now.Add(-40*day))
+	s.store("new", "a", 10*mib, used(day), now.Add(-day))
+	if _, gone := s.plan(evict.Limits{Free: 15 * mib}, now); fmt.Sprint(gone) != "[new other]" {
+		t.Errorf("%v go before what is in use", gone)
+	}
+	s.change("child", func(i *evict.Image) { i.Bytes = 200 * mib })
+	if _, gone := s.plan(evict.Limits{Bytes: evict.Bound{High: 100 * mib}}, now); fmt.Sprint(gone) != "[child index]" {
+		t.Errorf("%v go, want what does not fit", gone)
+	}
+}
+
 // TestSharedBytesCountOnce: layers of an image that others name are not freed with it, and
 // each rule counts them.
 func TestSharedBytesCountOnce(t *testing.T) {
@@ -204,6 +227,9 @@ func TestSharedBytesCountOnce(t *testing.T) {
 	for _, i := range s {
 		g.Add(i)
 		g.Add(i)
+	}
+	if g.Len() != 3 {
+		t.Errorf("%d images, want 3", g.Len())
 	}
 	sizes := g.Sizes()
 	if fmt.Sprint(sizes) != "{1051576 map[a:1050576 b:1049576] map[a/r:1050576 b/r:1049576]}" {
