@@ -161,6 +161,7 @@ func TestIndexGoesWithItsLastChild(t *testing.T) {
 	s.store("signature", "a", 1000, used(60*day), now)
 	s.change("signature", func(i *evict.Image) { i.Subject = name("index") })
 	s.store("other", "a", 10*mib, used(30*day), now)
+	s.store("older", "a", 10*mib, used(31*day), now)
 	for _, c := range []struct {
 		age  time.Duration
 		want string
@@ -168,7 +169,7 @@ func TestIndexGoesWithItsLastChild(t *testing.T) {
 		{55 * day, "[signature]"},
 		{45 * day, "[amd64]"},
 		{35 * day, "[]"},
-		{20 * day, "[other]"},
+		{20 * day, "[older other]"},
 		{9 * day, "[arm64 index]"},
 	} {
 		if _, gone := s.plan(evict.Limits{Age: c.age}, now); fmt.Sprint(gone) != c.want {
@@ -206,6 +207,7 @@ func TestWhatGoesTogetherIsAsWarmAsItsWarmest(t *testing.T) {
 	if _, gone := s.plan(evict.Limits{Free: 15 * mib}, now); fmt.Sprint(gone) != "[new other]" {
 		t.Errorf("%v go before what is in use", gone)
 	}
+	s.store("cold", "a", 10*mib, used(80*day), now.Add(-80*day))
 	s.change("child", func(i *evict.Image) { i.Bytes = 200 * mib })
 	if _, gone := s.plan(evict.Limits{Bytes: evict.Bound{High: 100 * mib}}, now); fmt.Sprint(gone) != "[child index]" {
 		t.Errorf("%v go, want what does not fit", gone)

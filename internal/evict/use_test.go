@@ -88,17 +88,17 @@ func TestGhostsComeBackProven(t *testing.T) {
 		return evict.Victim{Rule: rule, Repository: rule, Digest: name(fmt.Sprint(n)), Use: before}
 	}
 	for n := range 10 {
-		g.Evicted(100, victim("small", n))
+		g.Evicted(100, victim("a small one", n))
 	}
 	for n := range 1000 {
 		g.Evicted(100, victim("large", n))
 	}
 	for n := range 10 {
-		if u := g.Stored("small", name(fmt.Sprint(n)), now); u != before.Used(now) {
+		if u := g.Stored("a small one", name(fmt.Sprint(n)), now); u != before.Used(now) {
 			t.Fatalf("image %d of the small rule has %+v, want %+v: another rule has pushed it out", n, u, before.Used(now))
 		}
 	}
-	if u := g.Stored("small", name("1"), now); u != evict.FirstUse(now) {
+	if u := g.Stored("a small one", name("1"), now); u != evict.FirstUse(now) {
 		t.Errorf("an image that came back before has %+v", u)
 	}
 	known := 0
@@ -109,6 +109,28 @@ func TestGhostsComeBackProven(t *testing.T) {
 	}
 	if known != 90 || g.Stored("large", name("999"), now) != evict.FirstUse(now) {
 		t.Errorf("%d images of the large rule are remembered, want 90", known)
+	}
+}
+
+// TestGhostsGoByRule: when many are given up at once, the longest queue is cut to the
+// length of the next one before that loses any; and an image that was given up again
+// counts from then.
+func TestGhostsGoByRule(t *testing.T) {
+	var g evict.Ghosts
+	var gone []evict.Victim
+	for n := range 60 {
+		rule := []string{"a", "b", "b"}[n%3]
+		gone = append(gone, evict.Victim{Rule: rule, Repository: rule, Digest: name(fmt.Sprint(n)), Use: evict.FirstUse(now.Add(-9 * time.Hour))})
+	}
+	g.Evicted(60, gone[0], gone[1])
+	g.Stored("a", gone[0].Digest, now)
+	g.Evicted(60, gone...)
+	g.Evicted(38)
+	for n, v := range gone {
+		back := g.Stored(v.Repository, v.Digest, now) != evict.FirstUse(now)
+		if want := v.Rule == "a" && n > 0 || n > 31; back != want {
+			t.Errorf("ghost %d of rule %s: known %v, want %v", n, v.Rule, back, want)
+		}
 	}
 }
 
