@@ -207,7 +207,7 @@ func TestWhatGoesTogetherIsAsWarmAsItsWarmest(t *testing.T) {
 	if _, gone := s.plan(evict.Limits{Free: 15 * mib}, now); fmt.Sprint(gone) != "[new other]" {
 		t.Errorf("%v go before what is in use", gone)
 	}
-	s.store("cold", "a", 10*mib, used(80*day), now.Add(-80*day))
+	s.store("cold", "a", 10*mib, used(95*day), now.Add(-95*day))
 	s.change("child", func(i *evict.Image) { i.Bytes = 200 * mib })
 	if _, gone := s.plan(evict.Limits{Bytes: evict.Bound{High: 100 * mib}}, now); fmt.Sprint(gone) != "[child index]" {
 		t.Errorf("%v go, want what does not fit", gone)

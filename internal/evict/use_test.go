@@ -125,10 +125,10 @@ func TestGhostsGoByRule(t *testing.T) {
 	g.Evicted(60, gone[0], gone[1])
 	g.Stored("a", gone[0].Digest, now)
 	g.Evicted(60, gone...)
-	g.Evicted(38)
+	g.Evicted(41)
 	for n, v := range gone {
 		back := g.Stored(v.Repository, v.Digest, now) != evict.FirstUse(now)
-		if want := v.Rule == "a" && n > 0 || n > 31; back != want {
+		if want := v.Rule == "a" || n > 28; back != want {
 			t.Errorf("ghost %d of rule %s: known %v, want %v", n, v.Rule, back, want)
 		}
 	}
