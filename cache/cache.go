@@ -42,6 +42,9 @@ type Cache struct {
 	// which receivers build the names of images. If empty, they name the host that the
 	// client asked for, which is the client's word: set Host where receivers act on events.
 	Host string
+	// Eviction says what is given up when space is short. If zero, nothing is: the store
+	// grows until it is full.
+	Eviction Eviction
 	// Parked is called when a copy failed too often and is not tried again by itself, on
 	// the goroutine of the job. If nil, only the log says so.
 	Parked func(CopyState)

@@ -38,6 +38,7 @@ type engine struct {
 	fetcher   *fetcher
 	ledger    *ledger.Ledger
 	worker    *worker
+	evictor   *evictor
 	admission *admission
 	stats     counters
 
@@ -65,6 +66,9 @@ func (c *Cache) engine() *engine {
 		c.e = newEngine(c)
 		c.e.ledger.Start()
 		c.e.work.Go(c.e.recover)
+		if c.Eviction.on() {
+			c.e.work.Go(func() { c.e.evictor.run(c.e.ctx) })
+		}
 	})
 	return c.e
 }
@@ -101,6 +105,12 @@ func newEngine(c *Cache) *engine {
 	}
 	e.ledger = newLedger(e, records)
 	e.worker.ledger = e.ledger
+	e.evictor = newEvictor(c.Eviction, e.log)
+	e.evictor.local, e.evictor.origins, e.evictor.ledger = e.local, e.origins, e.ledger
+	e.fetcher.room = e.evictor.room
+	if c.Eviction.on() {
+		e.local.stored = e.evictor.stored
+	}
 
 	e.listing.Size = e.limits.Lists
 	e.sightings.init(many)

@@ -26,6 +26,7 @@ type fetcher struct {
 	log      *slog.Logger
 	stats    *counters
 	ended    context.Context
+	room     func() error // why nothing is stored now, or nil
 }
 
 func newFetcher(c *Cache, local *local, l Limits, log *slog.Logger, stats *counters, ended context.Context) *fetcher {
@@ -110,6 +111,9 @@ func (f *fetcher) download(r origin.Repo, d digest.Digest, forCopy bool) flight.
 		Spool: func(ctx context.Context) (store.Spool, error) {
 			if f.local.hasBlob(ctx, r, d) {
 				return nil, flight.ErrStored
+			}
+			if err := f.room(); err != nil {
+				return nil, err
 			}
 			if s, ok := store.As[store.Spooler](f.local.store); ok {
 				return s.Spool(ctx, r.Name, want)

@@ -110,9 +110,9 @@ type StoredManifest struct {
 	// Bytes is the size of the manifest and of the blobs that it names; of an index, that
 	// of the index alone.
 	Bytes int64
-	// LastUse is when a client pulled the manifest last, as far as this process remembers:
-	// what is pulled again and again is remembered ([Limits.ManifestMemory]). Zero means
-	// that it was not pulled for long, or not by this process.
+	// LastUse is when a client pulled the manifest last. If this process does not
+	// remember it, it is the hour that the store has recorded, or the zero time if the store
+	// is no [store.UseRecorder].
 	LastUse time.Time
 }
 
@@ -141,6 +141,9 @@ func (c *Cache) Manifests(ctx context.Context, repository string) iter.Seq2[Stor
 				continue // deleted meanwhile, or from another source than the rule's
 			}
 			m := StoredManifest{Descriptor: info.Descriptor, Bytes: man.Size, LastUse: man.LastUse()}
+			if m.LastUse.IsZero() {
+				m.LastUse = info.Use.Last
+			}
 			for _, b := range man.Parsed.Blobs() {
 				m.Bytes += b.Size
 			}

@@ -55,6 +55,7 @@ func (l *local) linked(ctx context.Context, r origin.Repo, man *oci.Content) {
 	l.stats.copied.Add(1)
 	l.remember(r, man)
 	l.forgetRead(ctx, r, man.Digest)
+	l.stored(r.Name, man.Digest)
 }
 
 // stands reports whether a tag stands for a digest from the source of r, and by which

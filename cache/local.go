@@ -32,10 +32,15 @@ type local struct {
 	indexes   *lru.Cache[ledger.Key, digest.Digest] // of a manifest, the index that names it
 	read      *shelf                                // manifests that clients have read and that are not stored
 	deleted   deletions
+	claims    claims                                   // of copies in progress
+	uses      store.UseRecorder                        // of the store; nil if it records none
+	stored    func(repository string, d digest.Digest) // called when a manifest was linked
 }
 
 func newLocal(s store.Store, records store.Records, l Limits, log *slog.Logger, stats *counters) *local {
+	uses, _ := store.As[store.UseRecorder](s)
 	return &local{
+		uses: uses, stored: func(string, digest.Digest) {},
 		store: s, records: records, log: log, stats: stats,
 		manifests: lru.New[ledger.Key, *oci.Content](l.ManifestMemory),
 		tags:      lru.New[tagKey, *storedTag](l.ManifestMemory),
@@ -84,6 +89,13 @@ func (l *local) manifest(ctx context.Context, r origin.Repo, d digest.Digest) *o
 func (l *local) remember(r origin.Repo, man *oci.Content) {
 	l.note(r, man)
 	l.manifests.Put(keyOf(r, man.Digest), man, man.Cost())
+}
+
+// used records the first use of a manifest in an hour, in the store.
+func (l *local) used(r origin.Repo, man *oci.Content) {
+	if l.uses != nil {
+		l.uses.RecordUse(r.Name, man.Digest)
+	}
 }
 
 // anyImage reports whether an index can be served: one of its images is stored, or it

@@ -38,8 +38,8 @@ type fetchKey struct {
 // upstream. It asks the upstream only in the last case.
 func (e *engine) byDigest(ctx context.Context, r repository, d digest.Digest, head bool) answer {
 	a := e.findDigest(ctx, r, d, head)
-	if !head && a.err == nil {
-		a.man.MarkRead()
+	if !head && a.err == nil && a.man.MarkRead() {
+		e.local.used(r.Repo, a.man)
 	}
 	return a
 }

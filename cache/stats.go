@@ -16,6 +16,8 @@ type Stats struct {
 	Copied           int64 // manifests that became complete
 	JobsFailed       int64 // copies that failed once and are tried again
 	JobsDropped      int64 // copies that found the queue full
+	Evicted          int64 // images that were given up
+	EvictedBytes     int64 // of content that nothing names any more by that
 	StoreErrors      int64 // trouble with the store that clients did not notice
 	Downloads        int   // blobs being downloaded now
 	Jobs             int   // copies known now
@@ -35,6 +37,7 @@ func (c *Cache) Stats() Stats {
 		Requests: s.requests.Load(), Hits: s.hits.Load(), Bytes: s.bytes.Load(), Checks: asked.Checks,
 		Stale: s.stale.Load(), ManifestsFetched: asked.Manifests, BytesFetched: asked.Bytes, BlobConnections: asked.Connections,
 		Adopted: s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: failed, JobsDropped: dropped,
+		Evicted: e.evictor.images.Load(), EvictedBytes: e.evictor.bytes.Load(),
 		StoreErrors: s.storeErrors.Load(), Downloads: e.fetcher.flights.Len(), Jobs: e.ledger.Len(),
 	}
 }

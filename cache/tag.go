@@ -25,8 +25,8 @@ type tagCheck struct {
 // byTag answers a pull by tag.
 func (e *engine) byTag(ctx context.Context, r repository, tag string, head bool) answer {
 	a := e.findTag(ctx, r, tag, head)
-	if !head && a.err == nil {
-		a.man.MarkUsed()
+	if !head && a.err == nil && a.man.MarkUsed() {
+		e.local.used(r.Repo, a.man)
 	}
 	return a
 }

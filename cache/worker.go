@@ -115,6 +115,7 @@ func unusable(err error) error {
 
 // copy does a job that is prepared.
 func (w *worker) copy(ctx context.Context, r origin.Repo, run *ledger.Run, man *oci.Content) error {
+	defer w.local.claims.claim(r.Name, man)()
 	stored := w.local.manifest(ctx, r, man.Digest) != nil
 	if !stored && !man.Parsed.Index {
 		if err := notDown(r); err != nil {

@@ -101,15 +101,16 @@ func (d *Dir) use(t dirTx, repo string, dgst digest.Digest) Use {
 }
 
 func (u Use) value() []byte {
-	v := binary.AppendUvarint(nil, hours(u.First))
+	v := binary.AppendUvarint(nil, uint64(max(0, u.First.Unix())))
 	v = binary.AppendUvarint(v, hours(u.Last))
-	return binary.AppendUvarint(v, uint64(u.Hours))
+	v = binary.AppendUvarint(v, uint64(u.Hours))
+	return binary.AppendUvarint(v, uint64(u.Pause/time.Hour))
 }
 
 func hours(t time.Time) uint64 { return uint64(max(0, t.Unix()/3600)) }
 
 func readUse(v []byte) Use {
-	var n [3]uint64
+	var n [4]uint64
 	for i := range n {
 		x, k := binary.Uvarint(v)
 		if k <= 0 || x > 1<<40 {
@@ -118,7 +119,7 @@ func readUse(v []byte) Use {
 		n[i], v = x, v[k:]
 	}
 	at := func(hours uint64) time.Time { return time.Unix(int64(hours)*3600, 0).UTC() }
-	return Use{First: at(n[0]), Last: at(n[1]), Hours: int(min(n[2], 1<<16-1))}
+	return Use{First: time.Unix(int64(n[0]), 0).UTC(), Last: at(n[1]), Hours: int(min(n[2], 1<<16-1)), Pause: time.Duration(n[3]) * time.Hour}
 }
 
 // Size implements [Sizer]. Free is what the file system has beyond MinFree.

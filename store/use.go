@@ -7,15 +7,18 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Use says when and how often a manifest was used. Times are coarse: whole hours. The
-// zero Use is that of content of which nothing is known.
+// Use says when and how often a manifest was used. The zero Use is that of content of
+// which nothing is known.
 type Use struct {
-	// First is when the first use was recorded.
+	// First is when it was linked in its repository, in whole seconds.
 	First time.Time
-	// Last is when the last use was recorded.
+	// Last is the hour in which it was last used. To be linked is the first use.
 	Last time.Time
 	// Hours is in how many different hours it was used, 65,535 at most.
 	Hours int
+	// Pause is the usual time between two uses: the mean of the former usual time and of
+	// the last one. It is 0 after one use.
+	Pause time.Duration
 }
 
 // UseRecorder is an optional ability of a [Store]: it keeps when manifests were used, so
@@ -50,13 +53,17 @@ type Size struct {
 
 // add returns what u is after one more use at a time.
 func (u Use) add(at time.Time) Use {
+	first := at.Truncate(time.Second).UTC()
 	at = at.Truncate(time.Hour).UTC()
 	switch {
 	case u.Hours == 0:
-		return Use{First: at, Last: at, Hours: 1}
+		return Use{First: first, Last: at, Hours: 1}
 	case at.After(u.Last):
-		u.Last = at
-		u.Hours = min(u.Hours+1, 1<<16-1)
+		pause := at.Sub(u.Last)
+		if u.Hours > 1 {
+			pause = ((u.Pause + pause) / 2).Round(time.Hour)
+		}
+		return Use{First: u.First, Last: at, Hours: min(u.Hours+1, 1<<16-1), Pause: pause}
 	}
 	return u
 }

@@ -1,6 +1,7 @@
 package evict
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -197,4 +198,12 @@ func (p *planner) step(unit []int32, reason Reason, freed func(i int32)) {
 	p.plan.Freed += s.Freed
 	p.plan.Images += len(unit)
 	p.plan.Steps = append(p.plan.Steps, s)
+}
+
+// String says in words what is not met.
+func (u Unmet) String() string {
+	if u.Reason == ReasonRule {
+		return fmt.Sprintf("%d bytes of the rule %q are beyond its limit and must stay", u.Bytes, u.Rule)
+	}
+	return fmt.Sprintf("%d bytes more should go for the limit %q and must stay", u.Bytes, string(u.Reason))
 }

@@ -76,3 +76,13 @@ func habit(again, pause int64) uint8 {
 func hour(t time.Time) uint32 { return uint32(max(0, t.Unix()/3600)) }
 
 func apart(a, b uint32) int64 { return max(int64(a)-int64(b), int64(b)-int64(a)) }
+
+// UseOf is the use of an image that was last used at a time, and used again a number of
+// times since it was stored, usually after a pause.
+func UseOf(last time.Time, again int, pause time.Duration) Use {
+	u := Use{Hour: hour(last)}
+	if again > 0 {
+		u.Habit = habit(int64(again), int64(pause/time.Hour))
+	}
+	return u
+}

@@ -59,15 +59,21 @@ func (c *Content) At(from string) *Content {
 	return other
 }
 
-// MarkRead notes that a client reads the manifest by its digest now.
-func (c *Content) MarkRead() {
+// MarkRead notes that a client reads the manifest by its digest now. It reports whether
+// that is the first use in this hour.
+func (c *Content) MarkRead() (first bool) {
 	now := time.Now().UnixNano()
 	c.read.Store(now)
-	c.used.Store(now)
+	return c.use(now)
 }
 
-// MarkUsed notes that a client pulls the manifest by a tag now.
-func (c *Content) MarkUsed() { c.used.Store(time.Now().UnixNano()) }
+// MarkUsed notes that a client pulls the manifest by a tag now. It reports whether that
+// is the first use in this hour.
+func (c *Content) MarkUsed() (first bool) { return c.use(time.Now().UnixNano()) }
+
+func (c *Content) use(now int64) (first bool) {
+	return c.used.Swap(now)/int64(time.Hour) != now/int64(time.Hour)
+}
 
 // ReadAfter reports whether a client has read the manifest by its digest after t.
 func (c *Content) ReadAfter(t time.Time) bool { return time.Unix(0, c.read.Load()).After(t) }

@@ -1,0 +1,142 @@
+package cache
+
+import (
+	"context"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/evict"
+	"github.com/pullthrough/pullthrough/internal/ledger"
+	"github.com/pullthrough/pullthrough/store"
+)
+
+// evictAtOnce is how many images go in one change, so that a copy that ends meanwhile
+// does not wait for long.
+const evictAtOnce = 64
+
+// carryOut gives up what a plan says, and adds to gone what that was.
+func (v *evictor) carryOut(ctx context.Context, s *scan, plan evict.Plan, gone *Evicted) error {
+	c := &carrier{evictor: v, scan: s, tags: map[string]map[digest.Digest][]string{}}
+	for len(plan.Steps) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, images := 0, 0
+		for n < len(plan.Steps) && (n == 0 || images+len(plan.Steps[n].Images) <= evictAtOnce) {
+			images += len(plan.Steps[n].Images)
+			n++
+		}
+		if err := c.carry(ctx, plan.Steps[:n], gone); err != nil {
+			return err
+		}
+		plan.Steps = plan.Steps[n:]
+	}
+	return nil
+}
+
+// carrier carries out one plan.
+type carrier struct {
+	*evictor
+	*scan
+	tags map[string]map[digest.Digest][]string // by repository and digest, as they are needed
+}
+
+// carry gives up the images of some steps as one change. A step that has an image on
+// which a copy relies stays, as does one whose tags may have moved just now.
+func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) error {
+	names := map[claim][]digest.Digest{} // the blobs that each image names
+	for _, s := range steps {
+		for _, i := range s.Images {
+			if err := c.listTags(ctx, i.Repository); err != nil {
+				return err
+			}
+			if man := c.read(ctx, i.Repository, i.Digest); man != nil {
+				for _, b := range man.Parsed.Blobs() {
+					names[claim{i.Repository, i.Digest}] = append(names[claim{i.Repository, i.Digest}], b.Digest)
+				}
+			}
+		}
+	}
+	held := &c.local.claims
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	batch := &store.Batch{}
+	var victims []evict.Victim
+	for _, s := range steps {
+		if slices.ContainsFunc(s.Images, func(i evict.Victim) bool {
+			return held.moved[i.Repository] || held.held[claim{i.Repository, i.Digest}] > 0
+		}) {
+			continue
+		}
+		for _, i := range s.Images {
+			victims = append(victims, i)
+			c.add(batch, i, names[claim{i.Repository, i.Digest}])
+		}
+		gone.Bytes += s.Freed
+		gone.Images += len(s.Images)
+	}
+	if len(victims) == 0 {
+		return nil
+	}
+	err := c.local.apply(ctx, batch, false)
+	c.local.evicted(batch, victims)
+	c.ghosts.Evicted(c.graph.Len(), victims...)
+	return err
+}
+
+// listTags notes the tags of a repository, unless they are known and none has moved since.
+func (c *carrier) listTags(ctx context.Context, repo string) error {
+	held := &c.local.claims
+	held.mu.Lock()
+	moved := held.moved[repo]
+	delete(held.moved, repo)
+	held.mu.Unlock()
+	if _, ok := c.tags[repo]; ok && !moved {
+		return nil
+	}
+	lister, ok := store.As[store.Lister](c.local.store)
+	if !ok {
+		return nil
+	}
+	tags := map[digest.Digest][]string{}
+	for name, err := range lister.TagNames(ctx, repo, "") {
+		if err != nil {
+			return err
+		}
+		if t, err := c.local.store.Tag(ctx, repo, name); err == nil {
+			tags[t.Digest] = append(tags[t.Digest], name)
+		}
+	}
+	c.tags[repo] = tags
+	return nil
+}
+
+// add adds to a batch what goes with an image: its tags first, so that none points to
+// nothing if the store makes the changes one by one. claims.mu is held.
+func (c *carrier) add(b *store.Batch, i evict.Victim, blobs []digest.Digest) {
+	for _, tag := range c.tags[i.Repository][i.Digest] {
+		b.Deletions = append(b.Deletions, store.Deletion{Repo: i.Repository, Tag: tag, Digest: i.Digest})
+	}
+	b.Deletions = append(b.Deletions, store.Deletion{Repo: i.Repository, Digest: i.Digest})
+	for _, d := range blobs {
+		k := newBlobOf(i.Repository, d)
+		used := c.scan.busy[claim{i.Repository, d}] || c.local.claims.held[claim{i.Repository, d}] > 0
+		if c.links[k]--; c.links[k] == 0 && !used {
+			b.Deletions = append(b.Deletions, store.Deletion{Repo: i.Repository, Digest: d})
+		}
+	}
+}
+
+// evicted forgets what is remembered of images that were given up.
+func (l *local) evicted(b *store.Batch, victims []evict.Victim) {
+	for _, i := range victims {
+		l.manifests.Delete(ledger.Key{Repository: i.Repository, Digest: i.Digest})
+	}
+	for _, d := range b.Deletions {
+		if d.Tag != "" {
+			l.tags.Delete(tagKey{d.Repo, d.Tag})
+		}
+	}
+	l.deleted.era.Add(1)
+}
