@@ -21,6 +21,7 @@ type config struct {
 	store         word
 	tenant, cloud word
 	identities    []word
+	eviction      evictionConfig
 	freshness     time.Duration
 	nested        bool
 	rules         []ruleConfig
@@ -45,6 +46,15 @@ type ruleConfig struct {
 	requireAccess         bool
 	platforms             platformsConfig
 	referrers             bool
+	maxBytes              int64
+}
+
+// evictionConfig says what is given up when space is short.
+type evictionConfig struct {
+	position
+	maxBytes, minFree int64 // minFree is negative if the file says 0
+	maxAge            time.Duration
+	keep              []word
 }
 
 // federatedConfig is ACR's form for a source in another tenant, which is announced.

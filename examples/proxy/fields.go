@@ -19,6 +19,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"publicHost":  r.host(&c.publicHost),
 		"tls":         c.tls.read(r),
 		"store":       r.word(&c.store),
+		"eviction":    c.eviction.read(r),
 		"freshness":   r.freshness(&c.freshness),
 		"nested":      r.flag(&c.nested),
 		"rules":       r.list(c.readRule(r)),
@@ -57,6 +58,7 @@ func (c *config) readRule(r reader) read {
 			"requireAccess":     r.flag(&one.requireAccess),
 			"platforms":         one.platforms.read(r),
 			"referrers":         r.flag(&one.referrers),
+			"maxBytes":          r.bytes(&one.maxBytes),
 		})
 		r.require(pos, "name", one.name)
 		r.require(pos, "source", one.source)

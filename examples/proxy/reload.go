@@ -13,6 +13,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -92,6 +93,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
 		{"tls", (s.certificate == nil) == (next.certificate == nil)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},
+		{"eviction", sameEviction(s.eviction(), next.eviction())},
 		{"tenant", strings.EqualFold(s.config.tenant.text, next.config.tenant.text)},
 		{"cloud", cloud(s.config) == cloud(next.config)},
 		{"nested", s.config.nested == next.config.nested},
@@ -103,6 +105,11 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		}
 	}
 	return keys
+}
+
+func sameEviction(a, b cache.Eviction) bool {
+	return a.MaxBytes == b.MaxBytes && a.MinFree == b.MinFree && a.MaxAge == b.MaxAge &&
+		maps.Equal(a.Rules, b.Rules) && slices.Equal(a.Keep, b.Keep)
 }
 
 // sameHost reports whether the settings of an upstream host are equal, including the content

@@ -23,6 +23,8 @@ const (
 	closeTimeout  = 10 * time.Second // then for the cache to record unfinished copies
 
 	deliverTimeout = 5 * time.Second // then for deliveries of events
+
+	checkEvery = 7 * 24 * time.Hour // for everything in the store to be checked and repaired
 )
 
 // closingStore is a store with its Close.
@@ -32,13 +34,17 @@ type closingStore struct {
 }
 
 // openStore opens the store that the file names.
-func (s *settings) openStore() (closingStore, error) {
+func (s *settings) openStore(log *slog.Logger) (closingStore, error) {
 	if s.storeKind == "mem" {
 		return closingStore{&store.Mem{}, io.NopCloser(nil)}, nil
 	}
 	dir, err := store.OpenDir(s.storePath)
 	if err != nil {
 		return closingStore{}, err
+	}
+	dir.Logger, dir.CheckEvery = log, checkEvery
+	if err := dir.Rebuilt(); err != nil {
+		log.Error("the store was damaged and begins anew; what is pulled is copied again", "error", err)
 	}
 	return closingStore{dir, dir}, nil
 }
@@ -47,7 +53,7 @@ func (s *settings) openStore() (closingStore, error) {
 // again. It prints one line to out: the address and a command to try.
 func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer) (err error) {
 	s, log := l.current, l.log
-	kept, err := s.openStore()
+	kept, err := s.openStore(log)
 	if err != nil {
 		return err
 	}
@@ -70,6 +76,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		Host:     s.config.publicHost.text,
 		Events:   s.events(outbox),
 		Logger:   log,
+		Eviction: s.eviction(),
 		Observe:  func(_ *http.Request, o cache.Outcome) { observe(log, o) },
 	}
 	if err := c.Start(ctx); err != nil {
