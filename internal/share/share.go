@@ -7,6 +7,9 @@
 // last ten minutes leaves a quarter of all slots, and a quarter of those of each host,
 // free for others, so that they need not wait until one of its slots is released.
 // Copies leave half of the slots to clients.
+//
+// A slot that would stay unused can be lent; see [Pool.Spare]. It goes back as soon as a
+// claim waits for it.
 package share
 
 import (
@@ -44,19 +47,25 @@ type Pool struct {
 	mu      sync.Mutex
 	used    map[key]use
 	waiting []*waiter            // in order of arrival
+	lent    []*waiter            // spare slots that were not asked back yet, the oldest first
 	seen    map[string]time.Time // when each rule claimed something last
 }
 
 // key is what slots are counted by: a rule, a host, or both. The zero key counts all.
 type key struct{ rule, host string }
 
-// use counts the slots that are held, and how many of them copies hold.
-type use struct{ all, copies int }
+// use counts the slots that are held, and how many of them copies hold and how many are
+// spare.
+type use struct{ all, copies, spare int }
+
+// own is how many slots are held that nobody can ask back.
+func (u use) own() int { return u.all - u.spare }
 
 // waiter is a claim that waits for its slot, or holds it.
 type waiter struct {
 	Claim
-	ok chan struct{} // closed when the claim has its slot; nil if it did not wait
+	ok      chan struct{}           // closed when the claim has its slot; nil if it did not wait
+	askBack context.CancelCauseFunc // of a spare slot; nil if it is none
 }
 
 // Acquire waits for a slot. If ctx ends first, it returns the cause. The caller must
@@ -101,6 +110,11 @@ func (p *Pool) enter(t *waiter) bool {
 
 // wait waits until t, which has entered the queue, has its slot.
 func (p *Pool) wait(ctx context.Context, t *waiter) (release func(), err error) {
+	p.mu.Lock()
+	if slices.Contains(p.waiting, t) {
+		p.reclaim(t)
+	}
+	p.mu.Unlock()
 	promoted := t.Promoted
 	if !t.Copy {
 		promoted = nil
@@ -198,24 +212,39 @@ func (p *Pool) dispatchNow() {
 }
 
 // free reports whether t may have a slot now. p.mu is held.
-func (p *Pool) free(t *waiter) bool {
+func (p *Pool) free(t *waiter) bool { return len(p.inTheWay(t)) == 0 }
+
+// bound is what a claim cannot pass: the slots of a key, or of the copies in it, are taken.
+type bound struct {
+	key    key
+	copies bool
+}
+
+// inTheWay returns the bounds that keep t from a slot, the narrowest first. p.mu is held.
+func (p *Pool) inTheWay(t *waiter) (full []bound) {
 	perHost := p.PerHost
 	if perHost <= 0 {
 		perHost = p.Size
 	}
-	all, host := p.used[key{}], p.used[key{host: t.Host}]
-	rule, both := p.used[key{rule: t.Rule}], p.used[key{t.Rule, t.Host}]
-	if all.all >= p.Size || host.all >= perHost {
-		return false
+	inAll, atHost, ofRule, ofBoth := key{}, key{host: t.Host}, key{rule: t.Rule}, key{t.Rule, t.Host}
+	all, host, rule, both := p.used[inAll], p.used[atHost], p.used[ofRule], p.used[ofBoth]
+	add := func(is bool, k key, copies bool) {
+		if is {
+			full = append(full, bound{k, copies})
+		}
 	}
-	if t.Copy && (all.copies >= half(p.Size) || host.copies >= half(perHost)) {
-		return false
+	add(both.all >= Most(perHost), ofBoth, false)
+	add(rule.all >= Most(p.Size), ofRule, false)
+	add(t.Copy && both.copies >= Most(half(perHost)), ofBoth, true)
+	add(t.Copy && rule.copies >= Most(half(p.Size)), ofRule, true)
+	if len(full) > 0 && p.alone(t.Rule) { // it need not leave anything to others
+		full = nil
 	}
-	if rule.all < Most(p.Size) && both.all < Most(perHost) &&
-		(!t.Copy || rule.copies < Most(half(p.Size)) && both.copies < Most(half(perHost))) {
-		return true
-	}
-	return p.alone(t.Rule)
+	add(host.all >= perHost, atHost, false)
+	add(all.all >= p.Size, inAll, false)
+	add(t.Copy && host.copies >= half(perHost), atHost, true)
+	add(t.Copy && all.copies >= half(p.Size), inAll, true)
+	return full
 }
 
 // Most is how many of n slots one rule may hold while others are active.
@@ -226,10 +255,10 @@ func half(n int) int { return max(1, n/2) }
 
 // before reports whether a goes before b, which arrived earlier. p.mu is held.
 func (p *Pool) before(a, b *waiter) bool {
-	if x, y := p.used[key{rule: a.Rule}].all, p.used[key{rule: b.Rule}].all; x != y {
+	if x, y := p.used[key{rule: a.Rule}].own(), p.used[key{rule: b.Rule}].own(); x != y {
 		return x < y
 	}
-	return p.used[key{a.Rule, a.Host}].all < p.used[key{b.Rule, b.Host}].all
+	return p.used[key{a.Rule, a.Host}].own() < p.used[key{b.Rule, b.Host}].own()
 }
 
 // count adds n to the slots held by the rule and at the host of t. p.mu is held.
@@ -246,6 +275,9 @@ func (p *Pool) count(t *waiter, n int) {
 		u.all += n
 		if t.Copy {
 			u.copies += n
+		}
+		if t.askBack != nil {
+			u.spare += n
 		}
 		if u == (use{}) {
 			delete(p.used, k)
@@ -264,6 +296,7 @@ func (p *Pool) promote(t *waiter) {
 	default:
 		t.Copy = false
 		p.dispatch()
+		p.reclaimAll()
 	}
 }
 
@@ -285,4 +318,5 @@ func (p *Pool) release(t *waiter) {
 	defer p.mu.Unlock()
 	p.count(t, -1)
 	p.dispatch()
+	p.reclaimAll()
 }
