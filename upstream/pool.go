@@ -57,6 +57,7 @@ type poolKey struct {
 	limit   netdepth.Depth
 	roots   *x509.CertPool
 	proxied bool
+	own     bool // of calls that share no connection
 }
 
 // get returns the transport for a request, and the proxy that it must pass. If proxy is
@@ -68,7 +69,7 @@ func (p *transportPool) get(req *http.Request, g *callGuard) (rt http.RoundTripp
 	if proxy, err = p.proxy(req); err != nil {
 		return nil, nil, &cause{text: "the proxy's address cannot be used", err: err}
 	}
-	key := poolKey{limit: g.dialLimit(req.URL), roots: g.policy.roots(hostOf(req.URL)), proxied: proxy != nil}
+	key := poolKey{limit: g.dialLimit(req.URL), roots: g.policy.roots(hostOf(req.URL)), proxied: proxy != nil, own: hasOwnConnection(req.Context())}
 	if key.proxied {
 		key.limit = netdepth.Loopback // it is the proxy that is dialled, and the embedder named it
 	}
@@ -139,6 +140,10 @@ func (p *transportPool) newTransport(key poolKey) *http.Transport {
 	}
 	if key.proxied {
 		tr.Proxy = chosenProxy
+	}
+	if key.own {
+		tr.ForceAttemptHTTP2, tr.Protocols = false, new(http.Protocols)
+		tr.Protocols.SetHTTP1(true)
 	}
 	return tr
 }

@@ -41,7 +41,8 @@ type Registry struct {
 	mu      sync.Mutex
 	repos   map[string]*repo
 	sent    map[digest.Digest]int64
-	bucket  *bucket
+	bucket  *bucket // of all requests; nil if there is no limit
+	each    int64   // bytes per second of each request; 0 if there is no limit
 	users   map[string]string
 	tokens  map[string]bool
 	granted func(user, repository string) bool

@@ -244,8 +244,9 @@ func span(v string, size int64) (start, end int64, ok bool) {
 // paces blobs.
 func (a *reply) send(body []byte, offset int64) {
 	var sent int64
+	own, most := a.r.ownPace()
 	for len(body) > 0 {
-		n := min(int64(len(body)), chunk)
+		n := min(int64(len(body)), most)
 		if a.f.Cut > 0 {
 			n = min(n, a.f.Cut-sent)
 		}
@@ -265,18 +266,17 @@ func (a *reply) send(body []byte, offset int64) {
 			piece = slices.Clone(piece)
 			piece[i] ^= 1
 		}
-		a.r.mu.Lock()
-		b := a.r.bucket
-		a.r.mu.Unlock()
-		if b != nil && a.q.Kind == "blob" {
-			b.take(int(n), a.req.Context().Done())
+		shared := a.r.sharedPace()
+		if a.q.Kind == "blob" {
+			own.take(int(n), a.req.Context().Done())
+			shared.take(int(n), a.req.Context().Done())
 		}
 		// Bytes are counted before they are written, so that a client that has them
 		// finds them counted. Over HTTP/2 a write may fail though its bytes have
 		// arrived, so an error does not change the count.
 		a.count(len(piece))
 		_, err := a.w.Write(piece)
-		if b != nil || a.f.Cut > 0 || a.f.Stall > 0 {
+		if own != nil || shared != nil || a.f.Cut > 0 || a.f.Stall > 0 {
 			_ = http.NewResponseController(a.w).Flush()
 		}
 		if err != nil {

@@ -85,7 +85,7 @@ func (s *Storage) serve(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Length", strconv.FormatInt(end-first, 10))
 	w.WriteHeader(status)
 	if req.Method == http.MethodGet {
-		_, _ = w.Write(body[first:end])
+		s.registry.pass(w, req, body[first:end])
 	}
 }
 
