@@ -23,6 +23,7 @@ import (
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -37,6 +38,12 @@ type rig struct {
 
 func newRig(b testing.TB, up *upstreamtest.Registry, fresh time.Duration) *rig {
 	b.Helper()
+	return newRigOf(b, up, up.Client(), fresh)
+}
+
+// newRigOf reaches the registry by a client.
+func newRigOf(b testing.TB, up *upstreamtest.Registry, by *upstream.Client, fresh time.Duration) *rig {
+	b.Helper()
 	rules, err := rule.NewSet(rule.Rule{Name: "team", Source: up.Host() + "/team/*", Target: "app/*"})
 	if err != nil {
 		b.Fatal(err)
@@ -45,7 +52,7 @@ func newRig(b testing.TB, up *upstreamtest.Registry, fresh time.Duration) *rig {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Freshness: fresh}
+	c := &cache.Cache{Rules: rules, Store: dir, Upstream: by, Freshness: fresh}
 	web := httptest.NewServer(c)
 	r := &rig{TB: b, up: up, cache: c, addr: web.Listener.Addr().String()}
 	done := false

@@ -19,6 +19,9 @@ const (
 	layerSize = 16 * mib
 )
 
+// oneConnection downloads each blob over one connection, for tests that count requests.
+func oneConnection(s *story) { s.cache.Limits.Segments = 1 }
+
 // oneLayer adds an image with one large layer and pulls its manifest.
 func (s *story) oneLayer(size int) (upstreamtest.Image, digest.Digest) {
 	s.Helper()
@@ -45,7 +48,7 @@ func onDir(s *story) {
 }
 
 func TestManyClientsOneDownload(t *testing.T) {
-	s := newStory(t, onDir)
+	s := newStory(t, onDir, oneConnection)
 	s.up.Pace(16 * mib)
 	_, layer := s.oneLayer(layerSize)
 	var wg sync.WaitGroup
@@ -82,7 +85,7 @@ func (s *story) readSome(d digest.Digest, n int64) (io.ReadCloser, []byte) {
 }
 
 func TestLateJoinerStartsAtOnce(t *testing.T) {
-	s := newStory(t, onDir)
+	s := newStory(t, onDir, oneConnection)
 	s.up.Pace(16 * mib)
 	_, layer := s.oneLayer(layerSize)
 	first, head := s.readSome(layer, layerSize/2)
@@ -105,7 +108,7 @@ func TestLateJoinerStartsAtOnce(t *testing.T) {
 }
 
 func TestDownloadGoesOnWithoutItsClient(t *testing.T) {
-	s := newStory(t, onDir)
+	s := newStory(t, onDir, oneConnection)
 	s.up.Pace(32 * mib)
 	_, layer := s.oneLayer(layerSize)
 	body, _ := s.readSome(layer, layerSize/4)
@@ -120,7 +123,7 @@ func TestDownloadGoesOnWithoutItsClient(t *testing.T) {
 }
 
 func TestSlowReaderSlowsNobody(t *testing.T) {
-	s := newStory(t, onDir)
+	s := newStory(t, onDir, oneConnection)
 	_, layer := s.oneLayer(layerSize)
 	slow, _ := s.readSome(layer, 1) // and reads no more
 	defer slow.Close()

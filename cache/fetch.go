@@ -32,7 +32,7 @@ type fetcher struct {
 func newFetcher(c *Cache, local *local, l Limits, log *slog.Logger, stats *counters, ended context.Context) *fetcher {
 	f := &fetcher{local: local, spoolDir: c.SpoolDir, log: log, stats: stats, ended: ended}
 	f.flights = flight.Group{
-		Downloads: l.Downloads, PerHost: l.DownloadsPerHost, Orphan: l.OrphanBytes,
+		Downloads: l.Downloads, PerHost: l.DownloadsPerHost, Segments: l.Segments, Orphan: l.OrphanBytes,
 		Idle: l.IdleTimeout, Answer: l.AnswerTimeout, Busy: l.SlotTimeout, StoreFailed: f.storeFailed,
 		Least: max(0, l.LeastRate), Largest: max(0, l.BlobBytes),
 	}

@@ -12,6 +12,14 @@ type Limits struct {
 	// for get at most half of each. A client that gets no slot within SlotTimeout is
 	// answered 503 with Retry-After.
 	Downloads, DownloadsPerHost int
+	// Segments is how many connections at once may download one blob of 16 MiB or more
+	// (8). A download begins with one. If the upstream is not nearby, it gets further ones
+	// while they bring more together and slots of Downloads and DownloadsPerHost are free.
+	// It gives them back when they do not, when others wait for the slots, and when the
+	// upstream answers 429, 503 with Retry-After, or without regard to the range. One of
+	// them may also stand in for a connection that has been silent for 5 s. If 1, a blob
+	// is downloaded over one connection.
+	Segments int
 	// Requests is how many other requests are sent at once to upstreams in all (256),
 	// and RequestsPerHost to one host (64): tag checks, manifests, lists. A client whose
 	// request is not sent within SlotTimeout is answered 503 with Retry-After; a client
@@ -89,6 +97,7 @@ func (l Limits) defaults() Limits {
 	}
 	def(&l.Downloads, 128)
 	def(&l.DownloadsPerHost, 32)
+	def(&l.Segments, 8)
 	def(&l.Requests, 256)
 	def(&l.RequestsPerHost, 64)
 	def(&l.Lists, 64)

@@ -12,6 +12,7 @@ type Stats struct {
 	ManifestsFetched int64 // manifests fetched from upstreams
 	BytesFetched     int64 // of manifests and blobs that upstreams sent
 	BlobConnections  int64 // connections to upstreams for blobs
+	Segments         int64 // parts of blobs that were asked for over further connections
 	Adopted          int64 // blobs linked after a HEAD, without a download
 	Copied           int64 // manifests that became complete
 	JobsFailed       int64 // copies that failed once and are tried again
@@ -36,7 +37,8 @@ func (c *Cache) Stats() Stats {
 	return Stats{
 		Requests: s.requests.Load(), Hits: s.hits.Load(), Bytes: s.bytes.Load(), Checks: asked.Checks,
 		Stale: s.stale.Load(), ManifestsFetched: asked.Manifests, BytesFetched: asked.Bytes, BlobConnections: asked.Connections,
-		Adopted: s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: failed, JobsDropped: dropped,
+		Segments: e.fetcher.flights.Pieces(),
+		Adopted:  s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: failed, JobsDropped: dropped,
 		Evicted: e.evictor.images.Load(), EvictedBytes: e.evictor.bytes.Load(),
 		StoreErrors: s.storeErrors.Load(), Downloads: e.fetcher.flights.Len(), Jobs: e.ledger.Len(),
 	}

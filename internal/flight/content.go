@@ -10,6 +10,8 @@ type content struct {
 	have     ranges
 	front    int64 // every byte before it is present and hashed
 	claimed  int64 // the front is writing up to here
+	fronting bool  // the front has a connection, or waits for the next one
+	came     came  // what this process has received
 	granted  bool  // the upstream has let this process read the blob
 	answered bool  // readers may have what is present: granted, and no doubt is left
 	verified bool
@@ -19,6 +21,7 @@ type content struct {
 	handover store.Progress
 
 	segments segments
+	lanes    lanes
 	rate     rate // of the front
 
 	waiters map[*waiter]struct{}
@@ -36,7 +39,7 @@ type waiter struct {
 func newContent(size int64, doubt bool) content {
 	return content{
 		size: size, doubt: doubt, waiters: map[*waiter]struct{}{},
-		live: make(chan struct{}), verdict: make(chan struct{}),
+		live: make(chan struct{}), verdict: make(chan struct{}), lanes: lanes{nudge: make(chan struct{}, 1)},
 	}
 }
 

@@ -26,6 +26,7 @@ type fault struct {
 	cut      int64         // breaks off after so many bytes; -1: at once
 	clean    bool          // and that looks like the end
 	hang     bool          // falls silent there instead
+	hush     time.Duration // and goes on after so long, or breaks off if hang
 	extra    int64         // sends so many bytes more than there are
 	flip     int64         // byte flip-1 of the blob is wrong
 	step     int           // bytes for each read; 0: as many as fit
@@ -45,6 +46,8 @@ type registry struct {
 	// gone is returned when the rule is asked.
 	gone  func() error
 	heads bool // HEAD is served too
+	// shared makes all bodies together as fast as one of them would be.
+	shared bool
 
 	mu    sync.Mutex
 	asked []request
@@ -150,8 +153,13 @@ func (b *stream) Close() error {
 }
 
 func (b *stream) Read(p []byte) (int, error) {
-	if b.f.pause > 0 {
-		_ = nap(b.ctx, b.f.pause)
+	if pause := b.f.pause; pause > 0 {
+		if b.r.shared {
+			b.r.mu.Lock()
+			pause *= time.Duration(b.r.open)
+			b.r.mu.Unlock()
+		}
+		_ = nap(b.ctx, pause)
 	}
 	if err := b.ctx.Err(); err != nil {
 		return 0, err
@@ -161,6 +169,13 @@ func (b *stream) Read(p []byte) (int, error) {
 	}
 	if b.left == 0 {
 		switch {
+		case b.f.hush > 0:
+			_ = nap(b.ctx, b.f.hush)
+			if b.f.hang {
+				return 0, io.ErrUnexpectedEOF
+			}
+			b.left = -1
+			return b.Read(p)
 		case b.f.hang:
 			<-b.ctx.Done()
 			return 0, b.ctx.Err()

@@ -22,6 +22,8 @@ type spoolSink struct {
 	hash  hash.Hash // of all bytes before the front
 	tries tries
 
+	reader io.ReadSeekCloser // of spool, once bytes were hashed that a segment brought
+
 	checked     int64          // where the front was at the last checkpoint
 	checking    atomic.Bool    // a checkpoint is being written
 	checkpoints sync.WaitGroup // those that are being written
@@ -33,14 +35,19 @@ func (s *spoolSink) next() (want span, complete bool, err error) {
 	f := s.f
 	for {
 		f.mu.Lock()
+		f.shift(false)
 		front, present, size := f.front, f.have.end(f.front), f.size
 		want = span{front, -1}
 		if limit := f.limit(); limit < math.MaxInt64 {
 			want.end = limit
 		}
 		var more <-chan struct{}
-		if o := f.segments.holding(front); o != nil {
+		o := f.segments.holding(front)
+		if o != nil {
 			more = o.more
+		}
+		if present == front && more == nil {
+			f.shift(true)
 		}
 		f.mu.Unlock()
 		switch {
@@ -51,10 +58,8 @@ func (s *spoolSink) next() (want span, complete bool, err error) {
 		case size >= 0 && front >= size:
 			return want, true, s.allowed()
 		case more != nil:
-			select {
-			case <-more:
-			case <-f.ctx.Done():
-				return want, false, context.Cause(f.ctx)
+			if err := s.await(o, more); err != nil {
+				return want, false, err
 			}
 		default:
 			return want, false, nil
@@ -62,22 +67,45 @@ func (s *spoolSink) next() (want span, complete bool, err error) {
 	}
 }
 
+// await waits until the segment that holds the front's next byte has brought more or has
+// ended. If it brings nothing for a while, the front brings the rest itself.
+func (s *spoolSink) await(o *segment, more <-chan struct{}) error {
+	f := s.f
+	timer := time.NewTimer(frontWait)
+	defer timer.Stop()
+	select {
+	case <-more:
+	case <-timer.C:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		o.end = o.claimed
+		f.lanes.pass(o)
+	case <-f.ctx.Done():
+		return context.Cause(f.ctx)
+	}
+	return nil
+}
+
 // rehash moves the front over bytes that a segment brought. It hashes them from
 // the spool, so that what is hashed is what is stored.
 func (s *spoolSink) rehash(from, to int64) error {
 	f := s.f
-	r, err := s.spool.Open()
+	var err error
+	if s.reader == nil {
+		s.reader, err = s.spool.Open()
+	}
+	if err == nil {
+		_, err = s.reader.Seek(from, io.SeekStart)
+	}
 	if err != nil {
 		f.storeFailed(err)
 		return broken(err)
 	}
-	defer r.Close()
-	_, err = r.Seek(from, io.SeekStart)
 	buf := f.group.takeBuffer()
 	defer f.group.buffers.Put(buf)
 	for from < to && err == nil {
 		var n int
-		n, err = io.ReadFull(r, (*buf)[:min(int64(len(*buf)), to-from)])
+		n, err = io.ReadFull(s.reader, (*buf)[:min(int64(len(*buf)), to-from)])
 		_, _ = s.hash.Write((*buf)[:n])
 		from += int64(n)
 		f.mu.Lock()
@@ -118,7 +146,7 @@ func (s *spoolSink) allowed() error {
 
 // accept checks what the upstream says that it sends. Only after that may
 // readers have what is present.
-func (s *spoolSink) accept(body upstream.Body) error {
+func (s *spoolSink) accept(body upstream.Body, took time.Duration) error {
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -137,6 +165,7 @@ func (s *spoolSink) accept(body upstream.Body) error {
 		f.segments.off = true // the upstream ignores ranges
 	}
 	f.grant()
+	f.accompany(took)
 	return nil
 }
 
@@ -158,6 +187,7 @@ func (s *spoolSink) write(data []byte) (stop bool, err error) {
 		f.mu.Lock()
 		f.have = f.have.add(front, front+n)
 		f.front = front + n
+		f.came.arrive(n)
 		f.rate.add(n)
 		f.wake()
 		f.mu.Unlock()
@@ -218,7 +248,7 @@ func (s *spoolSink) backOff(err error, taken, off int64) (time.Duration, error) 
 	if !again {
 		return 0, f.remote.final(err)
 	}
-	if s.tries.whole {
+	if class, _ := upstream.ClassOf(err); s.tries.whole || class == upstream.Limited {
 		f.segments.off = true
 	}
 	return pause, nil

@@ -8,6 +8,10 @@
 // twice, so what was hashed is what was stored. Readers read what is present
 // through handles of their own and sleep until what they want has come.
 //
+// A large blob gets further connections, called lanes, if they bring more together than the
+// front's alone (ladder). They bring pieces ahead of the front, which hashes them where it
+// meets them. A connection that is silent for a while gets a rival for the same bytes.
+//
 //	front  ──────────────▶ ┊  hole  ┊ segment ───▶ ┊   hole            ┊
 //	0                                                                 size
 //
@@ -17,13 +21,15 @@
 // alone, over a connection of its own, under the same rule.
 //
 // A download holds one of the group's slots, and so does each reader that goes on
-// alone. Segments share the slot of their flight.
+// alone. Segments for readers share the slot of their flight. Each lane and each rival has
+// a spare slot, which it gives back when a claim waits for it.
 package flight
 
 import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -43,6 +49,9 @@ const (
 	checkpointSize = 8 << 20
 
 	maxSegmentFailures = 3 // in a row
+
+	// frontWait is how long the front waits for a segment that brings nothing.
+	frontWait = 2 * time.Second
 
 	// orphanRate is how many bytes per second a connection must bring when no
 	// reader is left, or its slot goes to another download.

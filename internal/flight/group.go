@@ -3,8 +3,10 @@ package flight
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/internal/share"
 )
 
@@ -16,16 +18,19 @@ type Group struct {
 	Idle, Answer, Busy time.Duration // see cache.Limits
 	Least              int64         // bytes per second of each connection; 0 means any number
 	Largest            int64         // bytes of a blob; 0 means any number
+	Segments           int           // connections at once for one blob that is large; one if 0
 	// StoreFailed is called when a spool cannot be made, written, read or committed.
 	// If nil, it is not called.
 	StoreFailed func(Key, error)
 
-	buffers sync.Pool // of *[]byte, batchSize long
+	buffers  sync.Pool    // of *[]byte, batchSize long
+	segments atomic.Int64 // pieces that further connections were asked for
 
 	mu      sync.Mutex
 	flights map[Key]*flight
 	closed  bool
 	slots   share.Pool
+	shy     *lru.Cache[share.Claim, time.Time] // sources that are asked for no further pieces, until then
 	wg      sync.WaitGroup
 	ctx     context.Context // of the downloads
 	cancel  context.CancelCauseFunc
@@ -61,6 +66,7 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 		g.ctx, g.cancel = context.WithCancelCause(context.Background())
 		g.commits, g.give = context.WithCancelCause(context.Background())
 		g.slots.Size, g.slots.PerHost = g.Downloads, g.PerHost
+		g.shy = lru.New[share.Claim, time.Time](maxShy)
 	}
 	f := g.flights[req.Key]
 	begin := f == nil
@@ -104,6 +110,9 @@ func (g *Group) Known(k Key) (size int64, ok bool) {
 	defer f.mu.Unlock()
 	return f.size, f.answered && f.size >= 0
 }
+
+// Pieces returns how many pieces of blobs further connections were asked for.
+func (g *Group) Pieces() int64 { return g.segments.Load() }
 
 // Len returns how many flights there are.
 func (g *Group) Len() int {

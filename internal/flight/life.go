@@ -41,7 +41,11 @@ func (f *flight) download(s *spoolSink) error {
 	if err != nil {
 		return err
 	}
-	if err := f.pull(f.ctx, &s.tries, s); err != nil {
+	err = f.pull(f.ctx, &s.tries, s)
+	if s.reader != nil {
+		_ = s.reader.Close()
+	}
+	if err != nil {
 		return err
 	}
 	return f.remote.checkDigest(s.hash.Sum(nil))

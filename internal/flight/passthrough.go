@@ -77,7 +77,7 @@ func (p *passthrough) next() (want span, complete bool, err error) {
 }
 
 // accept checks what the upstream says that it sends.
-func (p *passthrough) accept(body upstream.Body) error {
+func (p *passthrough) accept(body upstream.Body, _ time.Duration) error {
 	if err := p.remote.checkSize(body.Size, p.size); err != nil {
 		return err
 	}

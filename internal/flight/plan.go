@@ -5,24 +5,38 @@ import (
 	"time"
 )
 
-// segments are the pieces of the blob that are fetched ahead of the front.
+// segments are the pieces of the blob that are fetched ahead of the front, for readers and
+// by lanes.
 type segments struct {
 	list     []*segment
 	failures int  // in a row
 	off      bool // the upstream ignores ranges, or the flight ends
 }
 
-// segment is a piece of the blob that readers far ahead of the front wait for.
-// Nobody else writes its bytes [start, end) until it is done.
+// segment is a piece of the blob that is fetched ahead of the front. Nobody else writes
+// its bytes [start, end) until it is done.
 type segment struct {
 	start, end int64         // end may come nearer
 	pos        int64         // every byte from start to pos is present
 	claimed    int64         // it is writing up to here
 	more       chan struct{} // closed when bytes came or it ended
+	lane       bool          // no reader asked for it
 }
 
-// allowed reports whether another segment may begin.
-func (s *segments) allowed() bool { return !s.off && len(s.list) < maxSegments }
+func newSegment(p span, lane bool) *segment {
+	return &segment{start: p.start, end: p.end, pos: p.start, claimed: p.start, more: make(chan struct{}), lane: lane}
+}
+
+// allowed reports whether another segment may begin for a reader.
+func (s *segments) allowed() bool {
+	n := 0
+	for _, o := range s.list {
+		if !o.lane {
+			n++
+		}
+	}
+	return !s.off && n < maxSegments
+}
 
 // add begins a segment with the byte at off, inside of within and beside all
 // others. It returns nil if another one brings that byte soon. One that brings
@@ -42,20 +56,25 @@ func (s *segments) add(off int64, within span, soon int64) *segment {
 			o.end = within.start
 		}
 	}
-	n := &segment{start: within.start, end: within.end, pos: within.start, claimed: within.start, more: make(chan struct{})}
+	n := newSegment(within, false)
 	s.list = append(s.list, n)
 	return n
 }
 
-// remove takes an ended segment out. After some failures in a row, or if final,
-// no other one begins: the front brings the bytes in its time.
-func (s *segments) remove(old *segment, failed, final bool) {
+// remove takes an ended segment out.
+func (s *segments) remove(old *segment) {
 	for i, o := range s.list {
 		if o == old {
 			s.list = append(s.list[:i], s.list[i+1:]...)
 			break
 		}
 	}
+	close(old.more)
+}
+
+// count counts a segment that was not ended from here. After some failures in a row, or if
+// final, no other one begins: the front brings the bytes in its time.
+func (s *segments) count(failed, final bool) {
 	s.failures++
 	if !failed {
 		s.failures = 0
@@ -63,7 +82,6 @@ func (s *segments) remove(old *segment, failed, final bool) {
 	if s.failures >= maxSegmentFailures || final {
 		s.off = true
 	}
-	close(old.more)
 }
 
 // holding returns the segment that brings the byte at off, nil if none does.

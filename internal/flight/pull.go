@@ -11,8 +11,8 @@ import (
 
 // receiver takes the bytes of one connection.
 type receiver interface {
-	// accept checks what the upstream says that it sends.
-	accept(body upstream.Body) error
+	// accept checks what the upstream says that it sends. It said so after took.
+	accept(body upstream.Body, took time.Duration) error
 	// write takes data, which follows on what it took before. stop says that it
 	// takes no more from this connection. A *writeError ends the download.
 	write(data []byte) (stop bool, err error)
@@ -78,19 +78,30 @@ func (f *flight) connect(ctx context.Context, want span, whole bool, r receiver)
 	case want.end >= 0:
 		length = want.end - want.start
 	}
-	body, err := f.remote.get(ctx, cancel, offset, length)
+	own, stop := context.WithCancelCause(ctx)
+	began := time.Now()
+	body, err := f.remote.get(own, stop, offset, length)
 	if err != nil {
+		stop(nil)
 		return 0, err
 	}
-	defer body.Close()
+	reader := &contest{f: f, ctx: ctx, body: body, stop: stop, at: body.Offset, size: body.Size, end: -1}
+	defer reader.close()
+	if body.Length >= 0 {
+		reader.end = body.Offset + body.Length
+	}
 	if body.Offset > want.start || body.Offset < 0 {
 		return 0, f.remote.unusable(fmt.Errorf("asked for bytes from %d, got them from %d", want.start, body.Offset))
 	}
-	if err := r.accept(body); err != nil {
+	if err := r.accept(body, time.Since(began)); err != nil {
 		return 0, err
 	}
+	silent := reader.challenge
+	if body.Offset != offset || whole { // parts are not to be had
+		silent = func() {}
+	}
 	skip := want.start - body.Offset // an upstream that ignores ranges sends these too
-	n, err := f.group.pump(ctx, cancel, body, f.least, func(data []byte) (bool, error) {
+	n, err := f.group.pump(ctx, cancel, reader, f.least, silent, func(data []byte) (bool, error) {
 		d := min(skip, int64(len(data)))
 		skip -= d
 		if data = data[d:]; len(data) == 0 {

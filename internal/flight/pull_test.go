@@ -26,7 +26,7 @@ func (p *pieces) next() (span, bool, error) {
 	return span{pos, min(pos+p.length, p.size)}, pos == p.size, nil
 }
 
-func (p *pieces) accept(upstream.Body) error { return nil }
+func (p *pieces) accept(upstream.Body, time.Duration) error { return nil }
 
 func (p *pieces) write(data []byte) (bool, error) {
 	if p.refuse != nil {

@@ -48,6 +48,7 @@ type watch struct {
 	idle   time.Duration
 	least  func() int64 // bytes per second; 0 means any number
 	cancel context.CancelCauseFunc
+	silent func() // called when a read has brought nothing for rivalAfter, and again after as long
 	epoch  time.Time
 	since  atomic.Int64 // when the read that is under way began, -1 if none is
 	waited atomic.Int64 // how long the reads before it took, since the last judgement
@@ -55,11 +56,11 @@ type watch struct {
 	timer  *time.Timer
 }
 
-func newWatch(idle time.Duration, least func() int64, cancel context.CancelCauseFunc) *watch {
-	w := &watch{idle: idle, least: least, cancel: cancel, epoch: time.Now()}
+func newWatch(idle time.Duration, least func() int64, cancel context.CancelCauseFunc, silent func()) *watch {
+	w := &watch{idle: idle, least: least, cancel: cancel, silent: silent, epoch: time.Now()}
 	w.since.Store(-1)
 	w.timer = time.AfterFunc(math.MaxInt64, w.judge)
-	w.timer.Reset(idle) // not before the field is set, which judge reads
+	w.timer.Reset(min(idle, rivalAfter)) // not before the field is set, which judge reads
 	return w
 }
 
@@ -74,6 +75,12 @@ func (w *watch) judge() {
 		return
 	}
 	left := w.idle - silent
+	if silent >= rivalAfter {
+		w.silent()
+		left = min(left, rivalAfter)
+	} else {
+		left = min(left, rivalAfter-silent)
+	}
 	if waited := time.Duration(w.waited.Load()) + silent; waited >= w.idle {
 		if float64(w.bytes.Load()) < float64(w.least())*waited.Seconds() {
 			w.cancel(errSlow)
@@ -89,11 +96,12 @@ func (w *watch) judge() {
 
 // pump reads body to its end and gives it to take in order, in batches, until
 // take wants no more. A connection that sends nothing for g.Idle is cut, and so is
-// one that sends less than least in that time. n is how much was read.
-func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, least func() int64, take func([]byte) (bool, error)) (n int64, err error) {
+// one that sends less than least in that time; silent is called some time before. n is how
+// much was read.
+func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, least func() int64, silent func(), take func([]byte) (bool, error)) (n int64, err error) {
 	buf := g.takeBuffer()
 	b := &batch{buf: *buf, take: take, cancel: cancel}
-	watch := newWatch(g.Idle, least, cancel)
+	watch := newWatch(g.Idle, least, cancel, silent)
 	defer func() {
 		watch.timer.Stop()
 		b.close()

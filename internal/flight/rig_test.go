@@ -40,6 +40,8 @@ var noise = sync.OnceValue(func() []byte {
 // blobOf returns n bytes that are not all the same.
 func blobOf(n int) []byte { return noise()[:n:n] }
 
+func digestOf(data []byte) digest.Digest { return digest.FromBytes(data) }
+
 func newRig(t *testing.T, size int) *rig {
 	r := &rig{t: t, up: &registry{data: blobOf(size), latency: time.Millisecond}, size: int64(size)}
 	r.shelf = &shelf{t: t}

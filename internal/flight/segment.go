@@ -2,6 +2,7 @@ package flight
 
 import (
 	"errors"
+	"time"
 
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -26,7 +27,8 @@ func (f *flight) fetch(s *segment) {
 	class, known := upstream.ClassOf(err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.segments.remove(s, err != nil, known && class == upstream.Protocol)
+	f.segments.remove(s)
+	f.segments.count(err != nil, known && class == upstream.Protocol || hopeless(err))
 	f.wakeAll()
 }
 
@@ -46,7 +48,7 @@ type segmentReceiver struct {
 
 // accept takes no response that begins before the segment: the front brings
 // those bytes.
-func (r segmentReceiver) accept(body upstream.Body) error {
+func (r segmentReceiver) accept(body upstream.Body, _ time.Duration) error {
 	if body.Offset != r.s.start {
 		return r.f.remote.unusable(errors.New("ranges are ignored"))
 	}
@@ -66,11 +68,12 @@ func (r segmentReceiver) write(data []byte) (stop bool, err error) {
 	}
 	if _, err := f.spool.get().WriteAt(data[:n], pos); err != nil {
 		f.storeFailed(err)
-		return true, err
+		return true, broken(err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.have = f.have.add(pos, pos+n)
+	f.came.arrive(n)
 	s.pos = s.claimed
 	close(s.more)
 	s.more = make(chan struct{})
