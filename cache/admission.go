@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/internal/origin"
@@ -16,6 +17,7 @@ import (
 // it did not admit. It is safe for concurrent use.
 type admission struct {
 	ask     func(context.Context, Candidate) error // nil admits everything
+	asking  ask.Group[holdKey, error]              // one question for all checks that see a tag move
 	holds   *lru.Cache[holdKey, Hold]
 	refused *lru.Cache[tagKey, refusedCandidate] // the last of each tag
 }
@@ -32,8 +34,8 @@ type refusedCandidate struct {
 	err    error
 }
 
-func newAdmission(ask func(context.Context, Candidate) error) *admission {
-	return &admission{ask: ask, holds: lru.New[holdKey, Hold](4096), refused: lru.New[tagKey, refusedCandidate](4096)}
+func newAdmission(admit func(context.Context, Candidate) error) *admission {
+	return &admission{ask: admit, holds: lru.New[holdKey, Hold](4096), refused: lru.New[tagKey, refusedCandidate](4096)}
 }
 
 // admit returns why a tag may not stand for a manifest now, or nil. former is what the
@@ -50,7 +52,10 @@ func (a *admission) admit(ctx context.Context, r origin.Repo, tag string, man, f
 	if former != nil {
 		c.Former = former.Digest
 	}
-	err := a.ask(ctx, c)
+	err, ended := a.asking.Share(ctx, k, func(context.Context) error { return a.ask(ctx, c) })
+	if ended != nil {
+		err = ended
+	}
 	var h *Hold
 	if errors.As(err, &h) {
 		a.holds.Put(k, *h, 1)

@@ -31,12 +31,14 @@
 // # What a pull by tag gets
 //
 // With a stored image, the upstream is asked by HEAD whether the tag has moved, unless it
-// was asked within [Cache.Freshness]. If the tag has the same digest, the stored image is
-// served; if it has another one, that is served, and copied behind it. 404 gets the
-// stored image, since deletes do not propagate; so do 401, 403 and other 4xx, unless the
-// rule's RequireAccess or MaxStale forbids it; so does 429, after which the upstream is
-// left alone for as long as it said; and so do 5xx, no connection, and no answer within
-// [Limits.StaleTimeout].
+// was asked within [Cache.Freshness]. Clients that come at once share a tag check, which
+// is never sent before their requests came; four at most are under way for a tag, so that
+// nobody waits for the end of one that began too early. If the tag has the same digest,
+// the stored image is served; if it has another one, that is served, and copied behind
+// it. 404 gets the stored image, since deletes do not propagate; so do 401, 403 and other
+// 4xx, unless the rule's RequireAccess or MaxStale forbids it; so does 429, after which
+// the upstream is left alone for as long as it said; and so do 5xx, no connection, and no
+// answer within [Limits.StaleTimeout].
 //
 // A HEAD is a saving, never a verdict: before a tag, a manifest or a blob counts as
 // denied or missing, it was asked for by GET. What is known is not asked: a blob that

@@ -45,11 +45,12 @@ type engine struct {
 	listing    share.Pool // lists that are being answered
 	tagChecks  ask.Group[tagCheck, answer]
 	fetches    ask.Group[fetchKey, answer]
+	moves      ask.Group[fetchKey, answer] // fetches by checks of tags
 	listChecks ask.Group[listQuestion, listAnswer]
 	sightings  sightings
-	missing    *lru.Cache[sourced, missing]            // digests of tags that could not be had
-	refusals   *lru.Cache[refusalKey, *upstream.Error] // tags that the upstream refused when it was asked last
-	nexts      *lru.Cache[nextKey, struct{}]           // queries of next pages that were sent, other than n and last
+	missing    *lru.Cache[sourced, missing]    // digests of tags that could not be had
+	refusals   *lru.Cache[refusalKey, refusal] // tags that the upstream refused when it was asked last
+	nexts      *lru.Cache[nextKey, struct{}]   // queries of next pages that were sent, other than n and last
 	lists      *lists
 }
 
@@ -115,7 +116,7 @@ func newEngine(c *Cache) *engine {
 	e.listing.Size = e.limits.Lists
 	e.sightings.init(many)
 	e.missing = lru.New[sourced, missing](4096)
-	e.refusals = lru.New[refusalKey, *upstream.Error](many)
+	e.refusals = lru.New[refusalKey, refusal](many)
 	e.nexts = lru.New[nextKey, struct{}](many)
 	return e
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -80,12 +81,13 @@ func (e *engine) list(ctx context.Context, r origin.Repo, q listQuestion) (a lis
 	}
 	asking, cancel := within(ctx, patience)
 	defer cancel()
-	a, err := e.listChecks.Do(asking, q, func(wanted context.Context) listAnswer {
+	a, err := e.listChecks.Ask(asking, q, ask.Terms{}, func(wanted context.Context, begin func()) listAnswer {
 		slot, err := r.Slot(wanted, false)
 		if err != nil {
 			return listAnswer{err: err}
 		}
 		defer slot.Release()
+		begin()
 		return e.askList(slot, r, q)
 	})
 	if err == nil {

@@ -39,6 +39,16 @@ func (s *storedTag) askNow() time.Time {
 	}
 }
 
+// good notes a check, asked at that time, that found the tag unmoved.
+func (s *storedTag) good(asked time.Time) {
+	for now := asked.UnixNano(); ; {
+		last := s.checked.Load()
+		if last >= now || s.checked.CompareAndSwap(last, now) {
+			return
+		}
+	}
+}
+
 // tag returns what is stored for a tag, from memory if possible. It is never nil; its
 // man is nil if nothing is stored.
 func (l *local) tag(ctx context.Context, r origin.Repo, tag string) *storedTag {

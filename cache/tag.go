@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/upstream"
@@ -45,7 +47,7 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 	// With nothing to stand in, only what bars the way is answered from memory.
 	if err, probe := r.Down(); err != nil && (s.man != nil || r.Barred() != nil) {
 		if probe {
-			go e.check(e.ctx, r, tag, head) // ends with the engine
+			go e.check(e.ctx, r, tag, head, s) // ends with the engine
 		}
 		return e.choose(r.Repo, tag, s, answer{err: err})
 	}
@@ -55,7 +57,7 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 	}
 	ctx, cancel := within(ctx, patience)
 	defer cancel()
-	a := e.check(ctx, r, tag, head)
+	a := e.check(ctx, r, tag, head, s)
 	if patienceEnded(a.err) {
 		slow := r.TooSlow("manifest "+tag, a.err)
 		if a.err = slow; s.man != nil { // a slow upstream counts as down, or each pull would wait as long
@@ -65,24 +67,40 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 	return e.choose(r.Repo, tag, s, a)
 }
 
+// window is how long a check of a tag may be used again.
+func (e *engine) window(r origin.Repo) time.Duration {
+	if w := r.Match.Rule.Freshness; w != 0 {
+		return w
+	}
+	return e.cfg.Freshness
+}
+
 // fresh reports whether the last check of a tag may be used again.
 func (e *engine) fresh(r origin.Repo, s *storedTag) bool {
-	window := r.Match.Rule.Freshness
-	if window == 0 {
-		window = e.cfg.Freshness
-	}
+	window := e.window(r)
 	return window > 0 && time.Now().UnixNano()-s.checked.Load() < int64(window)
 }
 
-// check sends a tag check, one for all clients that want to know.
-func (e *engine) check(ctx context.Context, r repository, tag string, head bool) answer {
+// checksAtOnce is how many checks of one tag are under way at once, so that a client
+// that comes while one is under way need not wait until that one has ended.
+const checksAtOnce = 4
+
+// check sends a tag check, one for all clients that want to know. s is what is stored.
+// Where an answer costs no more than a HEAD, several may be under way at once; where it
+// is a whole manifest, which upstreams count as a pull, there is one.
+func (e *engine) check(ctx context.Context, r repository, tag string, head bool, s *storedTag) answer {
 	k := tagCheck{tag: tagKey{r.Name, tag}, source: r.Match.Source, loop: r.Loop(), head: head}
-	a, err := e.tagChecks.Do(ctx, k, func(wanted context.Context) answer {
+	terms := ask.Terms{Age: e.window(r.Repo)}
+	if (s.man != nil || head) && !r.HeadRefused(origin.Manifest) {
+		terms.AtOnce = checksAtOnce
+	}
+	a, err := e.tagChecks.Ask(ctx, k, terms, func(wanted context.Context, begin func()) answer {
 		slot, err := r.Slot(wanted, false)
 		if err != nil {
 			return answer{err: err}
 		}
 		defer slot.Release()
+		begin()
 		return e.ask(slot, r, tag, head)
 	})
 	if err != nil {
@@ -106,7 +124,7 @@ func (e *engine) choose(r origin.Repo, tag string, s *storedTag, a answer) answe
 			return a
 		}
 		if refusal, ok := e.refusals.Get(refusalOfTag(r, tag)); ok { // an outage does not lift it
-			return answer{err: refusal, state: fwd("request", a.err)}
+			return answer{err: refusal.err, state: fwd("request", a.err)}
 		}
 	}
 	age, most := time.Now().UnixNano()-s.checked.Load(), r.Match.Rule.MaxStale
@@ -127,17 +145,31 @@ func refusalOfTag(r origin.Repo, tag string) refusalKey {
 	return refusalKey{tagKey{r.Name, tag}, r.From}
 }
 
+// refusal is the upstream's refusal of a tag, and when it was asked.
+type refusal struct {
+	err   *upstream.Error
+	asked time.Time
+}
+
 // noteRefusal remembers whether the upstream refused a tag when it was asked last. Where
-// nothing is stored it need not be remembered: nothing could be served.
-func (e *engine) noteRefusal(r origin.Repo, tag string, s *storedTag, err error) {
+// nothing is stored it need not be remembered: nothing could be served. Answers may come
+// in another order than that of their questions.
+func (e *engine) noteRefusal(r origin.Repo, tag string, s *storedTag, a answer) {
 	k := refusalOfTag(r, tag)
-	u, ok := errors.AsType[*upstream.Error](err)
+	u, ok := errors.AsType[*upstream.Error](a.err)
 	switch {
 	case ok && u.Class == upstream.Denied && s.man != nil:
-		e.refusals.Put(k, u, 1)
-	case err == nil, ok && u.Class == upstream.NotFound:
+		e.refusals.Update(k, func(old refusal, known bool) (refusal, int64, bool) {
+			if known && old.asked.After(a.asked) {
+				return old, 1, true
+			}
+			return refusal{u, a.asked}, 1, s.checked.Load() < a.asked.UnixNano()
+		})
+	case a.err == nil, ok && u.Class == upstream.NotFound:
 		if _, ok := e.refusals.Get(k); ok {
-			e.refusals.Delete(k)
+			e.refusals.Update(k, func(old refusal, known bool) (refusal, int64, bool) {
+				return old, 1, known && old.asked.After(a.asked)
+			})
 		}
 	}
 }
@@ -154,12 +186,11 @@ func (e *engine) ask(slot origin.Slot, r repository, tag string, head bool) answ
 		a = e.compare(slot, r, tag, head, s)
 	}
 	a.asked = asked
-	e.noteRefusal(r.Repo, tag, s, a.err)
-	if a.err != nil {
-		return a
-	}
 	if a.same {
-		s.checked.Store(max(s.checked.Load(), asked.UnixNano()))
+		s.good(asked)
+	}
+	e.noteRefusal(r.Repo, tag, s, a)
+	if a.err != nil || a.same {
 		return a
 	}
 	stored := e.local.manifest(e.ctx, r.Repo, a.man.Digest)
@@ -213,12 +244,28 @@ func (e *engine) compare(slot origin.Slot, r repository, tag string, head bool, 
 		if head {
 			return e.movedByHead(slot, r, s, desc)
 		}
-		man, err := e.fetchPromised(slot, r, desc.Digest)
+		man, err := e.fetchMoved(slot, r, desc.Digest)
 		if class, ok := upstream.ClassOf(err); err != nil && ok && class == upstream.NotFound && try == 0 {
 			continue // it moved once more between the two requests
 		}
 		return answer{man: man, err: err, state: fwd("request", err)}
 	}
+}
+
+// fetchMoved fetches the manifest that a tag has moved to, once for all checks that see it
+// move. It uses the slot of one of them, which waits meanwhile.
+func (e *engine) fetchMoved(slot origin.Slot, r repository, d digest.Digest) (*oci.Content, error) {
+	if man := e.ledger.Find(keyOf(r.Repo, d), r.Match.Source); man != nil {
+		return man, nil
+	}
+	a, err := e.moves.Share(e.ctx, fetchKey{sourcedOf(r.Repo, d), r.Loop(), r.Match.Generation}, func(context.Context) answer {
+		man, err := e.fetchPromised(slot, r, d)
+		return answer{man: man, err: err}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.man, a.err
 }
 
 // movedByHead is the answer to a HEAD of a tag that moved. It is a promise, so a digest

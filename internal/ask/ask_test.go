@@ -27,7 +27,7 @@ func TestConcurrentCallersCostTwoCalls(t *testing.T) {
 		if n := asked.Load(); n > 2 {
 			t.Fatalf("50 concurrent callers cost %d calls, want at most 2", n)
 		}
-		if len(g.calls) != 0 {
+		if len(g.series) != 0 {
 			t.Fatal("a call was left behind")
 		}
 	})
@@ -122,7 +122,7 @@ func TestUnwanted(t *testing.T) {
 			t.Errorf("%q, %v: Share joined a call for which nobody waits", v, err)
 		}
 		synctest.Wait()
-		if len(g.calls) != 0 {
+		if len(g.series) != 0 {
 			t.Error("a call was left behind")
 		}
 	})
