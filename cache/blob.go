@@ -60,7 +60,7 @@ func (e *engine) storedBlob(ctx context.Context, r origin.Repo, d digest.Digest)
 	if !ok {
 		return blobAnswer{}, false
 	}
-	return blobAnswer{file: file, size: size, state: "hit"}, true
+	return blobAnswer{file: file, size: size, state: hit}, true
 }
 
 // joinDownload joins the download of a blob, or begins it.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/gate"
@@ -201,11 +200,6 @@ func (c *Cache) Shutdown(ctx context.Context) error {
 		return late
 	}
 	return err
-}
-
-// within bounds what a client waits for, without ending the request to the upstream.
-func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, origin.ErrPatience)
 }
 
 // patienceEnded reports whether a client's patience has ended, as opposed to the

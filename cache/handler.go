@@ -12,14 +12,15 @@ import (
 
 // request is one HTTP request on its way through the cache.
 type request struct {
-	e      *engine
-	w      *recorder
-	rec    recorder
-	r      *http.Request
-	route  route.Request
-	repo   repository
-	out    Outcome
-	passed bool // to Next
+	e       *engine
+	w       *recorder
+	rec     recorder
+	r       *http.Request
+	route   route.Request
+	repo    repository
+	out     Outcome
+	passed  bool // to Next
+	watched bool // somebody wants to know how it went, and how long it took
 }
 
 // ServeHTTP answers GET and HEAD of the OCI distribution API under /v2/.
@@ -27,7 +28,10 @@ type request struct {
 // there is one. A response that cannot be finished ends its connection.
 func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := c.engine()
-	q := &request{e: e, rec: recorder{ResponseWriter: w, begun: time.Now()}, r: r}
+	q := &request{e: e, rec: recorder{ResponseWriter: w}, r: r}
+	if q.watched = e.cfg.Observe != nil || e.log.Enabled(r.Context(), slog.LevelDebug); q.watched {
+		q.rec.begun = time.Now()
+	}
 	q.w = &q.rec
 	q.rec.patience = e.limits.SendTimeout
 	q.out.Method = methodOf(r)
@@ -53,14 +57,13 @@ func (q *request) observe() {
 	}
 	q.e.stats.requests.Add(1)
 	q.e.stats.bytes.Add(q.w.bytes)
-	debug := q.e.log.Enabled(q.r.Context(), slog.LevelDebug)
-	if q.e.cfg.Observe == nil && !debug {
+	if !q.watched {
 		return
 	}
 	q.out.Status, q.out.Bytes, q.out.FirstByte = q.w.status, q.w.bytes, q.w.first
 	q.out.Duration = time.Since(q.w.begun)
 	q.out.Result, q.out.UpstreamStatus, q.out.Detail = result(q.out.CacheState)
-	if debug {
+	if q.e.log.Enabled(q.r.Context(), slog.LevelDebug) {
 		q.e.log.LogAttrs(q.r.Context(), slog.LevelDebug, "answered", slog.String("method", short(q.out.Method)), slog.String("kind", string(q.out.Access.Kind)),
 			slog.String("repository", short(q.out.Access.Repository)), slog.String("reference", short(q.out.Reference)), slog.Int("status", q.out.Status),
 			slog.String("cache", q.out.CacheState), slog.Int64("bytes", q.out.Bytes), slog.Duration("took", q.out.Duration))
@@ -81,7 +84,9 @@ func (q *request) serve() error {
 	parsed, err := parse(q.r)
 	q.route = parsed
 	k := routeKind(parsed.Kind)
-	q.out.Access = accessOf(q.r, parsed)
+	if q.watched || q.e.cfg.Authorize != nil {
+		q.out.Access = accessOf(q.r, parsed)
+	}
 	q.out.Reference = parsed.Reference
 	if q.e.cfg.Next != nil && parsed.Repository == "" {
 		if err == nil && k == AccessPing && q.refused(k) {
@@ -139,7 +144,7 @@ func (q *request) refused(k AccessKind) bool {
 
 // apiVersion says which API this is, as old clients want to know.
 func (q *request) apiVersion() {
-	q.w.Header()["Docker-Distribution-Api-Version"] = []string{"registry/2.0"}
+	q.w.Header()["Docker-Distribution-Api-Version"] = apiVersion
 }
 
 // methodError answers what neither GET nor HEAD is.
@@ -209,12 +214,25 @@ func (q *request) state(state string, err error) {
 	if state == "" {
 		state = fwd("miss", err)
 	}
-	if state == "hit" {
-		q.e.stats.hits.Add(1)
-	}
 	q.out.CacheState = state
-	q.w.Header()["Cache-Status"] = []string{"pullthrough; " + state}
+	status := q.w.Header()
+	switch state {
+	case hit:
+		q.e.stats.hits.Add(1)
+		status["Cache-Status"] = statusHit
+	case unchanged:
+		status["Cache-Status"] = statusUnchanged
+	default:
+		status["Cache-Status"] = []string{cacheName + state}
+	}
 }
+
+// What Cache-Status says of most answers.
+const (
+	cacheName = "pullthrough; "
+	hit       = "hit"
+	unchanged = "fwd=request; fwd-status=200; detail=unchanged"
+)
 
 // warnStale says in a header why what is served was not checked.
 func (q *request) warnStale(k AccessKind, err error) {

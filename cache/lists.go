@@ -79,9 +79,8 @@ func (e *engine) list(ctx context.Context, r origin.Repo, q listQuestion) (a lis
 	if known {
 		patience = e.limits.StaleTimeout
 	}
-	asking, cancel := within(ctx, patience)
-	defer cancel()
-	a, err := e.listChecks.Ask(asking, q, ask.Terms{}, func(wanted context.Context, begin func()) listAnswer {
+	terms := ask.Terms{Patience: patience, Impatient: origin.ErrPatience}
+	a, err := e.listChecks.Ask(ctx, q, terms, func(wanted context.Context, begin func()) listAnswer {
 		slot, err := r.Slot(wanted, false)
 		if err != nil {
 			return listAnswer{err: err}

@@ -47,7 +47,7 @@ func (e *engine) byDigest(ctx context.Context, r repository, d digest.Digest, he
 func (e *engine) findDigest(ctx context.Context, r repository, d digest.Digest, head bool) answer {
 	if man := e.local.manifest(ctx, r.Repo, d); man != nil {
 		e.sighted(r, man)
-		return answer{man: man, state: "hit"}
+		return answer{man: man, state: hit}
 	}
 	if !r.Covered() {
 		return answer{err: errNoRule}

@@ -13,6 +13,10 @@ const (
 	sendPieceMost = 4 << 20
 )
 
+// buffered is how many bytes of a body the server keeps until the handler returns: to
+// write them waits for no client, and needs no deadline.
+const buffered = 2 << 10
+
 // recorder notes what is answered, and lets go of clients that do not read it: each
 // piece of a response has its own deadline, so that a slow client may take as long as
 // the whole needs, and one that stopped is not waited for. It hands io.ReaderFrom on,
@@ -21,8 +25,8 @@ type recorder struct {
 	http.ResponseWriter
 	status   int
 	bytes    int64
-	begun    time.Time
-	first    time.Duration
+	begun    time.Time     // zero if nobody wants to know how long it takes
+	first    time.Duration // until the header
 	patience time.Duration // for one piece; no end if negative
 	until    time.Time     // the last deadline that was set; zero if none was
 	piece    int64         // how long the next piece may be
@@ -51,7 +55,10 @@ func deadlines(w http.ResponseWriter) deadliner {
 // WriteHeader notes the status.
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 && status >= 200 {
-		r.status, r.first = status, time.Since(r.begun)
+		r.status = status
+		if !r.begun.IsZero() {
+			r.first = time.Since(r.begun)
+		}
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
@@ -94,6 +101,11 @@ func (r *recorder) end() {
 func (r *recorder) Write(p []byte) (n int, err error) {
 	if r.status == 0 {
 		r.WriteHeader(http.StatusOK)
+	}
+	if r.until.IsZero() && r.bytes+int64(len(p)) <= buffered {
+		n, err = r.ResponseWriter.Write(p)
+		r.bytes += int64(n)
+		return n, err
 	}
 	for {
 		piece := p[:r.next(int64(len(p)))]

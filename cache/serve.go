@@ -17,9 +17,19 @@ import (
 	"github.com/pullthrough/pullthrough/internal/route"
 )
 
-const (
-	octetStream  = "application/octet-stream"
-	cacheControl = "private, no-transform"
+const octetStream = "application/octet-stream"
+
+// Header values that are the same in every response, in the form in which http.Header
+// holds them. They never change.
+var (
+	apiVersion      = []string{"registry/2.0"}
+	cacheControl    = []string{"private, no-transform"}
+	noSniff         = []string{"nosniff"}
+	octetStreams    = []string{octetStream}
+	byteRanges      = []string{"bytes"}
+	fromUpstream    = []string{"upstream"}
+	statusHit       = []string{cacheName + hit}
+	statusUnchanged = []string{cacheName + unchanged}
 )
 
 // serveManifest writes a manifest.
@@ -29,10 +39,10 @@ func serveManifest(w http.ResponseWriter, r *http.Request, a answer) {
 	h["Content-Type"] = m.Header.Type
 	h["Docker-Content-Digest"] = m.Header.Digest
 	h["Etag"] = m.Header.ETag
-	h["Cache-Control"] = []string{cacheControl}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Cache-Control"] = cacheControl
+	h["X-Content-Type-Options"] = noSniff
 	if a.remote {
-		h.Set("X-Azure-Origin", "upstream")
+		h["X-Azure-Origin"] = fromUpstream
 	}
 	if m.Body != nil && r.Header["Range"] != nil {
 		serveContent(w, r, m.Header.ETag[0], m.Size, bytes.NewReader(m.Body))
@@ -66,25 +76,26 @@ func unmodified(r *http.Request, etag string) bool {
 // header is out and the body is not whole.
 func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAnswer) error {
 	h := w.Header()
-	h["Content-Type"] = []string{octetStream}
-	h["Docker-Content-Digest"] = []string{digest}
-	h["Etag"] = []string{`"` + digest + `"`}
-	h["Cache-Control"] = []string{cacheControl}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Content-Type"] = octetStreams
+	etag := `"` + digest + `"`
+	texts := []string{digest, etag}
+	h["Docker-Content-Digest"], h["Etag"] = texts[:1:1], texts[1:]
+	h["Cache-Control"] = cacheControl
+	h["X-Content-Type-Options"] = noSniff
 	if a.remote {
-		h.Set("X-Azure-Origin", "upstream")
+		h["X-Azure-Origin"] = fromUpstream
 	}
 	if a.file != nil {
-		serveContent(w, r, `"`+digest+`"`, a.size, a.file)
+		serveContent(w, r, etag, a.size, a.file)
 		return nil
 	}
-	h["Accept-Ranges"] = []string{"bytes"}
-	if unmodified(r, `"`+digest+`"`) {
+	h["Accept-Ranges"] = byteRanges
+	if unmodified(r, etag) {
 		delete(h, "Content-Type")
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	ranges, err := wanted(r, `"`+digest+`"`, a.size)
+	ranges, err := wanted(r, etag, a.size)
 	if err != nil {
 		outside(w, r, a.size)
 		return nil

@@ -61,6 +61,9 @@ func (s *sightings) add(r origin.Repo, tag string, d digest.Digest, seen time.Ti
 
 // has reports whether a tag was seen to stand for a manifest that was not copied yet.
 func (s *sightings) has(k ledger.Key) bool {
+	if s.tags.Empty() {
+		return false
+	}
 	_, ok := s.tags.Get(k)
 	return ok
 }

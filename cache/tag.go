@@ -39,15 +39,15 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 		if s.man == nil {
 			return answer{err: errNoRule}
 		}
-		return answer{man: s.man, state: "hit"}
+		return answer{man: s.man, state: hit}
 	}
 	if s.man != nil && e.fresh(r.Repo, s) {
-		return answer{man: s.man, state: "hit"}
+		return answer{man: s.man, state: hit}
 	}
 	// With nothing to stand in, only what bars the way is answered from memory.
 	if err, probe := r.Down(); err != nil && (s.man != nil || r.Barred() != nil) {
 		if probe {
-			go e.check(e.ctx, r, tag, head, s) // ends with the engine
+			go e.check(e.ctx, r, tag, head, s, 0) // ends with the engine
 		}
 		return e.choose(r.Repo, tag, s, answer{err: err})
 	}
@@ -55,9 +55,7 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 	if s.man != nil {
 		patience = e.limits.StaleTimeout
 	}
-	ctx, cancel := within(ctx, patience)
-	defer cancel()
-	a := e.check(ctx, r, tag, head, s)
+	a := e.check(ctx, r, tag, head, s, patience)
 	if patienceEnded(a.err) {
 		slow := r.TooSlow("manifest "+tag, a.err)
 		if a.err = slow; s.man != nil { // a slow upstream counts as down, or each pull would wait as long
@@ -87,26 +85,35 @@ const checksAtOnce = 4
 
 // check sends a tag check, one for all clients that want to know. s is what is stored.
 // Where an answer costs no more than a HEAD, several may be under way at once; where it
-// is a whole manifest, which upstreams count as a pull, there is one.
-func (e *engine) check(ctx context.Context, r repository, tag string, head bool, s *storedTag) answer {
+// is a whole manifest, which upstreams count as a pull, there is one. The caller waits
+// for as long as its patience; if zero, until the end.
+func (e *engine) check(ctx context.Context, r repository, tag string, head bool, s *storedTag, patience time.Duration) answer {
 	k := tagCheck{tag: tagKey{r.Name, tag}, source: r.Match.Source, loop: r.Loop(), head: head}
-	terms := ask.Terms{Age: e.window(r.Repo)}
+	terms := ask.Terms{Age: e.window(r.Repo), Patience: patience, Impatient: origin.ErrPatience}
 	if (s.man != nil || head) && !r.HeadRefused(origin.Manifest) {
 		terms.AtOnce = checksAtOnce
 	}
-	a, err := e.tagChecks.Ask(ctx, k, terms, func(wanted context.Context, begin func()) answer {
+	a, joined, err := e.tagChecks.Join(ctx, k, terms)
+	if !joined {
+		a, err = e.newCheck(ctx, r, k, terms)
+	}
+	if err != nil {
+		return answer{err: err}
+	}
+	return a
+}
+
+// newCheck is check for a client that comes when there is none to join.
+func (e *engine) newCheck(ctx context.Context, r repository, k tagCheck, terms ask.Terms) (answer, error) {
+	return e.tagChecks.Ask(ctx, k, terms, func(wanted context.Context, begin func()) answer {
 		slot, err := r.Slot(wanted, false)
 		if err != nil {
 			return answer{err: err}
 		}
 		defer slot.Release()
 		begin()
-		return e.ask(slot, r, tag, head)
+		return e.ask(slot, r, k.tag.tag, k.head)
 	})
-	if err != nil {
-		return answer{err: err}
-	}
-	return a
 }
 
 // choose is the tag table: given what a check came to, it decides between that and the
@@ -236,7 +243,7 @@ func (e *engine) compare(slot origin.Slot, r repository, tag string, head bool, 
 			return answer{err: err}
 		}
 		if s.man != nil && desc.Digest == s.man.Digest {
-			return answer{man: s.man, same: true, state: "fwd=request; fwd-status=200; detail=unchanged"}
+			return answer{man: s.man, same: true, state: unchanged}
 		}
 		if man := e.local.manifest(e.ctx, r.Repo, desc.Digest); man != nil {
 			return answer{man: man, state: "fwd=request; fwd-status=200"}
@@ -291,7 +298,7 @@ func (e *engine) compareByGet(slot origin.Slot, r repository, tag string, s *sto
 	case errors.Is(err, upstream.ErrUnchanged):
 		return answer{man: s.man, same: true, state: "fwd=request; fwd-status=304; detail=unchanged"}
 	case err == nil && s.man != nil && man.Digest == s.man.Digest:
-		return answer{man: s.man, same: true, state: "fwd=request; fwd-status=200; detail=unchanged"}
+		return answer{man: s.man, same: true, state: unchanged}
 	}
 	return answer{man: man, err: err, state: fwd("miss", err)}
 }

@@ -35,6 +35,10 @@ type Terms struct {
 	// AtOnce is how many calls with the same key may be under way when another one
 	// begins for the caller, that one included. If zero, one.
 	AtOnce int
+	// Patience is how long the caller waits before it gets the error Impatient. If zero,
+	// it waits as long as its context lasts.
+	Patience  time.Duration
+	Impatient error
 }
 
 // Group is a set of calls by key. The zero value is ready to use. It is safe for
@@ -42,6 +46,7 @@ type Terms struct {
 type Group[K comparable, V any] struct {
 	mu     sync.Mutex
 	series map[K]*series[V]
+	timers sync.Pool // of *time.Timer, which are stopped
 }
 
 // series is the calls with one key.
@@ -110,14 +115,51 @@ func (g *Group[K, V]) Ask(ctx context.Context, k K, t Terms, ask func(wanted con
 		c.join()
 	}
 	g.mu.Unlock()
+	return g.wait(ctx, c, t)
+}
+
+// Join is Ask where a call already serves the caller. Otherwise ok is false.
+func (g *Group[K, V]) Join(ctx context.Context, k K, t Terms) (v V, ok bool, err error) {
+	g.mu.Lock()
+	s := g.series[k]
+	if s == nil || !s.last.serves(t) {
+		g.mu.Unlock()
+		return v, false, nil
+	}
+	c := s.last
+	c.join()
+	g.mu.Unlock()
+	v, err = g.wait(ctx, c, t)
+	return v, true, err
+}
+
+// wait waits for the end of a call that the caller has joined, as long as it wants to.
+func (g *Group[K, V]) wait(ctx context.Context, c *call[V], t Terms) (V, error) {
+	var late <-chan time.Time
+	if t.Patience > 0 {
+		timer, _ := g.timers.Get().(*time.Timer)
+		if timer == nil {
+			timer = time.NewTimer(t.Patience)
+		} else {
+			timer.Reset(t.Patience)
+		}
+		late = timer.C
+		defer func() {
+			timer.Stop()
+			g.timers.Put(timer)
+		}()
+	}
+	err := t.Impatient
 	select {
 	case <-c.done:
 		return c.value, nil
+	case <-late:
 	case <-ctx.Done():
-		g.leave(c)
-		var none V
-		return none, context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
+	g.leave(c)
+	var none V
+	return none, err
 }
 
 // Do is Ask by the strictest terms, for an ask that begins to look at once.

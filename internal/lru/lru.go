@@ -5,6 +5,7 @@ package lru
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 )
 
 const shardCount = 16
@@ -13,6 +14,7 @@ const shardCount = 16
 // for concurrent use.
 type Cache[K comparable, V any] struct {
 	seed   maphash.Seed
+	count  atomic.Int64 // of entries, changed with the lock of their shard held
 	shards [shardCount]shard[K, V]
 }
 
@@ -47,6 +49,9 @@ type entry[K comparable, V any] struct {
 func (c *Cache[K, V]) shard(k K) *shard[K, V] {
 	return &c.shards[maphash.Comparable(c.seed, k)%shardCount]
 }
+
+// Empty reports whether there are no entries. It takes no lock.
+func (c *Cache[K, V]) Empty() bool { return c.count.Load() == 0 }
 
 // Get returns the value of k, and counts as a use of it.
 func (c *Cache[K, V]) Get(k K) (v V, ok bool) {
@@ -86,6 +91,8 @@ func (c *Cache[K, V]) Update(k K, f func(v V, ok bool) (value V, cost int64, kee
 		old = e.value
 	}
 	value, cost, keep := f(old, e != nil)
+	before := len(s.entries)
+	defer func() { c.count.Add(int64(len(s.entries) - before)) }()
 	if e != nil {
 		s.remove(e)
 	}

@@ -30,6 +30,9 @@ type headKey struct {
 
 // HeadRefused reports whether the source is known to refuse HEAD.
 func (r Repo) HeadRefused(k Kind) bool {
+	if r.origins.noHead.Empty() {
+		return false
+	}
 	until, ok := r.origins.noHead.Get(headKey{r.Match.Source, k})
 	return ok && time.Now().Before(until)
 }

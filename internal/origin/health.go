@@ -58,6 +58,9 @@ func (r Repo) healthKeys() healthKeys {
 
 func (k healthKeys) all() [3]healthKey { return [...]healthKey{k.host, k.rule, k.repository} }
 
+// none reports whether no trouble is known at all. It takes no lock.
+func (h *health) none() bool { return h.hosts.Empty() && h.repos.Empty() }
+
 // of is where the trouble of a key is remembered.
 func (h *health) of(k healthKey) *lru.Cache[healthKey, trouble] {
 	if k.repository != "" {
@@ -72,7 +75,11 @@ func (r Repo) Down() (err *upstream.Error, probe bool) {
 	if r.closed != nil {
 		return r.closed, false
 	}
-	h, now := &r.origins.health, time.Now()
+	h := &r.origins.health
+	if h.none() {
+		return nil, false
+	}
+	now := time.Now()
 	for _, k := range r.healthKeys().all() {
 		t, ok := h.of(k).Get(k)
 		if !ok {
@@ -131,7 +138,9 @@ func (r Repo) Heard(err error) {
 	h, keys := &r.origins.health, r.healthKeys()
 	all := keys.all()
 	if err == nil {
-		h.well(all[:])
+		if !h.none() {
+			h.well(all[:])
+		}
 		return
 	}
 	u, ok := errors.AsType[*upstream.Error](err)

@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -76,6 +77,7 @@ type Origins struct {
 
 	matches *lru.Cache[string, *rule.Match] // the last match of each name, for rules that may fail; nil if they cannot
 	opened  *lru.Cache[upstream.Source, *opened]
+	recent  recent
 	health  health
 	noHead  *lru.Cache[headKey, time.Time] // sources that refuse HEAD, until then
 	absent  *lru.Cache[absentKey, absence] // digests that sources have just said they do not have
@@ -84,6 +86,7 @@ type Origins struct {
 
 // opened is an upstream repository as one generation of a rule sees it.
 type opened struct {
+	match      *rule.Match // the match that it was opened for first
 	generation uint64
 	upstream   upstream.Repository
 	from       string
@@ -102,7 +105,7 @@ type Counts struct {
 
 // New returns the upstreams of cfg.Rules.
 func New(cfg Config) *Origins {
-	o := &Origins{cfg: cfg}
+	o := &Origins{cfg: cfg, recent: recent{seed: maphash.MakeSeed()}}
 	o.slots.Size, o.slots.PerHost = cfg.Requests, cfg.RequestsPerHost
 	o.opened = lru.New[upstream.Source, *opened](4096)
 	o.noHead = lru.New[headKey, time.Time](4096)
@@ -192,6 +195,10 @@ func (o *Origins) found(name, repository string, m *rule.Match, err error) (Repo
 // that failed is asked again the next time.
 func (o *Origins) open(m *rule.Match) Repo {
 	r := Repo{Name: m.Repository, Match: m, origins: o}
+	if known := o.recent.get(m); known != nil {
+		r.upstream, r.From = known.upstream, known.from
+		return r
+	}
 	known, ok := o.opened.Get(m.Source)
 	if !ok || known.generation != m.Generation {
 		up, err := o.cfg.Upstream.Open(m.Source, m.Rule.Auth)
@@ -206,8 +213,11 @@ func (o *Origins) open(m *rule.Match) Repo {
 		if g, ok := upstream.As[upstream.Originator](up); ok {
 			host = g.Origin()
 		}
-		known = &opened{generation: m.Generation, upstream: up, from: host + "/" + m.Source.Repository}
+		known = &opened{match: m, generation: m.Generation, upstream: up, from: host + "/" + m.Source.Repository}
 		o.opened.Put(m.Source, known, 1)
+	}
+	if o.matches == nil { // a rule.Set gives the same match again
+		o.recent.put(m, known)
 	}
 	r.upstream, r.From = known.upstream, known.from
 	return r
