@@ -33,20 +33,23 @@ func (a *blobAnswer) close() {
 // blob answers a pull of a blob: stored, in flight, known from the same origin, or
 // downloaded.
 func (e *engine) blob(ctx context.Context, r repository, d digest.Digest) blobAnswer {
-	if e.ledger.Watches() {
+	up := r.Via("") // a download is nobody's request
+	a, stored := e.storedBlob(ctx, up, d)
+	if e.ledger.Watches() && (stored || ctx.Err() == nil) {
 		// The client's download comes first, and then the copy that joins it.
-		stored := e.local.hasBlob(e.ctx, r.Repo, d)
 		defer e.ledger.Asked(r.Name, d, stored)
 	}
-	up := r.Via("")      // a download is nobody's request
 	for try := range 3 { // it may come into the store or leave it meanwhile, or have another size
-		if a, ok := e.storedBlob(ctx, up, d); ok {
+		if try > 0 {
+			a, stored = e.storedBlob(ctx, up, d)
+		}
+		if stored {
 			return a
 		}
 		if !r.Covered() {
 			return blobAnswer{err: errUnknown}
 		}
-		a := e.joinDownload(ctx, up, d)
+		a = e.joinDownload(ctx, up, d)
 		if !errors.Is(a.err, flight.ErrStored) && (!errors.Is(a.err, flight.ErrSize) || try > 0) {
 			return a
 		}

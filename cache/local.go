@@ -51,13 +51,21 @@ func newLocal(s store.Store, records store.Records, l Limits, log *slog.Logger, 
 	}
 }
 
+// remembered returns a stored manifest if it is in memory. If not, the result is nil.
+func (l *local) remembered(r origin.Repo, d digest.Digest) *oci.Content {
+	if man, ok := l.manifests.Get(keyOf(r, d)); ok && r.MayServe(man.From) {
+		return man
+	}
+	return nil
+}
+
 // manifest returns a stored manifest: all that it names is stored too. If there is
 // none, the result is nil.
 func (l *local) manifest(ctx context.Context, r origin.Repo, d digest.Digest) *oci.Content {
-	k := keyOf(r, d)
-	if man, ok := l.manifests.Get(k); ok && r.MayServe(man.From) {
+	if man := l.remembered(r, d); man != nil {
 		return man
 	}
+	k := keyOf(r, d)
 	era := l.deleted.era.Load()
 	info, err := l.store.Stat(ctx, r.Name, d)
 	if err != nil || !info.IsManifest() || !r.MayServe(info.Source) || info.Size > upstream.MaxManifestSize {
@@ -110,10 +118,14 @@ func (l *local) anyImage(ctx context.Context, r origin.Repo, index *oci.Manifest
 	return len(images) == 0
 }
 
-// facts is what the ledger wants to know of a manifest.
-func (l *local) facts(ctx context.Context, r origin.Repo, man *oci.Content) func(layers bool) ledger.Facts {
+// facts is what the ledger wants to know of a manifest. The store is not asked for the
+// manifest if absent, which may be nil, says that it is not stored.
+func (l *local) facts(ctx context.Context, r origin.Repo, man *oci.Content, absent func() bool) func(layers bool) ledger.Facts {
 	return func(layers bool) ledger.Facts {
-		f := ledger.Facts{Stored: l.manifest(ctx, r, man.Digest) != nil}
+		var f ledger.Facts
+		if absent == nil || !absent() {
+			f.Stored = l.manifest(ctx, r, man.Digest) != nil
+		}
 		if !layers {
 			return f
 		}

@@ -45,7 +45,20 @@ func (e *engine) byDigest(ctx context.Context, r repository, d digest.Digest, he
 }
 
 func (e *engine) findDigest(ctx context.Context, r repository, d digest.Digest, head bool) answer {
-	if man := e.local.manifest(ctx, r.Repo, d); man != nil {
+	man := e.local.remembered(r.Repo, d)
+	if man == nil && r.Covered() { // what is being copied is not stored, and the store need not be asked
+		if copied := e.ledger.Find(keyOf(r.Repo, d), r.Match.Source); copied != nil {
+			if !head {
+				e.submit(r, copied, unseen)
+			}
+			return answer{man: copied, remote: true, state: "hit; detail=copying"}
+		}
+	}
+	since := unseen
+	if man == nil {
+		man, since = e.find(ctx, r.Repo, d)
+	}
+	if man != nil {
 		e.sighted(r, man)
 		return answer{man: man, state: hit}
 	}
@@ -54,15 +67,15 @@ func (e *engine) findDigest(ctx context.Context, r repository, d digest.Digest, 
 	}
 	if a, ok := e.inHand(ctx, r, d); ok {
 		if a.err == nil && !head {
-			e.submit(r, a.man)
+			e.submit(r, a.man, since)
 		}
 		return a
 	}
-	return e.askDigest(ctx, r, d, head)
+	return e.askDigest(ctx, r, d, head, since)
 }
 
-// askDigest asks the upstream for a manifest by digest.
-func (e *engine) askDigest(ctx context.Context, r repository, d digest.Digest, head bool) answer {
+// askDigest asks the upstream for a manifest by digest, which was not stored at a look.
+func (e *engine) askDigest(ctx context.Context, r repository, d digest.Digest, head bool, since look) answer {
 	// All clients that want the content share one request; a HEAD is a request of its own.
 	refused := head && !r.HeadRefused(origin.Manifest)
 	if refused {
@@ -71,7 +84,7 @@ func (e *engine) askDigest(ctx context.Context, r repository, d digest.Digest, h
 		}
 	}
 	a, err := e.fetches.Share(ctx, fetchKey{sourcedOf(r.Repo, d), r.Loop(), r.Match.Generation}, func(wanted context.Context) answer {
-		return e.fetchDigest(wanted, r, d, head, refused)
+		return e.fetchDigest(wanted, r, d, head, refused, since)
 	})
 	if err != nil {
 		return answer{err: err}
@@ -80,11 +93,8 @@ func (e *engine) askDigest(ctx context.Context, r repository, d digest.Digest, h
 }
 
 // inHand is the answer for a digest that is not stored and that the upstream need not be
-// asked for: it is being copied, it was read before, or the upstream is not asked now.
+// asked for: it was read before, or the upstream is not asked now.
 func (e *engine) inHand(ctx context.Context, r repository, d digest.Digest) (answer, bool) {
-	if man := e.ledger.Find(keyOf(r.Repo, d), r.Match.Source); man != nil {
-		return answer{man: man, remote: true, state: "hit; detail=copying"}, true
-	}
 	if man := e.local.readBefore(ctx, r.Repo, d); man != nil {
 		return answer{man: man, remote: true, state: "hit; detail=read"}, true
 	}
@@ -98,8 +108,8 @@ func (e *engine) inHand(ctx context.Context, r repository, d digest.Digest) (ans
 }
 
 // fetchDigest fetches a manifest by digest for all clients that want it. With refused, the
-// upstream has refused a HEAD for it.
-func (e *engine) fetchDigest(wanted context.Context, r repository, d digest.Digest, head, refused bool) answer {
+// upstream has refused a HEAD for it. It was not stored at a look.
+func (e *engine) fetchDigest(wanted context.Context, r repository, d digest.Digest, head, refused bool, since look) answer {
 	slot, err := r.Slot(wanted, false)
 	if err != nil {
 		return answer{err: err}
@@ -110,7 +120,7 @@ func (e *engine) fetchDigest(wanted context.Context, r repository, d digest.Dige
 		r.RefusesHead(origin.Manifest)
 	}
 	if err == nil && !head {
-		e.submit(r, man)
+		e.submit(r, man, since)
 	}
 	return answer{man: man, err: err, remote: true, state: fwd("miss", err)}
 }

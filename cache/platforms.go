@@ -65,7 +65,7 @@ func (w *worker) addPlatforms(ctx context.Context, r origin.Repo, m *oci.Manifes
 // add adds the copy job of a manifest that the manifest of another job leads to.
 func (w *worker) add(ctx context.Context, r origin.Repo, man *oci.Content, from, job ledger.Job) error {
 	job.Repository, job.Source, job.Request = from.Repository, from.Source, from.Request
-	_, err := w.ledger.Add(ctx, r.Values(), man, job, w.local.facts(ctx, r, man))
+	_, err := w.ledger.Add(ctx, r.Values(), man, job, w.local.facts(ctx, r, man, nil))
 	return err
 }
 

@@ -173,7 +173,7 @@ func (f *prefetch) copy(ctx context.Context, man *oci.Content) error {
 		if try == prefetchTries { // it expired, or the store does not show what it took
 			return fmt.Errorf("cache: %s was copied and is not in the store", man.Digest)
 		}
-		h, err := e.ledger.Add(ctx, ctx, man, job, e.local.facts(ctx, r, man))
+		h, err := e.ledger.Add(ctx, ctx, man, job, e.local.facts(ctx, r, man, nil))
 		if err == ErrTooManyCopies {
 			return err
 		}

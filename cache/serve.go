@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/route"
@@ -72,9 +73,9 @@ func unmodified(r *http.Request, etag string) bool {
 	return false
 }
 
-// serveBlob writes a blob, or what of it was asked for. An error means that the
-// header is out and the body is not whole.
-func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAnswer) error {
+// serveBlob writes a blob, or what of it was asked for, with the help of pooled buffers.
+// An error means that the header is out, or may be, and the body is not whole.
+func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAnswer, buffers *sync.Pool) error {
 	h := w.Header()
 	h["Content-Type"] = octetStreams
 	etag := `"` + digest + `"`
@@ -84,6 +85,9 @@ func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAns
 	h["X-Content-Type-Options"] = noSniff
 	if a.remote {
 		h["X-Azure-Origin"] = fromUpstream
+	}
+	if a.file != nil && wantsAll(r) {
+		return serveStored(w, r, a, buffers)
 	}
 	if a.file != nil {
 		serveContent(w, r, etag, a.size, a.file)
@@ -108,6 +112,41 @@ func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAns
 		return s.one(ranges[0])
 	}
 	return s.several(ranges)
+}
+
+// wantsAll reports whether a request has no condition and wants no part.
+func wantsAll(r *http.Request) bool {
+	h := r.Header
+	return h["Range"] == nil && h["If-None-Match"] == nil && h["If-Match"] == nil
+}
+
+// smallBlob is the size up to which a stored blob is read and written at once, which is
+// less work than to let the kernel send it.
+const smallBlob = 16 << 10
+
+// serveStored writes the whole of a stored blob.
+func serveStored(w http.ResponseWriter, r *http.Request, a *blobAnswer, buffers *sync.Pool) error {
+	h := w.Header()
+	h["Accept-Ranges"] = byteRanges
+	h["Content-Length"] = []string{strconv.FormatInt(a.size, 10)}
+	if r.Method == http.MethodHead || a.size > smallBlob {
+		w.WriteHeader(http.StatusOK)
+		if r.Method != http.MethodHead {
+			_, _ = io.CopyN(w, a.file, a.size) // a body that is not whole ends the connection
+		}
+		return nil
+	}
+	buffer, _ := buffers.Get().(*[smallBlob]byte)
+	if buffer == nil {
+		buffer = new([smallBlob]byte)
+	}
+	defer buffers.Put(buffer)
+	if _, err := io.ReadFull(a.file, buffer[:a.size]); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(buffer[:a.size])
+	return nil
 }
 
 // serveContent writes what is here, or what of it was asked for, by the same rules

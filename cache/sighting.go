@@ -95,38 +95,79 @@ func (s *sightings) take(r origin.Repo, d digest.Digest) []ledger.Tag {
 const recordWait = time.Second
 
 // submit asks for the copy of a manifest that was just served, with the tags that were
-// seen to stand for it. When it returns, a crash does not lose the copy job.
-func (e *engine) submit(r repository, man *oci.Content) {
+// seen to stand for it. When it returns, a crash does not lose the copy job. since is the
+// look at the store that found that the manifest is not stored; unseen if there was none.
+func (e *engine) submit(r repository, man *oci.Content, since look) {
+	k := keyOf(r.Repo, man.Digest)
 	tags := e.sightings.take(r.Repo, man.Digest)
-	_, part := e.local.indexes.Get(keyOf(r.Repo, man.Digest))
-	if len(tags) == 0 && e.local.manifest(e.ctx, r.Repo, man.Digest) != nil {
-		return
-	}
-	if part && !e.local.wasRead(r.Repo, man.Digest) {
-		read := time.Now()
-		e.work.Go(func() { e.local.keepRead(e.ctx, r.Repo, man, read) })
-	}
+	_, part := e.local.indexes.Get(k)
+	read := time.Now()
 	job := ledger.Job{
 		Repository: r.Name, Source: r.Match.Source, Tags: tags, Platforms: oci.Selected(r.Match.Rule.Platforms),
-		OnDemand: part && len(tags) == 0, Request: e.request(r.cause),
+		OnDemand: part && len(tags) == 0,
 	}
-	facts := e.local.facts(e.ctx, r.Repo, man)
+	if e.ledger.Find(k, job.Source) == nil {
+		job.Request = e.request(r.cause)
+	}
+	facts := e.local.facts(e.ctx, r.Repo, man, func() bool { return since.holds(e.ledger, k) })
+	add := func(ctx context.Context) {
+		h, err := e.ledger.Add(ctx, r.Values(), man, job, func(layers bool) ledger.Facts {
+			f := facts(layers)
+			f.Needless = f.Stored && len(tags) == 0
+			return f
+		})
+		if h == nil && err == nil {
+			return // it is stored, and no tag moves
+		}
+		if part && !e.local.wasRead(r.Repo, man.Digest) {
+			e.work.Go(func() { e.local.keepRead(e.ctx, r.Repo, man, read) })
+		}
+		if err == nil { // the ledger logs what it drops
+			h.Recorded(ctx)
+		}
+	}
 	ctx, cancel := context.WithTimeout(e.ctx, recordWait)
 	defer cancel()
 	if e.ledger.Ready(ctx) != nil { // a slow disk is no trouble of the client
-		e.work.Go(func() { _, _ = e.ledger.Add(e.ctx, r.Values(), man, job, facts) }) // the ledger logs what it drops
+		e.work.Go(func() { add(e.ctx) })
 		return
 	}
-	if h, err := e.ledger.Add(ctx, r.Values(), man, job, facts); err == nil {
-		h.Recorded(ctx)
+	add(ctx)
+}
+
+// look is when the store was asked for a manifest and did not have it: what
+// [ledger.Ledger.Changed] said just before that.
+type look struct {
+	changed uint64
+	seen    bool
+}
+
+// unseen is no look at all.
+var unseen look
+
+// holds reports whether the manifest is still not stored.
+func (l look) holds(of *ledger.Ledger, k ledger.Key) bool {
+	return l.seen && of.Changed(k) == l.changed
+}
+
+// find returns a stored manifest, as local.manifest does, or else the look that did not
+// find it.
+func (e *engine) find(ctx context.Context, r origin.Repo, d digest.Digest) (*oci.Content, look) {
+	at := look{e.ledger.Changed(keyOf(r, d)), true}
+	if man := e.local.manifest(ctx, r, d); man != nil {
+		return man, unseen
 	}
+	if ctx.Err() != nil { // perhaps that is why
+		return nil, unseen
+	}
+	return nil, at
 }
 
 // sighted sees to tags that were seen to stand for a manifest that is stored: they move,
 // with nothing to copy.
 func (e *engine) sighted(r repository, man *oci.Content) {
 	if r.Covered() && e.sightings.has(keyOf(r.Repo, man.Digest)) {
-		e.submit(r, man)
+		e.submit(r, man, unseen)
 	}
 }
 

@@ -49,6 +49,12 @@ func (s *storedTag) good(asked time.Time) {
 	}
 }
 
+// stays reports whether s is still what is remembered of a tag.
+func (l *local) stays(k tagKey, s *storedTag) bool {
+	now, ok := l.tags.Get(k)
+	return ok && now == s && s.era == l.deleted.era.Load()
+}
+
 // tag returns what is stored for a tag, from memory if possible. It is never nil; its
 // man is nil if nothing is stored.
 func (l *local) tag(ctx context.Context, r origin.Repo, tag string) *storedTag {

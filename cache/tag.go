@@ -95,7 +95,7 @@ func (e *engine) check(ctx context.Context, r repository, tag string, head bool,
 	}
 	a, joined, err := e.tagChecks.Join(ctx, k, terms)
 	if !joined {
-		a, err = e.newCheck(ctx, r, k, terms)
+		a, err = e.newCheck(ctx, r, k, terms, s)
 	}
 	if err != nil {
 		return answer{err: err}
@@ -104,7 +104,7 @@ func (e *engine) check(ctx context.Context, r repository, tag string, head bool,
 }
 
 // newCheck is check for a client that comes when there is none to join.
-func (e *engine) newCheck(ctx context.Context, r repository, k tagCheck, terms ask.Terms) (answer, error) {
+func (e *engine) newCheck(ctx context.Context, r repository, k tagCheck, terms ask.Terms, s *storedTag) (answer, error) {
 	return e.tagChecks.Ask(ctx, k, terms, func(wanted context.Context, begin func()) answer {
 		slot, err := r.Slot(wanted, false)
 		if err != nil {
@@ -112,7 +112,7 @@ func (e *engine) newCheck(ctx context.Context, r repository, k tagCheck, terms a
 		}
 		defer slot.Release()
 		begin()
-		return e.ask(slot, r, k.tag.tag, k.head)
+		return e.ask(slot, r, k, s)
 	})
 }
 
@@ -181,9 +181,13 @@ func (e *engine) noteRefusal(r origin.Repo, tag string, s *storedTag, a answer) 
 	}
 }
 
-// ask sends one tag check. What it learns counts even when all clients have left.
-func (e *engine) ask(slot origin.Slot, r repository, tag string, head bool) answer {
-	s := e.local.tag(e.ctx, r.Repo, tag)
+// ask sends one tag check. What it learns counts even when all clients have left. s is
+// what was stored when a client came.
+func (e *engine) ask(slot origin.Slot, r repository, k tagCheck, s *storedTag) answer {
+	tag, head := k.tag.tag, k.head
+	if !e.local.stays(k.tag, s) {
+		s = e.local.tag(e.ctx, r.Repo, tag)
+	}
 	asked := s.askNow()
 	var a answer
 	if s.man == nil && !head {
@@ -200,7 +204,7 @@ func (e *engine) ask(slot origin.Slot, r repository, tag string, head bool) answ
 	if a.err != nil || a.same {
 		return a
 	}
-	stored := e.local.manifest(e.ctx, r.Repo, a.man.Digest)
+	stored, since := e.find(e.ctx, r.Repo, a.man.Digest)
 	a.remote = stored == nil
 	if err := e.admission.admit(e.ctx, r.Repo, tag, a.man, s.man); err != nil {
 		return e.notAdmitted(r.Repo, tag, s, a, err)
@@ -208,9 +212,9 @@ func (e *engine) ask(slot origin.Slot, r repository, tag string, head bool) answ
 	e.sightings.add(r.Repo, tag, a.man.Digest, asked)
 	switch {
 	case stored != nil:
-		e.submit(r, stored) // nothing to copy: the tag moves
+		e.submit(r, stored, unseen) // nothing to copy: the tag moves
 	case !head:
-		e.submit(r, a.man)
+		e.submit(r, a.man, since)
 	}
 	return a
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/ociname"
 	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/webhook"
 )
@@ -35,11 +36,14 @@ type worker struct {
 func (w *worker) Do(ctx context.Context, run *ledger.Run) error {
 	ctx, stop := w.patiently(ctx, run)
 	defer stop()
-	r, man, err := w.prepare(ctx, run)
+	if w.copier == nil {
+		defer w.local.claims.claim(run.Job.Repository, run.Manifest)()
+	}
+	r, man, stored, err := w.prepare(ctx, run)
 	switch {
 	case err != nil:
 	case w.copier == nil:
-		err = w.copy(ctx, r, run, man)
+		err = w.copy(ctx, r, run, man, stored)
 	default:
 		if err = w.submit(ctx, run.Job); err == nil {
 			return ledger.ErrHandedOver
@@ -65,43 +69,45 @@ func (w *worker) submit(ctx context.Context, job ledger.Job) error {
 
 // DoHere does a job in this process, whatever the Copier says.
 func (w *worker) DoHere(ctx context.Context, run *ledger.Run) error {
-	r, man, err := w.prepare(ctx, run)
+	defer w.local.claims.claim(run.Job.Repository, run.Manifest)()
+	r, man, stored, err := w.prepare(ctx, run)
 	if err != nil {
 		return err
 	}
-	return w.copy(ctx, r, run, man)
+	return w.copy(ctx, r, run, man, stored)
 }
 
-// prepare finds out whether a job can be done now: [origin.ErrGone] if its rule is gone,
+// prepare finds out whether a job can be done now, and whether its manifest is stored
+// already, so that only tags and events are to come: [origin.ErrGone] if its rule is gone,
 // [errBadJob] if it never can be done, [ledger.ErrWaiting] if it is an index none of
 // whose images is stored.
-func (w *worker) prepare(ctx context.Context, run *ledger.Run) (origin.Repo, *oci.Content, error) {
+func (w *worker) prepare(ctx context.Context, run *ledger.Run) (r origin.Repo, man *oci.Content, stored bool, err error) {
 	job := run.Job
-	r, err := w.origins.Still(ctx, job.Repository, job.Source)
+	r, err = w.origins.Still(ctx, job.Repository, job.Source)
 	if err != nil {
-		return r, nil, unusable(err)
+		return r, nil, false, unusable(err)
 	}
 	r = r.Under(run.Values)
-	man := run.Manifest.At(r.From)
+	man = run.Manifest.At(r.From)
 	if w.local.manifest(ctx, r, job.Digest) != nil {
-		return r, man, nil // only tags and events are to come
+		return r, man, true, nil
 	}
-	if err := job.Digest.Validate(); err != nil || job.Digest.Algorithm().FromBytes(job.Manifest) != job.Digest {
-		return r, man, fmt.Errorf("%w: its manifest is not %s", errBadJob, job.Digest)
+	if !ociname.ValidDigest(job.Digest.String()) || job.Digest.Algorithm().FromBytes(job.Manifest) != job.Digest {
+		return r, man, false, fmt.Errorf("%w: its manifest is not %s", errBadJob, job.Digest)
 	}
 	if man.Parsed.Bad != nil {
-		return r, man, fmt.Errorf("%w: %w", errBadJob, man.Parsed.Bad)
+		return r, man, false, fmt.Errorf("%w: %w", errBadJob, man.Parsed.Bad)
 	}
 	if !man.Parsed.Index {
-		return r, man, nil
+		return r, man, false, nil
 	}
 	if err := w.addPlatforms(ctx, r, man.Parsed, job); err != nil {
-		return r, man, err
+		return r, man, false, err
 	}
 	if !w.indexReady(ctx, r, man.Parsed, job.Platforms) {
-		return r, man, ledger.ErrWaiting
+		return r, man, false, ledger.ErrWaiting
 	}
-	return r, man, nil
+	return r, man, false, nil
 }
 
 // unusable is what an error of Origins.Still is to a job: the rule is gone, or it cannot
@@ -114,9 +120,7 @@ func unusable(err error) error {
 }
 
 // copy does a job that is prepared.
-func (w *worker) copy(ctx context.Context, r origin.Repo, run *ledger.Run, man *oci.Content) error {
-	defer w.local.claims.claim(r.Name, man)()
-	stored := w.local.manifest(ctx, r, man.Digest) != nil
+func (w *worker) copy(ctx context.Context, r origin.Repo, run *ledger.Run, man *oci.Content, stored bool) error {
 	if !stored && !man.Parsed.Index {
 		if err := notDown(r); err != nil {
 			return err

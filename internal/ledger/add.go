@@ -8,12 +8,15 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // Facts is what the caller of Add sees of a manifest.
 type Facts struct {
 	// Stored says that the manifest is here with all that it names.
 	Stored bool
+	// Needless says that no job need be made.
+	Needless bool
 	// Layers are the layers of the manifest, if one of them is not here. They are only
 	// asked for if a job is OnDemand and not known yet.
 	Layers map[digest.Digest]bool
@@ -28,8 +31,9 @@ type Handle struct {
 
 // Add makes the copy job of a manifest known, or adds to the one that is. It waits for
 // the records of a former process, or for ctx, whose cause it returns then. look is
-// called without a lock, and again if the manifest changed meanwhile; with layers, it
-// must fill in Facts.Layers. [ErrTooMany] if there is no room.
+// called without a lock if there is no job yet, and again if the manifest changed
+// meanwhile; with layers, it must fill in Facts.Layers. The Handle is nil if the job is
+// needless. [ErrTooMany] if there is no room.
 //
 // The caller sets Repository and Source of the job and what is special about it: Tags,
 // Platforms, Request, Depth, OnDemand. values is the context of the request that the job
@@ -39,30 +43,42 @@ func (l *Ledger) Add(ctx, values context.Context, man *oci.Content, job Job, loo
 		return nil, err
 	}
 	job.Digest, job.MediaType, job.Manifest = man.Digest, man.MediaType, man.Body
-	k, onDemand := job.Key(), job.OnDemand
+	k := job.Key()
 	var f Facts
-	for {
-		was, _ := l.changed.Get(k)
-		fresh := !l.has(k, job)
-		f = look(onDemand && fresh)
-		l.mu.Lock()
-		now, _ := l.changed.Get(k)
-		if e := l.entries[k]; now == was && (fresh || e != nil && e.job.Source == job.Source) {
-			break
-		}
-		l.unlock()
-	}
+	l.mu.Lock()
 	defer l.unlock()
+	for l.entry(k, job.Source) == nil {
+		was, _ := l.changed.Get(k)
+		l.unlock()
+		f = look(job.OnDemand)
+		l.mu.Lock()
+		if now, _ := l.changed.Get(k); now != was || l.entry(k, job.Source) != nil {
+			continue
+		}
+		if f.Needless {
+			return nil, nil
+		}
+		break
+	}
 	job.Incomplete = !f.Stored
 	return l.add(job, man, f, values)
 }
 
-// has reports whether there is an entry for a job.
-func (l *Ledger) has(k Key, job Job) bool {
-	l.mu.Lock()
-	defer l.unlock()
-	e := l.entries[k]
-	return e != nil && e.job.Source == job.Source
+// entry returns the entry of a manifest from a source; nil if there is none. l.mu is
+// held.
+func (l *Ledger) entry(k Key, source upstream.Source) *entry {
+	if e := l.entries[k]; e != nil && e.job.Source == source {
+		return e
+	}
+	return nil
+}
+
+// Changed returns a number that changes when a manifest becomes stored or its job ends
+// here: what a caller saw of the manifest in the store holds as long as the number is the
+// same.
+func (l *Ledger) Changed(k Key) uint64 {
+	n, _ := l.changed.Get(k)
+	return n
 }
 
 // add enters or merges a job. l.mu is held.

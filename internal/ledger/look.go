@@ -76,11 +76,12 @@ func (l *Ledger) Len() int {
 // room.
 func (l *Ledger) Counts() (failed, dropped int64) { return l.failed.Load(), l.dropped.Load() }
 
-// Find returns a manifest that is being copied from a source; nil if it is not.
+// Find returns a manifest that is being copied from a source; nil if it is not, or if it
+// is stored and only its tags move.
 func (l *Ledger) Find(k Key, source upstream.Source) *oci.Content {
 	l.mu.Lock()
 	defer l.unlock()
-	if e := l.entries[k]; e != nil && e.job.Source == source {
+	if e := l.entry(k, source); e != nil && e.job.Incomplete {
 		return e.man
 	}
 	return nil

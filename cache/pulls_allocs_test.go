@@ -1,0 +1,83 @@
+package cache_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+)
+
+// drain is a ResponseWriter that costs nothing.
+type drain struct {
+	header http.Header
+	status int
+	bytes  int
+}
+
+func (d *drain) Header() http.Header { return d.header }
+func (d *drain) WriteHeader(s int)   { d.status = s }
+func (d *drain) Write(p []byte) (int, error) {
+	d.bytes += len(p)
+	return len(p), nil
+}
+
+// TestAllocationsOfWarmPulls: what is stored is served with so many allocations at most,
+// those of net/http apart.
+func TestAllocationsOfWarmPulls(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	s := newStory(t, func(s *story) {
+		s.cache.Freshness = time.Hour
+		s.cache.Observe = nil
+	})
+	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+	s.pull("app/api", "v1", img)
+	s.settle()
+	s.wantManifest("app/api", "v1", img)
+	s.up.Reset()
+	const manifests, blobs = "/v2/app/api/manifests/", "/v2/app/api/blobs/"
+	for _, c := range []struct {
+		name, method, path string
+		header             []string
+		status, most       int
+	}{
+		{"a manifest by digest", "GET", manifests + img.Digest.String(), nil, 200, 1},
+		{"HEAD of a manifest by digest", "HEAD", manifests + img.Digest.String(), nil, 200, 1},
+		{"a manifest by tag", "GET", manifests + "v1", nil, 200, 1},
+		{"HEAD of a manifest by tag", "HEAD", manifests + "v1", nil, 200, 1},
+		{"a manifest that the client has", "GET", manifests + "v1", []string{"If-None-Match", `"` + img.Digest.String() + `"`}, 304, 1},
+		{"a blob", "GET", blobs + img.Layers[0].Digest.String(), nil, 200, 12},
+		{"HEAD of a blob", "HEAD", blobs + img.Layers[0].Digest.String(), nil, 200, 10},
+		{"the API", "GET", "/v2/", nil, 200, 4},
+	} {
+		if n := allocations(t, s.cache, c.method, c.path, c.status, c.header...); n > c.most {
+			t.Errorf("%s: %d allocations, want %d at most", c.name, n, c.most)
+		}
+	}
+	s.wantUpstream(nil)
+}
+
+// allocations counts those of one request.
+func allocations(t *testing.T, c *cache.Cache, method, path string, status int, header ...string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	w := &drain{header: http.Header{}}
+	n := testing.AllocsPerRun(200, func() {
+		clear(w.header)
+		c.ServeHTTP(w, req)
+	})
+	if w.status != status || status == 200 && method == "GET" && w.bytes == 0 {
+		t.Errorf("%s %s: status %d, %d bytes", method, path, w.status, w.bytes)
+	}
+	t.Logf("%s %s: %v", method, path, n)
+	return int(n)
+}
