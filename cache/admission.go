@@ -38,9 +38,9 @@ func newAdmission(admit func(context.Context, Candidate) error) *admission {
 	return &admission{ask: admit, holds: lru.New[holdKey, Hold](4096), refused: lru.New[tagKey, refusedCandidate](4096)}
 }
 
-// admit returns why a tag may not stand for a manifest now, or nil. former is what the
-// tag stands for; nil if it stands for nothing.
-func (a *admission) admit(ctx context.Context, r origin.Repo, tag string, man, former *oci.Content) error {
+// admit returns why a tag may not stand for a manifest now, or nil. former returns what
+// the tag stands for, nil if it stands for nothing; it is called if somebody asks.
+func (a *admission) admit(ctx context.Context, r origin.Repo, tag string, man *oci.Content, former func() *oci.Content) error {
 	if a.ask == nil {
 		return nil
 	}
@@ -49,8 +49,8 @@ func (a *admission) admit(ctx context.Context, r origin.Repo, tag string, man, f
 		return &h
 	}
 	c := Candidate{Repository: r.Name, Tag: tag, Descriptor: man.Descriptor, Manifest: man.Body, Source: r.Match.Source}
-	if former != nil {
-		c.Former = former.Digest
+	if f := former(); f != nil {
+		c.Former = f.Digest
 	}
 	err, ended := a.asking.Share(ctx, k, func(context.Context) error { return a.ask(ctx, c) })
 	if ended != nil {

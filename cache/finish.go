@@ -95,7 +95,7 @@ func (e *ending) moves(ctx context.Context, tags []ledger.Tag) (moves []ledger.T
 			e.moved(t, t.EventDue || !e.run.HasRecord() && seen.Equal(t.Seen))
 			continue
 		}
-		former := e.local.tag(ctx, e.r, t.Name).man
+		former := func() *oci.Content { return e.local.tag(ctx, e.r, t.Name).man }
 		if err := e.admission.admit(ctx, e.r, t.Name, e.man, former); err != nil {
 			e.log.Info("a tag does not move: not admitted", "repository", e.r.Name, "tag", t.Name, "digest", e.run.Job.Digest.String(), "err", err)
 			e.moved(t, false)

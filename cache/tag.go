@@ -206,7 +206,7 @@ func (e *engine) ask(slot origin.Slot, r repository, k tagCheck, s *storedTag) a
 	}
 	stored, since := e.find(e.ctx, r.Repo, a.man.Digest)
 	a.remote = stored == nil
-	if err := e.admission.admit(e.ctx, r.Repo, tag, a.man, s.man); err != nil {
+	if err := e.admission.admit(e.ctx, r.Repo, tag, a.man, func() *oci.Content { return s.man }); err != nil {
 		return e.notAdmitted(r.Repo, tag, s, a, err)
 	}
 	e.sightings.add(r.Repo, tag, a.man.Digest, asked)
