@@ -52,10 +52,8 @@ func (a *admission) admit(ctx context.Context, r origin.Repo, tag string, man *o
 	if f := former(); f != nil {
 		c.Former = f.Digest
 	}
-	err, ended := a.asking.Share(ctx, k, func(context.Context) error { return a.ask(ctx, c) })
-	if ended != nil {
-		err = ended
-	}
+	// The question ends with ctx if the embedder lets it, and nobody leaves it behind.
+	err, _ := a.asking.Share(context.WithoutCancel(ctx), k, func(context.Context) error { return a.ask(ctx, c) })
 	var h *Hold
 	if errors.As(err, &h) {
 		a.holds.Put(k, *h, 1)

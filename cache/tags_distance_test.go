@@ -259,6 +259,7 @@ func TestAdmitIsAskedOnceAtATime(t *testing.T) {
 		if n := asked.Load(); n == 0 {
 			f.Error("Admit was not asked")
 		}
+		f.pass(time.Minute)
 	}, func(c *clock) {
 		c.cache.Admit = func(context.Context, cache.Candidate) error {
 			asked.Add(1)
