@@ -216,16 +216,17 @@ func TestKeptLists(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond) // each look makes the list the latest again
 	}
-	keys := 0
-	if r, ok := store.As[store.Records](s.cache.Store); ok {
-		for _, err := range r.RecordKeys(t.Context(), "lists") {
+	records, _ := store.As[store.Records](s.cache.Store)
+	for keys := 0; keys == 0 || keys > 16; time.Sleep(time.Millisecond) { // what makes room goes behind the answer too
+		keys = 0
+		for _, err := range records.RecordKeys(t.Context(), "lists") {
 			if keys++; err != nil {
 				t.Fatal(err)
 			}
 		}
-	}
-	if keys == 0 || keys > 16 {
-		t.Errorf("%d lists are kept in 4 KiB", keys)
+		if time.Now().After(deadline) {
+			t.Fatalf("%d lists are kept in 4 KiB", keys)
+		}
 	}
 	s.replace(rule.Rule{Source: s.up.Host() + "/elsewhere/*"})
 	if code := list("app/filler-39"); code == 200 {

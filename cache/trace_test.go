@@ -2,7 +2,9 @@ package cache_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -156,8 +158,9 @@ func TestDebugLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, err = io.Copy(io.Discard, resp.Body) // it ends when the handler has returned
 	_ = resp.Body.Close()
-	if err := c.Idle(t.Context()); err != nil {
+	if err := errors.Join(err, c.Idle(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Shutdown(t.Context()); err != nil { // which waits for those that write the log
