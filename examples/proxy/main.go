@@ -33,7 +33,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -87,7 +86,8 @@ func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, s
 		fmt.Fprintln(stdout, "ok:", s.summary())
 		return exitOK
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
+	log, journal := newJournal(stderr)
+	defer journal.flush()
 	if err := serve(ctx, newLive(*file, s, log), hangups, stdout); err != nil {
 		log.Error("the proxy ends", "error", err)
 		return exitFault
