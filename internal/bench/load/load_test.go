@@ -6,12 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -172,41 +169,37 @@ func TestEndOfContext(t *testing.T) {
 		}
 		cancel()
 	}
-	_, err := Slow(t.Context(), addr, p, 1, time.Millisecond, func() error { <-asked; return nil })
-	wantError(t, err, "no header")
 }
 
 // TestSlowClients: all of them read when they are looked at, and none has everything.
 func TestSlowClients(t *testing.T) {
 	const clients = 5
 	var reading atomic.Int64
-	var begun sync.WaitGroup
-	begun.Add(clients)
 	body := bytes.Repeat([]byte("slow"), 4<<20)
 	c := content{}
-	p := c.part("/slow", body)
-	addr := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	p, short := c.part("/slow", body), c.part("/short", []byte("short"))
+	addr := start(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		reading.Add(1)
 		defer reading.Add(-1)
-		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-		w.(http.Flusher).Flush()
-		begun.Done()
-		_, _ = io.Copy(w, bytes.NewReader(body))
+		c.ServeHTTP(w, req)
 	}))
 	looked := int64(0)
-	_, err := Slow(t.Context(), addr, p, clients, time.Millisecond, func() error {
-		begun.Wait()
-		looked = reading.Load()
-		return nil
-	})
-	if err != nil || looked != clients {
-		t.Errorf("%d of %d read, %v", looked, clients, err)
+	look := func() error { looked = reading.Load(); return nil }
+	if first, err := Slow(t.Context(), addr, p, clients, time.Millisecond, look); err != nil || looked != clients || first <= 0 {
+		t.Errorf("%d of %d read, first byte after %v, %v", looked, clients, first, err)
+	}
+	begun := time.Now()
+	if _, err := Slow(t.Context(), addr, p, 1, 100*time.Millisecond, look); err != nil || time.Since(begun) < 100*time.Millisecond {
+		t.Errorf("it took %v, %v; want 100 ms at least", time.Since(begun), err)
 	}
 	broken := errors.New("no memory is known")
-	begun.Add(clients)
-	if _, err = Slow(t.Context(), addr, p, clients, time.Millisecond, func() error { begun.Wait(); return broken }); !errors.Is(err, broken) {
+	if _, err := Slow(t.Context(), addr, p, clients, 0, func() error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("the error is %v, want %v", err, broken)
 	}
+	_, err := Slow(t.Context(), addr, short, 1, time.Hour, look)
+	wantError(t, err, "after 5 of 5 bytes")
+	_, err = Slow(t.Context(), addr, registry.Part{Path: "/missing"}, 1, time.Hour, look)
+	wantError(t, err, "status 404")
 }
 
 func TestMedian(t *testing.T) {

@@ -16,9 +16,9 @@ const (
 	slowPause  = 50 * time.Millisecond
 )
 
-// Slow has n clients read a part slowly for some time, and calls look at the end, while
-// they still read. It returns the median of their first bytes. They leave before the
-// part ends, unless it is small.
+// Slow has n clients read a part slowly. When some time has passed and each has its first
+// byte, it calls look, while they go on; then they leave. It returns the median of their
+// first bytes. The part must be so large that none has all of it by then.
 func Slow(ctx context.Context, addr string, p registry.Part, n int, long time.Duration, look func() error) (time.Duration, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -27,63 +27,60 @@ func Slow(ctx context.Context, addr string, p registry.Part, n int, long time.Du
 		return 0, err
 	}
 	defer closeAll(conns)
-	first := make([]time.Duration, n)
-	leave := make(chan struct{})
+	firsts, leave := make(chan time.Duration, n), make(chan struct{})
 	var wg sync.WaitGroup
 	begun := time.Now()
 	for i, c := range conns {
 		wg.Go(func() {
-			if err := c.dawdle(ctx, p, begun, &first[i], leave); err != nil {
+			if err := c.dawdle(ctx, p, func() { firsts <- time.Since(begun) }, leave); err != nil {
 				cancel(fmt.Errorf("client %d of %d: %s: %w", i+1, n, p.Path, err))
 			}
 		})
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(long):
+	var all []time.Duration
+	passed := time.After(long)
+	for ctx.Err() == nil && (passed != nil || len(all) < n) {
+		select {
+		case <-passed:
+			passed = nil
+		case first := <-firsts:
+			all = append(all, first)
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() == nil {
 		if err := look(); err != nil {
 			cancel(err)
 		}
 	}
 	close(leave)
 	wg.Wait()
-	return Median(first), context.Cause(ctx)
+	return Median(all), context.Cause(ctx)
 }
 
-// dawdle reads slowly until leave.
-func (c *conn) dawdle(ctx context.Context, p registry.Part, begun time.Time, first *time.Duration, leave <-chan struct{}) error {
+// dawdle reads slowly until leave. It calls first when it has the first byte.
+func (c *conn) dawdle(ctx context.Context, p registry.Part, first func(), leave <-chan struct{}) error {
 	if err := c.tcp.SetReadBuffer(slowBuffer); err != nil {
 		return err
 	}
-	// A response may be longer in coming than its client stays.
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		select {
-		case <-leave:
-			_ = c.tcp.SetReadDeadline(time.Unix(1, 0))
-		case <-stop:
-		}
-	}()
 	h, err := c.ask(ctx, request(c.addr, p.Path))
 	if err != nil {
-		return fmt.Errorf("no header while it stayed: %w", err)
+		return err
 	}
 	body, buf := c.body(h), make([]byte, slowPiece)
-	for n := int64(0); n < p.Size; {
+	for n := 0; ; {
 		got, err := body.Read(buf)
-		if n += int64(got); n > 0 && *first == 0 {
-			*first = time.Since(begun)
+		if err != nil {
+			return fmt.Errorf("after %d of %d bytes: %w", n, p.Size, err)
 		}
+		if n == 0 && got > 0 {
+			first()
+		}
+		n += got
 		select {
 		case <-leave:
 			return nil
 		case <-time.After(slowPause):
 		}
-		if err != nil {
-			return fmt.Errorf("after %d of %d bytes: %w", n, p.Size, err)
-		}
 	}
-	<-leave
-	return nil
 }
