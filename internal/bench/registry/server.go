@@ -105,8 +105,6 @@ func (o *Object) serve(w http.ResponseWriter, req *http.Request) {
 		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(o.Body))
 	default:
 		h["Content-Length"] = o.length
-		if req.Method == http.MethodGet {
-			_, _ = w.Write(o.Body) // the client may have left
-		}
+		_, _ = w.Write(o.Body) // net/http holds it back at a HEAD; and the client may have left
 	}
 }
