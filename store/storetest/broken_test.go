@@ -29,7 +29,12 @@ type broken struct {
 	repositories func(last string) iter.Seq2[string, error]
 	tagNames     func(repo, last string) iter.Seq2[string, error]
 	referrers    func(repo string, d digest.Digest) iter.Seq2[ocispec.Descriptor, error]
-	manifests    func(repo string) iter.Seq2[store.Info, error]
+	manifests    func(ctx context.Context, repo string) iter.Seq2[store.Info, error]
+	blobs        func(ctx context.Context, repo string) iter.Seq2[store.Info, error]
+	apply        func(ctx context.Context, batch *store.Batch) error
+	recordUse    func(repo string, d digest.Digest)
+	size         func(ctx context.Context) (store.Size, error)
+	repoSize     func(ctx context.Context, repo string) (int64, error)
 }
 
 type allowed = func(context.Context, io.ReadSeeker) error
@@ -151,9 +156,45 @@ func (b *broken) Referrers(ctx context.Context, repo string, d digest.Digest) it
 
 func (b *broken) Manifests(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
 	if b.manifests != nil {
-		return b.manifests(repo)
+		return b.manifests(ctx, repo)
 	}
 	return b.Mem.Manifests(ctx, repo)
+}
+
+func (b *broken) Blobs(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
+	if b.blobs != nil {
+		return b.blobs(ctx, repo)
+	}
+	return b.Mem.Blobs(ctx, repo)
+}
+
+func (b *broken) Apply(ctx context.Context, batch *store.Batch) error {
+	if b.apply != nil {
+		return b.apply(ctx, batch)
+	}
+	return b.Mem.Apply(ctx, batch)
+}
+
+func (b *broken) RecordUse(repo string, d digest.Digest) {
+	if b.recordUse != nil {
+		b.recordUse(repo, d)
+		return
+	}
+	b.Mem.RecordUse(repo, d)
+}
+
+func (b *broken) Size(ctx context.Context) (store.Size, error) {
+	if b.size != nil {
+		return b.size(ctx)
+	}
+	return b.Mem.Size(ctx)
+}
+
+func (b *broken) RepositorySize(ctx context.Context, repo string) (int64, error) {
+	if b.repoSize != nil {
+		return b.repoSize(ctx, repo)
+	}
+	return b.Mem.RepositorySize(ctx, repo)
 }
 
 // brokenWriter is a Writer whose methods can be replaced.

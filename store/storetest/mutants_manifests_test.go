@@ -1,6 +1,7 @@
 package storetest_test
 
 import (
+	"context"
 	"iter"
 	"slices"
 	"strings"
@@ -59,9 +60,13 @@ func manifestMutants() []mutant {
 			})
 		}},
 		{"yields no manifests of what is no repository name", func(b *broken) {
-			b.manifests = func(repo string) iter.Seq2[store.Info, error] {
+			b.manifests = func(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
 				return func(yield func(store.Info, error) bool) {
-					for info, err := range b.Mem.Manifests(bg(), repo) {
+					for info, err := range b.Mem.Manifests(ctx, repo) {
+						if err != nil && ctx.Err() != nil {
+							yield(info, err)
+							return
+						}
 						if err != nil || !yield(info, nil) {
 							return
 						}
@@ -89,10 +94,10 @@ func manifestMutants() []mutant {
 
 // changeManifests lets change replace the values that Manifests yields. It passes errors on.
 func (b *broken) changeManifests(change func(repo string, infos []store.Info) []store.Info) {
-	b.manifests = func(repo string) iter.Seq2[store.Info, error] {
+	b.manifests = func(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
 		return func(yield func(store.Info, error) bool) {
 			var infos []store.Info
-			for info, err := range b.Mem.Manifests(bg(), repo) {
+			for info, err := range b.Mem.Manifests(ctx, repo) {
 				if err != nil {
 					yield(info, err)
 					return
@@ -100,6 +105,10 @@ func (b *broken) changeManifests(change func(repo string, infos []store.Info) []
 				infos = append(infos, info)
 			}
 			for _, info := range change(repo, infos) {
+				if err := ctx.Err(); err != nil {
+					yield(store.Info{}, err)
+					return
+				}
 				if !yield(info, nil) {
 					return
 				}

@@ -25,7 +25,8 @@ func TestMutants(t *testing.T) {
 		caught = make(map[string][]string) // by check
 	)
 	t.Run("each", func(t *testing.T) {
-		for _, m := range slices.Concat(contentMutants(), adoptMutants(), tagMutants(), spoolMutants(), sizeMutants(), recordMutants(), listMutants(), manifestMutants()) {
+		for _, m := range slices.Concat(contentMutants(), adoptMutants(), tagMutants(), spoolMutants(), sizeMutants(), recordMutants(), listMutants(), manifestMutants(),
+			blobListMutants(), batchMutants(), useMutants(), spaceMutants()) {
 			t.Run(m.name, func(t *testing.T) {
 				t.Parallel()
 				n := 0

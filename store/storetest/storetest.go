@@ -34,7 +34,7 @@ type Check struct {
 // Checks returns all checks.
 func Checks() []Check {
 	return slices.Concat(contentChecks(), adoptChecks(), tagChecks(), deleteChecks(),
-		spoolChecks(), checkpointChecks(), sizeChecks(), recordChecks(), listChecks())
+		spoolChecks(), checkpointChecks(), sizeChecks(), recordChecks(), listChecks(), blobListChecks(), batchChecks(), useChecks(), spaceChecks())
 }
 
 // Run runs every check, each as a subtest with a store of its own from open.
