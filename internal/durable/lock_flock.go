@@ -33,3 +33,9 @@ func Lock(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Unlock gives up a lock of a file that this process has open. To close the file is not
+// enough while a part of it is mapped into memory.
+func Unlock(f *os.File) error {
+	return again(func() error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) })
+}

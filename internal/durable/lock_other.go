@@ -16,3 +16,6 @@ var ErrLocked = errors.New("locked")
 func Lock(string) (*os.File, error) {
 	return nil, fmt.Errorf("folder locks on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
+
+// Unlock gives up a lock.
+func Unlock(*os.File) error { return errors.ErrUnsupported }

@@ -13,6 +13,7 @@ const maxBatch = 1024
 // change is what one caller of Update wants done.
 type change struct {
 	do    func(t *Tx) error
+	alone func() error // instead of do: done between two transactions
 	frees bool
 	err   error
 	over  bool // err is the answer: it is not done again
@@ -53,10 +54,7 @@ func (db *DB) commitAll() {
 	debug.SetPanicOnFault(true) // of this goroutine, which ends
 	for {
 		db.mu.Lock()
-		batch := db.queue
-		if len(batch) > maxBatch {
-			batch = batch[:maxBatch:maxBatch]
-		}
+		batch := next(db.queue)
 		db.queue = db.queue[len(batch):]
 		if len(batch) == 0 {
 			db.queue = nil
@@ -66,11 +64,27 @@ func (db *DB) commitAll() {
 			return
 		}
 		db.mu.Unlock()
-		db.commit(batch)
+		if alone := batch[0].alone; alone != nil {
+			batch[0].err = alone()
+		} else {
+			db.commit(batch)
+		}
 		for _, c := range batch {
 			close(c.done)
 		}
 	}
+}
+
+// next returns the changes at the head of the queue that are done together.
+func next(queue []*change) []*change {
+	n := min(len(queue), maxBatch)
+	for i, c := range queue[:n] {
+		if c.alone != nil {
+			n = max(i, 1)
+			break
+		}
+	}
+	return queue[:n:n]
 }
 
 // commit does changes in one transaction. If the disk is full, those that only delete
@@ -83,13 +97,17 @@ func (db *DB) commit(batch []*change) {
 		}
 		return
 	}
-	full := isFull(err)
+	full, again := isFull(err), false
 	for _, c := range batch {
-		if !c.over && !(full && c.frees) {
+		switch {
+		case c.over:
+		case full && c.frees:
+			again = true
+		default:
 			c.err, c.over = err, true
 		}
 	}
-	if full && db.spend() {
+	if again && db.spend() {
 		err = db.try(batch)
 	}
 	for _, c := range batch {

@@ -16,17 +16,22 @@ const compactGain = 256 << 20
 
 // compact makes the file smaller if most of it is free.
 func (db *DB) compact(size int64) error {
-	if size < compactGain {
+	gain := db.o.compactGain
+	if gain == 0 {
+		gain = compactGain
+	}
+	if size < gain {
 		return nil
 	}
 	opts := options(0)
 	opts.NoStatistics = false // they tell how much is free
-	src, err := bolt.Open(db.o.Path, 0o600, opts)
+	src, f, err := openFile(db.o.Path, opts)
 	if err != nil {
 		return err
 	}
+	defer letGo(f) // also after a panic
 	free := int64(src.Stats().FreePageN) * int64(src.Info().PageSize)
-	if free < max(compactGain, size/2) {
+	if free < max(gain, size/2) {
 		return src.Close()
 	}
 	temp := db.o.Disk.TempName()
@@ -51,10 +56,11 @@ func compactTo(disk *durable.Disk, path string, src *bolt.DB) error {
 		return err
 	}
 	f.Close()
-	dst, err := bolt.Open(path, 0o600, opts)
+	dst, f, err := openFile(path, opts)
 	if err != nil {
 		return err
 	}
+	defer letGo(f) // also after a panic
 	err = bolt.Compact(dst, src, 16<<20)
 	return errors.Join(err, dst.Sync(), dst.Close())
 }

@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"runtime/debug"
@@ -10,6 +11,8 @@ import (
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
 // openings is how many processes in a row may end while they open the file before it
@@ -23,10 +26,17 @@ func marker(path string) string { return path + ".opening" }
 // readMarker returns how many processes ended while they opened the file. The error
 // wraps [ErrDamaged] if there were too many, or a former process found damage.
 func readMarker(path string) (tries int, err error) {
-	text, err := os.ReadFile(marker(path))
-	if errors.Is(err, fs.ErrNotExist) {
+	f, _, err := durable.OpenRead(marker(path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return 0, nil
+	case errors.Is(err, durable.ErrSymlink): // not ours; it will be replaced
+		return 0, nil
+	case err != nil:
+		return 0, err
 	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 1<<10))
 	if err != nil {
 		return 0, err
 	}
@@ -86,10 +96,11 @@ func Salvage(o Options, b Bucket, each func(key, value []byte)) (err error) {
 	}()
 	opts := options(0)
 	opts.ReadOnly = true // then bbolt reads no list of free pages, which may be what is damaged
-	file, err := bolt.Open(o.Path, 0o600, opts)
+	file, f, err := openFile(o.Path, opts)
 	if err != nil {
 		return err
 	}
+	defer letGo(f) // also if the other Close panics
 	defer file.Close()
 	tx, err := file.Begin(false)
 	if err != nil {
@@ -101,21 +112,4 @@ func Salvage(o Options, b Bucket, each func(key, value []byte)) (err error) {
 		each(append([]byte(nil), key...), append([]byte(nil), value...))
 	}
 	return nil
-}
-
-// Check reads the whole file. It calls structure with what is wrong with its pages, and
-// entry with each entry that does not match its checksum; key is valid during the call.
-func (db *DB) Check(structure func(err error), entry func(b Bucket, key []byte)) error {
-	return db.view(func(tx *bolt.Tx) error {
-		for err := range tx.Check() {
-			structure(err)
-		}
-		t := &Tx{o: &db.o, tx: tx, buckets: make([]*bolt.Bucket, len(db.o.Buckets))}
-		t.damaged = entry
-		for b := range db.o.Buckets {
-			for range t.Entries(Bucket(b), nil, nil) {
-			}
-		}
-		return nil
-	})
 }

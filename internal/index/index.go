@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
@@ -57,12 +59,15 @@ type Options struct {
 	Spare string
 	// Disk writes Spare and the marker beside Path.
 	Disk *durable.Disk
+
+	compactGain int64 // if zero, compactGain; tests have smaller files
 }
 
 // DB is an open file. It is safe for concurrent use.
 type DB struct {
 	o    Options
 	bolt *bolt.DB
+	file *os.File // of bolt
 
 	mu         sync.Mutex // guards the queue
 	queue      []*change
@@ -97,6 +102,9 @@ func Open(o Options) (*DB, error) {
 		err = errors.Join(err, o.Disk.Remove(marker(o.Path)))
 	}
 	if err != nil {
+		if db.bolt != nil {
+			err = errors.Join(err, db.bolt.Close())
+		}
 		return nil, err
 	}
 	db.restoreSpare()
@@ -106,10 +114,11 @@ func Open(o Options) (*DB, error) {
 // mapSize is address space, not memory: growing beyond it would have to wait for all
 // readers.
 func mapSize() int {
-	if ^uint(0)>>32 == 0 {
-		return 1 << 30
+	var most int64 = 1 << 34
+	if bits.UintSize == 32 {
+		most = 1 << 30
 	}
-	return 1 << 34 & int(^uint(0)>>1)
+	return int(most)
 }
 
 // open opens the file. bbolt panics about some damage.
@@ -128,19 +137,51 @@ func (db *DB) open(size int64) (err error) {
 	if err := db.compact(size); err != nil {
 		return damage(err)
 	}
-	b, err := bolt.Open(db.o.Path, 0o600, options(mapSize()))
+	b, f, err := openFile(db.o.Path, options(mapSize()))
 	if errors.Is(err, syscall.ENOMEM) { // the address space is limited
-		b, err = bolt.Open(db.o.Path, 0o600, options(0))
+		b, f, err = openFile(db.o.Path, options(0))
 	}
 	if err != nil {
 		return damage(err)
 	}
+	defer func() {
+		if db.bolt == nil {
+			letGo(f) // after a panic, since b.Close might wait for ever
+		}
+	}()
 	if err := db.prepare(b); err != nil {
 		b.Close()
 		return err
 	}
-	db.bolt = b
+	db.bolt, db.file = b, f
 	return nil
+}
+
+// openFile opens a file that is there, not through a symbolic link. f is the file of b:
+// while it is open, bbolt's lock keeps this process too from opening it again.
+func openFile(path string, o *bolt.Options) (b *bolt.DB, f *os.File, err error) {
+	o.OpenFile = func(path string, flag int, _ os.FileMode) (_ *os.File, err error) {
+		if flag&os.O_RDWR != 0 {
+			f, err = durable.OpenWrite(path)
+		} else {
+			f, _, err = durable.OpenRead(path)
+		}
+		return f, err
+	}
+	defer func() {
+		if b == nil && f != nil {
+			letGo(f) // bbolt panics about some damage, and leaves the file open
+		}
+	}()
+	b, err = bolt.Open(path, 0o600, o)
+	return b, f, err
+}
+
+// letGo closes a file that bbolt cannot close any more. What is mapped of it stays mapped,
+// and would keep the lock.
+func letGo(f *os.File) {
+	_ = durable.Unlock(f)
+	f.Close()
 }
 
 // create creates an empty file, if there is none.
@@ -155,10 +196,11 @@ func (db *DB) create() error {
 	return errors.Join(f.Close(), db.o.Disk.SyncFolder(filepath.Dir(db.o.Path)))
 }
 
-// damage returns what an error of opening means: unless it is one of the system, bbolt
-// says by it what is wrong with what it read.
+// damage returns what an error of opening means: unless it is one of the system, or
+// another DB has the file open, bbolt says by it what is wrong with what it read.
 func damage(err error) error {
-	if _, system := errors.AsType[syscall.Errno](err); system {
+	_, system := errors.AsType[syscall.Errno](err)
+	if system || errors.Is(err, berrors.ErrTimeout) || errors.Is(err, durable.ErrSymlink) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -207,8 +249,11 @@ func (db *DB) Close() error {
 		db.idle.Wait()
 	}
 	db.mu.Unlock()
-	if err := db.broken.Load(); err != nil {
-		return *err // a panic may have left locks of bbolt held, for which Close would wait
+	if err := db.Err(); err != nil {
+		// A panic may have left locks of bbolt held, for which its Close would wait. The
+		// file must be closed, so that it can be opened again.
+		letGo(db.file)
+		return err
 	}
 	return db.bolt.Close()
 }
