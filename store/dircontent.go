@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -17,13 +18,25 @@ import (
 func (d *Dir) blobFolder(c content) string { return d.path("blobs", c.alg, c.hex[:2]) }
 func (d *Dir) blobPath(c content) string   { return d.path("blobs", c.alg, c.hex[:2], c.hex) }
 
-// update changes the index: see [index.DB.Update].
+// update changes the index: see [index.DB.Update]. If there is a change, the uses that are
+// noted are written along with it.
 func (d *Dir) update(do func(t dirTx) error) error {
 	d.inUse()
-	return d.db.Update(func(t *index.Tx) error {
-		d.writeUses(dirTx{t})
-		return do(dirTx{t})
+	var taken map[useOf]time.Time
+	err := d.db.Update(func(t *index.Tx) error {
+		if err := do(dirTx{t}); err != nil {
+			return err
+		}
+		if taken == nil && t.Changed() {
+			taken = d.uses.take()
+		}
+		dirTx{t}.writeUses(taken)
+		return nil
 	})
+	if taken != nil {
+		d.uses.wrote(err)
+	}
+	return err
 }
 
 // view reads the index. What it copies out is valid after that.

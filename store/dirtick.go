@@ -49,6 +49,15 @@ func (t *tick) start(f func()) {
 	})
 }
 
+// now has f called on a goroutine, unless stop was called.
+func (t *tick) now(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.work.Go(f)
+	}
+}
+
 // context ends with stop.
 func (t *tick) context() context.Context { return t.ctx }
 

@@ -8,15 +8,19 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/index"
 )
 
-// maxUses is how many uses are noted before they are written by themselves.
+// maxUses is how many uses are noted at most. When there are as many, they are written by
+// themselves.
 const maxUses = 16 << 10
 
 // uses are uses that are not written yet.
 type uses struct {
-	mu    sync.Mutex
-	noted map[useOf]time.Time
+	mu      sync.Mutex
+	noted   map[useOf]time.Time
+	writing map[useOf]time.Time // those that a change writes which is not on disk yet
 }
 
 type useOf struct {
@@ -26,45 +30,80 @@ type useOf struct {
 
 // RecordUse implements [UseRecorder].
 func (d *Dir) RecordUse(repo string, dgst digest.Digest) {
-	if checkContent(context.Background(), repo, dgst) != nil {
-		return
-	}
-	now := time.Now().Truncate(time.Hour)
-	k := useOf{repo, dgst}
-	d.uses.mu.Lock()
-	if d.uses.noted == nil {
-		d.uses.noted = make(map[useOf]time.Time)
-	}
-	d.uses.noted[k] = now
-	many := len(d.uses.noted) >= maxUses
-	d.uses.mu.Unlock()
-	if many {
-		d.flushUses()
+	if checkContent(context.Background(), repo, dgst) == nil && d.uses.note(useOf{repo, dgst}, time.Now()) {
+		d.tick.now(d.flushUses)
 	}
 }
 
-// takeUses returns what is noted, which is then noted no more.
+// note notes a use, unless too many are noted. It reports whether this was the last one
+// that there was room for.
+func (u *uses) note(k useOf, at time.Time) (full bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.noted == nil {
+		u.noted = make(map[useOf]time.Time)
+	}
+	_, again := u.noted[k]
+	if again || len(u.noted) < maxUses {
+		u.noted[k] = at.Truncate(time.Hour)
+	}
+	return !again && len(u.noted) == maxUses
+}
+
+// take returns what is noted, for a change that writes it. It returns nil if there is
+// nothing, or another change is at it.
 func (u *uses) take() map[useOf]time.Time {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	noted := u.noted
-	u.noted = nil
-	return noted
+	if u.writing != nil || len(u.noted) == 0 {
+		return nil
+	}
+	u.writing, u.noted = u.noted, nil
+	return u.writing
+}
+
+// wrote ends what take began. What could not be written is noted again.
+func (u *uses) wrote(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	writing := u.writing
+	u.writing = nil
+	if err == nil {
+		return
+	}
+	if u.noted == nil {
+		u.noted = writing
+		return
+	}
+	for k, at := range writing {
+		if _, newer := u.noted[k]; !newer && len(u.noted) < maxUses {
+			u.noted[k] = at
+		}
+	}
+}
+
+// last returns the last use of a manifest that is not written yet.
+func (u *uses) last(k useOf) (at time.Time, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if at, ok = u.noted[k]; !ok {
+		at, ok = u.writing[k]
+	}
+	return at, ok
 }
 
 // flushUses writes what is noted by itself.
 func (d *Dir) flushUses() {
-	d.uses.mu.Lock()
-	none := len(d.uses.noted) == 0
-	d.uses.mu.Unlock()
-	if !none {
-		_ = d.update(func(dirTx) error { return nil })
+	if taken := d.uses.take(); taken != nil {
+		d.uses.wrote(d.db.Update(func(t *index.Tx) error {
+			dirTx{t}.writeUses(taken)
+			return nil
+		}))
 	}
 }
 
-// writeUses writes what is noted, along with a change.
-func (d *Dir) writeUses(t dirTx) {
-	for k, at := range d.uses.take() {
+func (t dirTx) writeUses(list map[useOf]time.Time) {
+	for k, at := range list {
 		c, err := contentOf(k.digest)
 		if err != nil || !t.Has(inRepos, linkKey(k.repo, keyManifest, c)) {
 			continue
@@ -91,10 +130,7 @@ func (d *Dir) use(t dirTx, repo string, dgst digest.Digest) Use {
 		return Use{}
 	}
 	u := readUse(t.Get(inUses, useKey(repo, c)))
-	d.uses.mu.Lock()
-	at, ok := d.uses.noted[useOf{repo, dgst}]
-	d.uses.mu.Unlock()
-	if ok {
+	if at, ok := d.uses.last(useOf{repo, dgst}); ok {
 		u = u.add(at)
 	}
 	return u

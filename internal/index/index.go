@@ -200,7 +200,7 @@ func (db *DB) create() error {
 // another DB has the file open, bbolt says by it what is wrong with what it read.
 func damage(err error) error {
 	_, system := errors.AsType[syscall.Errno](err)
-	if system || errors.Is(err, berrors.ErrTimeout) || errors.Is(err, durable.ErrSymlink) {
+	if system || errors.Is(err, berrors.ErrTimeout) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)

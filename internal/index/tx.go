@@ -93,6 +93,10 @@ func (t *Tx) Next(b Bucket) uint64 {
 	return n
 }
 
+// Changed reports whether something was written in this transaction, by this change or by
+// one before it.
+func (t *Tx) Changed() bool { return t.dirty }
+
 func (t *Tx) wrote(err error) {
 	t.dirty = true
 	t.failed = errors.Join(t.failed, err)
