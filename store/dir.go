@@ -75,6 +75,7 @@ type Dir struct {
 	disk    durable.Disk
 	db      *index.DB
 	rebuilt error
+	closed  atomic.Bool // Close was called
 
 	partial [64]sync.Mutex // by the name of a part
 
@@ -208,8 +209,10 @@ func (d *Dir) hourly() {
 }
 
 // Close waits for what is under way and lets another process open the folder. The
-// caller has stopped using the store.
+// caller has stopped using the store: every later call returns an error that wraps
+// [os.ErrClosed].
 func (d *Dir) Close() error {
+	d.closed.Store(true)
 	d.tick.stop()
 	d.flushUses()
 	err := d.db.Close()

@@ -16,8 +16,12 @@ const (
 	clearEvery = time.Hour
 )
 
-// room returns ErrFull if too little space is left to begin something.
+// room returns ErrFull if too little space is left to begin something, and errClosed
+// after Close.
 func (d *Dir) room() error {
+	if d.closed.Load() {
+		return errClosed
+	}
 	limit := d.MinFree
 	if limit == 0 {
 		limit = minFree

@@ -12,6 +12,9 @@ import (
 // open and older than a day. It returns how many bytes that were. Other calls go on
 // meanwhile. A Dir whose former process did not close it does the same by itself.
 func (d *Dir) Sweep(ctx context.Context) (freed int64, err error) {
+	if d.closed.Load() {
+		return 0, errClosed
+	}
 	freed, err = d.clearStale()
 	if err == nil {
 		var n int64
