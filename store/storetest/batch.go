@@ -205,7 +205,7 @@ func batchContext(k *kit) {
 }
 
 // batchSteps is how many batches follow each other in batchAsOne.
-const batchSteps = 40
+const batchSteps = 25
 
 func batchAsOne(k *kit) {
 	need[store.Batcher](k)

@@ -149,7 +149,7 @@ func spaceRest(k *kit) {
 	s := need[store.Sizer](k)
 	before, err := s.Size(k.ctx)
 	ok(err, "Size")
-	p := blob(1, 8<<20, originA+"/x")
+	p := blob(1, 300<<10, originA+"/x")
 	k.put("a", p)
 	k.setTag("a", "v1", tag("one", originA+"/x", noon(0)))
 	after, err := s.Size(k.ctx)
