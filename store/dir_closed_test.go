@@ -59,6 +59,7 @@ func TestNothingAfterClose(t *testing.T) {
 			"Apply with a tag": d.Apply(ctx, &Batch{Tags: []TagChange{{Repo: "a", Tag: "v2", Value: value}}}),
 			"Apply that frees": d.Apply(ctx, &Batch{Deletions: []Deletion{{Repo: "a", Tag: "v1"}}}),
 			"Size":             ignored(d.Size(ctx)), "RepositorySize": ignored(d.RepositorySize(ctx, "a")), "Sweep": ignored(d.Sweep(ctx)),
+			"Check": d.Check(ctx, CheckOptions{Repair: true}, func(f Fault) { t.Errorf("Check after Close found %+v", f) }),
 		} {
 			if !errors.Is(err, os.ErrClosed) {
 				t.Errorf("%s after Close: %v", what, err)

@@ -10,7 +10,7 @@ import (
 
 func useChecks() []Check {
 	return []Check{
-		{"uses/first", "A manifest is used for the first time when it is linked: in this hour, once, whatever the caller says of its use.", law(useFirst)},
+		{"uses/first", "A manifest is used for the first time when it is linked: once, in this hour, and to the second, whatever the caller says of its use.", law(useFirst)},
 		{"uses/hour", "In one hour a manifest is used once, however often its use is recorded and however often it is linked.", law(useHour)},
 		{"uses/missing", "The use of what is not there, and of blobs, makes nothing visible, and does not count later.", law(useMissing)},
 		{"uses/forgotten", "Deletion forgets the use in one repository.", law(useForgotten)},
@@ -41,15 +41,15 @@ func (k *kit) usedOnce(repo string, began time.Time, when string, want ...piece)
 		if !there {
 			failf("a manifest is not in %s %s", repo, when)
 		}
-		for _, at := range []time.Time{u.First, u.Last} {
-			if !at.Equal(at.Truncate(time.Hour)) {
-				failf("%s: the time %v is no whole hour", when, at)
+		for at, unit := range map[time.Time]time.Duration{u.First: time.Second, u.Last: time.Hour} {
+			if !at.Equal(at.Truncate(unit)) {
+				failf("%s: the time %v is finer than %v", when, at, unit)
 			}
-			if at.Before(began.Truncate(time.Hour)) || at.After(now) {
+			if at.Before(began.Truncate(unit)) || at.After(now) {
 				failf("%s: a use at %v, but all of it happened between %v and %v", when, at, began, now)
 			}
 		}
-		if u.Hours < 1 || u.Hours > most || u.Last.Before(u.First) {
+		if u.Hours < 1 || u.Hours > most || u.Hours == 1 && u.Pause != 0 {
 			failf("%s: the use is %+v in %d hours", when, u, most)
 		}
 	}
