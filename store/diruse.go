@@ -44,9 +44,10 @@ func (u *uses) note(k useOf, at time.Time) (full bool) {
 		u.noted = make(map[useOf]time.Time)
 	}
 	_, again := u.noted[k]
-	if again || len(u.noted) < maxUses {
-		u.noted[k] = at.Truncate(time.Hour)
+	if !again && len(u.noted) >= maxUses {
+		return false // the use that filled it has it written
 	}
+	u.noted[k] = at.Truncate(time.Hour)
 	return !again && len(u.noted) == maxUses
 }
 
