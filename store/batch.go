@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -38,7 +39,8 @@ type Piece struct {
 	Repo string
 	// Info describes the content. Its Size is that of Bytes, or unknown.
 	Info Info
-	// Bytes have the digest of Info, which the caller has verified.
+	// Bytes have the digest of Info, which the caller has verified. There are 4 MiB at
+	// most, the size of the largest manifest: more is an error that wraps [ErrSize].
 	Bytes []byte
 }
 
@@ -76,8 +78,12 @@ func (b *Batch) check(ctx context.Context) error {
 		if err := checkInfo(ctx, p.Repo, p.Info); err != nil {
 			return err
 		}
-		if n := int64(len(p.Bytes)); p.Info.Size >= 0 && p.Info.Size != n {
+		n := int64(len(p.Bytes))
+		if p.Info.Size >= 0 && p.Info.Size != n {
 			return sizeError(p.Info.Size, n)
+		}
+		if n > maxManifest {
+			return fmt.Errorf("%w: %s has %d bytes, in a batch there may be %d", ErrSize, p.Info.Digest, n, maxManifest)
 		}
 	}
 	for _, t := range b.Tags {

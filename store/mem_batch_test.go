@@ -170,3 +170,17 @@ func TestMemSaysHowMuchIsFree(t *testing.T) {
 		}
 	}
 }
+
+func TestLargePieceInABatch(t *testing.T) {
+	for name, s := range map[string]Batcher{"Mem": &Mem{}, "Dir": newDir(t, t.TempDir())} {
+		info, data := content1("large", maxManifest+1)
+		err := s.Apply(t.Context(), &Batch{Content: []Piece{{Repo: "a", Info: info, Bytes: data}}})
+		if !errors.Is(err, ErrSize) {
+			t.Errorf("%s: %v", name, err)
+		}
+		info, data = content1("largest", maxManifest)
+		if err := s.Apply(t.Context(), &Batch{Content: []Piece{{Repo: "a", Info: info, Bytes: data}}}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

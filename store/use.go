@@ -45,7 +45,8 @@ type Size struct {
 	// Content is the bytes of all content, each piece counted once.
 	Content int64
 	// Overhead is what the store uses beside that, such as for tags, records and
-	// unfinished content.
+	// unfinished content. A store may count small content here once more, and room that
+	// it has for further tags and records.
 	Overhead int64
 	// Free is how many more bytes can be stored. It is negative if that is not known.
 	Free int64
