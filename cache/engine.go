@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 
 	"github.com/pullthrough/pullthrough/internal/ask"
 	"github.com/pullthrough/pullthrough/internal/gate"
@@ -42,7 +41,6 @@ type engine struct {
 	admission *admission
 	stats     counters
 
-	buffers    sync.Pool  // of *[smallBlob]byte
 	listing    share.Pool // lists that are being answered
 	tagChecks  ask.Group[tagCheck, answer]
 	fetches    ask.Group[fetchKey, answer]

@@ -198,7 +198,7 @@ func (q *request) dispatch(k AccessKind) error {
 		if a.err != nil {
 			return q.fail(k, a.err)
 		}
-		return serveBlob(q.w, q.r, q.route.Digest.String(), &a, &q.e.buffers)
+		return serveBlob(q.w, q.r, q.route.Digest.String(), &a)
 	case route.Tags:
 		return q.tags()
 	case route.Referrers:

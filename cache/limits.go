@@ -46,7 +46,8 @@ type Limits struct {
 	// upstream. If negative, a blob may have any size.
 	BlobBytes int64
 	// ManifestMemory is how many bytes of stored manifests are kept in memory (64 MiB),
-	// and how many bytes the manifests of copy jobs may take besides.
+	// and how many bytes the manifests of copy jobs may take besides. A quarter of it is
+	// for stored blobs of at most 16 KiB.
 	ManifestMemory int64
 	// KeptBytes is how many bytes of tag and referrer lists are kept for when the upstream
 	// cannot be asked, and how many of manifests that clients have read and that are

@@ -27,6 +27,7 @@ type local struct {
 	stats   *counters
 
 	manifests *lru.Cache[ledger.Key, *oci.Content] // stored ones
+	small     *lru.Cache[ledger.Key, *memoryBlob]  // stored blobs
 	tags      *lru.Cache[tagKey, *storedTag]
 	blobSizes *lru.Cache[sourced, blobSize]
 	indexes   *lru.Cache[ledger.Key, digest.Digest] // of a manifest, the index that names it
@@ -43,6 +44,7 @@ func newLocal(s store.Store, records store.Records, l Limits, log *slog.Logger, 
 		uses: uses, stored: func(string, digest.Digest) {},
 		store: s, records: records, log: log, stats: stats,
 		manifests: lru.New[ledger.Key, *oci.Content](l.ManifestMemory),
+		small:     lru.New[ledger.Key, *memoryBlob](l.ManifestMemory / 4),
 		tags:      lru.New[tagKey, *storedTag](l.ManifestMemory),
 		blobSizes: lru.New[sourced, blobSize](many),
 		indexes:   lru.New[ledger.Key, digest.Digest](many),
@@ -149,6 +151,10 @@ func (l *local) hasBlob(ctx context.Context, r origin.Repo, d digest.Digest) boo
 
 // openBlob opens a stored blob; false if there is none that may be served.
 func (l *local) openBlob(ctx context.Context, r origin.Repo, d digest.Digest) (blob io.ReadSeekCloser, size int64, ok bool) {
+	if b, ok := l.openSmall(r, d); ok {
+		return b, int64(len(b.blob.data)), true
+	}
+	era := l.deleted.era.Load()
 	info, file, err := l.store.Open(ctx, r.Name, d)
 	if err != nil {
 		if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
@@ -164,6 +170,9 @@ func (l *local) openBlob(ctx context.Context, r origin.Repo, d digest.Digest) (b
 	if err != nil || info.IsManifest() || !r.MayServe(info.Source) || info.Size >= 0 && info.Size != size {
 		_ = file.Close()
 		return nil, 0, false
+	}
+	if size <= smallBlob {
+		file = l.keepSmall(r, d, info.Source, era, size, file)
 	}
 	return file, size, true
 }

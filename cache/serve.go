@@ -12,7 +12,6 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/route"
@@ -73,21 +72,23 @@ func unmodified(r *http.Request, etag string) bool {
 	return false
 }
 
-// serveBlob writes a blob, or what of it was asked for, with the help of pooled buffers.
+// serveBlob writes a blob, or what of it was asked for.
 // An error means that the header is out, or may be, and the body is not whole.
-func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAnswer, buffers *sync.Pool) error {
+func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAnswer) error {
 	h := w.Header()
 	h["Content-Type"] = octetStreams
-	etag := `"` + digest + `"`
-	texts := []string{digest, etag}
-	h["Docker-Content-Digest"], h["Etag"] = texts[:1:1], texts[1:]
+	values := a.header(digest)
+	etag := values.etag[0]
+	h["Docker-Content-Digest"], h["Etag"] = values.digest, values.etag
 	h["Cache-Control"] = cacheControl
 	h["X-Content-Type-Options"] = noSniff
 	if a.remote {
 		h["X-Azure-Origin"] = fromUpstream
 	}
 	if a.file != nil && wantsAll(r) {
-		return serveStored(w, r, a, buffers)
+		h["Content-Length"] = values.length
+		serveStored(w, r, a)
+		return nil
 	}
 	if a.file != nil {
 		serveContent(w, r, etag, a.size, a.file)
@@ -120,33 +121,17 @@ func wantsAll(r *http.Request) bool {
 	return h["Range"] == nil && h["If-None-Match"] == nil && h["If-Match"] == nil
 }
 
-// smallBlob is the size up to which a stored blob is read and written at once, which is
-// less work than to let the kernel send it.
-const smallBlob = 16 << 10
-
 // serveStored writes the whole of a stored blob.
-func serveStored(w http.ResponseWriter, r *http.Request, a *blobAnswer, buffers *sync.Pool) error {
-	h := w.Header()
-	h["Accept-Ranges"] = byteRanges
-	h["Content-Length"] = []string{strconv.FormatInt(a.size, 10)}
-	if r.Method == http.MethodHead || a.size > smallBlob {
-		w.WriteHeader(http.StatusOK)
-		if r.Method != http.MethodHead {
-			_, _ = io.CopyN(w, a.file, a.size) // a body that is not whole ends the connection
-		}
-		return nil
-	}
-	buffer, _ := buffers.Get().(*[smallBlob]byte)
-	if buffer == nil {
-		buffer = new([smallBlob]byte)
-	}
-	defer buffers.Put(buffer)
-	if _, err := io.ReadFull(a.file, buffer[:a.size]); err != nil {
-		return err
-	}
+func serveStored(w http.ResponseWriter, r *http.Request, a *blobAnswer) {
+	w.Header()["Accept-Ranges"] = byteRanges
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(buffer[:a.size])
-	return nil
+	switch m, ok := a.file.(*memoryReader); {
+	case r.Method == http.MethodHead:
+	case ok:
+		_, _ = w.Write(m.blob.data)
+	default:
+		_, _ = io.CopyN(w, a.file, a.size) // a body that is not whole ends the connection
+	}
 }
 
 // serveContent writes what is here, or what of it was asked for, by the same rules
