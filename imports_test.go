@@ -11,7 +11,7 @@ import (
 // tools are the internal packages that know nothing of what this library does. Every
 // package may import them, and they import one another alone.
 var tools = strings.Fields(`
-	internal/acr internal/arm internal/ask internal/backoff internal/durable internal/evict internal/gate internal/index
+	internal/acr internal/arm internal/ask internal/backoff internal/crew internal/durable internal/evict internal/gate internal/index
 	internal/lru
 	internal/netdepth internal/oci internal/ociname internal/recordset internal/retryafter internal/route
 	internal/share`)

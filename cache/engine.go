@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pullthrough/pullthrough/internal/ask"
+	"github.com/pullthrough/pullthrough/internal/crew"
 	"github.com/pullthrough/pullthrough/internal/gate"
 	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/lru"
@@ -31,6 +32,7 @@ type engine struct {
 	ctx    context.Context // ends with Shutdown
 	cancel context.CancelCauseFunc
 	work   gate.Gate // closed by Shutdown
+	crew   *crew.Crew
 
 	origins   *origin.Origins
 	local     *local
@@ -89,6 +91,9 @@ func newEngine(c *Cache) *engine {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	e.crew = crew.New()
+	context.AfterFunc(e.ctx, e.crew.Close)
+	e.tagChecks.Go, e.fetches.Go, e.listChecks.Go = e.crew.Go, e.crew.Go, e.crew.Go
 	e.origins = newOrigins(c, e.limits, e.log, e.ctx)
 	s := c.Store
 	if s == nil {
@@ -97,6 +102,7 @@ func newEngine(c *Cache) *engine {
 	records, _ := store.As[store.Records](s)
 	e.local = newLocal(s, records, e.limits, e.log, &e.stats)
 	e.fetcher = newFetcher(c, e.local, e.limits, e.log, &e.stats, e.ctx)
+	e.fetcher.flights.Go = e.crew.Go
 	e.admission = newAdmission(c.Admit)
 	e.lists = &lists{shelf: newShelf("lists", records, e.limits.KeptBytes), stats: &e.stats, ended: e.ctx}
 	e.worker = &worker{
@@ -143,7 +149,7 @@ func newOrigins(c *Cache, l Limits, log *slog.Logger, ended context.Context) *or
 func newLedger(e *engine, records store.Records) *ledger.Ledger {
 	cfg := ledger.Config{
 		Worker: e.worker, NotFound: store.ErrNotFound, AtOnce: e.limits.Jobs, Most: e.limits.MaxJobs, Memory: e.limits.ManifestMemory,
-		Wait: e.limits.IndexWait, Alone: e.alone, Closed: errShutdown, Log: e.log,
+		Wait: e.limits.IndexWait, Go: e.crew.Go, Alone: e.alone, Closed: errShutdown, Log: e.log,
 	}
 	if records != nil {
 		cfg.Records, cfg.Write = records, e.local.recordWriter()

@@ -44,6 +44,10 @@ type Terms struct {
 // Group is a set of calls by key. The zero value is ready to use. It is safe for
 // concurrent use.
 type Group[K comparable, V any] struct {
+	// Go runs a call on a goroutine of its own. If nil, that is a new one. It must not
+	// change after first use.
+	Go func(f func())
+
 	mu     sync.Mutex
 	series map[K]*series[V]
 	timers sync.Pool // of *time.Timer, which are stopped
@@ -219,7 +223,11 @@ func (g *Group[K, V]) start(k K, s *series[V]) {
 	s.waiting = nil
 	s.running++
 	c.started = true
-	go g.run(k, s, c)
+	if g.Go == nil {
+		go g.run(k, s, c)
+		return
+	}
+	g.Go(func() { g.run(k, s, c) })
 }
 
 // pause is how long a call waits for others to join before it begins beside n others.

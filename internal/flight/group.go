@@ -19,6 +19,8 @@ type Group struct {
 	Least              int64         // bytes per second of each connection; 0 means any number
 	Largest            int64         // bytes of a blob; 0 means any number
 	Segments           int           // connections at once for one blob that is large; one if 0
+	// Go runs a flight on a goroutine of its own. If nil, that is a new one.
+	Go func(f func())
 	// StoreFailed is called when a spool cannot be made, written, read or committed.
 	// If nil, it is not called.
 	StoreFailed func(Key, error)
@@ -78,9 +80,22 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 		return nil, f.spool.freed, nil
 	}
 	if begin { // after the first reader has joined: a flight can be over at once
-		g.wg.Go(f.run)
+		g.begin(f)
 	}
 	return h, nil, nil
+}
+
+// begin runs a flight on a goroutine that Close waits for.
+func (g *Group) begin(f *flight) {
+	if g.Go == nil {
+		g.wg.Go(f.run)
+		return
+	}
+	g.wg.Add(1)
+	g.Go(func() {
+		defer g.wg.Done()
+		f.run()
+	})
 }
 
 // Peek tells whether a flight for k is under way, how far its front is, and

@@ -108,6 +108,8 @@ type Config struct {
 	Most     int           // jobs that are known at once
 	Memory   int64         // bytes that their manifests take
 	Wait     time.Duration // how long a job may be Waiting or Watching
+	// Go runs a function on a goroutine of its own. If nil, that is a new one.
+	Go func(f func())
 	// Alone reports whether a client that asked for the config of an image read no other
 	// image of the same index in the time around that. It is called with no lock held,
 	// onlyChildTime after the config was asked for.
@@ -230,7 +232,15 @@ func (l *Ledger) spawn(f func()) bool {
 	if l.closed {
 		return false
 	}
-	l.workers.Go(f)
+	if l.cfg.Go == nil {
+		l.workers.Go(f)
+		return true
+	}
+	l.workers.Add(1)
+	l.cfg.Go(func() {
+		defer l.workers.Done()
+		f()
+	})
 	return true
 }
 
