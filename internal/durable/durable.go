@@ -32,6 +32,7 @@ const (
 	OpRemove   Op = "remove"   // a name is removed
 	OpTruncate Op = "truncate" // a file becomes shorter
 	OpFolder   Op = "folder"   // the names in a folder reach the disk
+	OpBegin    Op = "begin"    // a database is written into an empty file
 	OpCommit   Op = "commit"   // a transaction of a database is written, and reaches the disk
 )
 
@@ -44,6 +45,10 @@ const (
 
 // ErrSymlink reports a symbolic link at a path where a file or a folder must be.
 var ErrSymlink = errors.New("a symbolic link is in its place, which is not followed")
+
+// ErrIrregular reports a folder, or something else that is no regular file, where a file
+// must be.
+var ErrIrregular = errors.New("it is not a regular file")
 
 // tempPrefix begins the names of temporary files.
 const tempPrefix = "tmp-"
@@ -177,15 +182,20 @@ func (d *Disk) SyncFolder(path string) error {
 	return syncFolder(path)
 }
 
-// Remove removes a name; it is no error if there is none.
+// Remove removes a name; it is no error if there is none. A folder in the place of a
+// file is removed with what it has.
 func (d *Disk) Remove(path string) error {
 	if err := d.step(OpRemove, path); err != nil {
 		return err
 	}
-	if err := remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := remove(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	if st, serr := os.Lstat(path); serr == nil && st.IsDir() {
+		return os.RemoveAll(path)
+	}
+	return err
 }
 
 // Truncate cuts a file to size bytes.
@@ -223,7 +233,11 @@ func (d *Disk) mkdir(path string) error {
 		if err := os.Chmod(path, folderMode); err != nil {
 			return err
 		}
-		return d.SyncFolder(filepath.Dir(path))
+		err := d.SyncFolder(filepath.Dir(path))
+		if err != nil && d.step(OpRemove, path) == nil {
+			os.Remove(path) // the next call must not find a folder whose name is not on disk
+		}
+		return err
 	case errors.Is(err, fs.ErrExist):
 		if st, serr := os.Stat(path); serr == nil && !st.IsDir() {
 			return fmt.Errorf("%s is not a folder", path)
@@ -238,6 +252,9 @@ func (d *Disk) Writing(f *os.File) error { return d.step(OpWrite, f.Name()) }
 
 // Committing is the step [OpCommit] of the database at path, which the caller takes.
 func (d *Disk) Committing(path string) error { return d.step(OpCommit, path) }
+
+// Beginning is the step [OpBegin] of the database at path, which the caller takes.
+func (d *Disk) Beginning(path string) error { return d.step(OpBegin, path) }
 
 // CreateFile creates a file that must not exist yet, open for reading and writing, in a
 // folder that needs no sync.

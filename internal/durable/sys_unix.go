@@ -140,7 +140,7 @@ func openFile(path string, flag int) (*os.File, error) {
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: errIrregular}
+		err = &fs.PathError{Op: "open", Path: path, Err: ErrIrregular}
 	}
 	if err != nil {
 		f.Close()
@@ -149,8 +149,6 @@ func openFile(path string, flag int) (*os.File, error) {
 	return f, nil
 }
 
-var errIrregular = errors.New("it is not a regular file")
-
 func regular(st *syscall.Stat_t) error {
 	switch st.Mode & syscall.S_IFMT {
 	case syscall.S_IFREG:
@@ -158,7 +156,7 @@ func regular(st *syscall.Stat_t) error {
 	case syscall.S_IFLNK:
 		return ErrSymlink
 	}
-	return errIrregular
+	return ErrIrregular
 }
 
 // openError returns the error of a failed open, [ErrSymlink] for a symbolic link. Each

@@ -142,7 +142,7 @@ func (db *DB) tryOnce(batch []*change) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	t := &Tx{o: &db.o, tx: tx, buckets: make([]*bolt.Bucket, len(db.o.Buckets))}
+	t := &Tx{o: &db.o, tx: tx, buckets: make([]*bolt.Bucket, len(db.o.Buckets)), expected: make(map[string]uint64)}
 	for _, c := range batch {
 		if c.over {
 			continue
@@ -165,5 +165,8 @@ func (db *DB) tryOnce(batch []*change) (again bool, err error) {
 		}
 		return false, db.fails(err)
 	}
-	return false, nil
+	return false, db.view(func(tx *bolt.Tx) error {
+		(&Tx{o: &db.o, tx: tx, buckets: make([]*bolt.Bucket, len(db.o.Buckets))}).proves(t.expected)
+		return nil
+	})
 }

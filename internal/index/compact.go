@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"os"
+	"path/filepath"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -44,8 +45,9 @@ func (db *DB) compact(size int64) error {
 		if isFull(err) {
 			return nil // it stays as it is
 		}
+		return err
 	}
-	return err
+	return db.o.Disk.SyncFolder(filepath.Dir(db.o.Path)) // before anything is written into it
 }
 
 func compactTo(disk *durable.Disk, path string, src *bolt.DB) error {

@@ -19,7 +19,7 @@ func emptied(t *testing.T, o Options, left int) int64 {
 	db := open(t, o)
 	for _, do := range []func(tx *Tx, i int){
 		func(tx *Tx, i int) {
-			tx.Next(inGrowing)
+			tx.Next(inGrowing, numberKey)
 			tx.Put(inA, fmt.Appendf(nil, "%03d", i), make([]byte, 100<<10))
 		},
 		func(tx *Tx, i int) {
@@ -68,7 +68,7 @@ func holds(t *testing.T, db *DB, left int) {
 		t.Errorf("%d entries, want %d, %v", n, left, err)
 	}
 	if err := db.Update(func(tx *Tx) error {
-		if n := tx.Next(inGrowing); n != 401 {
+		if n := tx.Next(inGrowing, numberKey); n != 401 {
 			t.Errorf("the next number is %d", n)
 		}
 		return nil

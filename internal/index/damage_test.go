@@ -58,11 +58,8 @@ func TestOneProcessMayEndWhileItOpens(t *testing.T) {
 	}
 }
 
-func TestSetAside(t *testing.T) {
+func TestWhatIsRebuiltIsKeptAside(t *testing.T) {
 	o := optionsIn(t, t.TempDir())
-	if err := SetAside(o); err != nil {
-		t.Errorf("of nothing: %v", err)
-	}
 	for _, text := range []string{"a=1", "a=2"} { // the second replaces the first
 		db := open(t, o)
 		want(t, db, inA, "")
@@ -70,13 +67,13 @@ func TestSetAside(t *testing.T) {
 		db.Close()
 		killedWhileOpening(t, o)
 		killedWhileOpening(t, o)
-		if err := SetAside(o); err != nil {
-			t.Error(err)
+		if lost, err := Rebuild(o, inB); lost != nil || err != nil {
+			t.Error(lost, err)
 		}
 		old := o
 		old.Path += ".damaged"
 		var saved []string
-		if err := Salvage(old, inA, func(k, v []byte) { saved = append(saved, string(k)+"="+string(v)) }); err != nil || strings.Join(saved, " ") != text {
+		if err := salvage(old, inA, func(k, v []byte) { saved = append(saved, string(k)+"="+string(v)) }); err != nil || strings.Join(saved, " ") != text {
 			t.Errorf("what was set aside has %q, %v, want %q", saved, err, text)
 		}
 	}
@@ -124,10 +121,10 @@ func filled(t testing.TB, o Options) (a, b uint64) {
 	return a, b
 }
 
-// saved returns the keys that Salvage reads.
+// saved returns the keys that salvage reads.
 func saved(o Options, b Bucket) (string, error) {
 	var keys []string
-	err := Salvage(o, b, func(key, _ []byte) { keys = append(keys, string(key)) })
+	err := salvage(o, b, func(key, _ []byte) { keys = append(keys, string(key)) })
 	return strings.Join(keys, " "), err
 }
 
@@ -164,7 +161,7 @@ func TestSalvageBesideADamagedBucket(t *testing.T) {
 	if keys, err := saved(o, inA); err != nil || keys != "a c d" {
 		t.Errorf("saved %q, %v", keys, err)
 	}
-	if err := SetAside(o); err != nil {
+	if _, err := Rebuild(o, inGrowing); err != nil {
 		t.Fatal(err)
 	}
 	want(t, open(t, o), inA, "")
@@ -198,8 +195,6 @@ func TestDamageThatKeepsItFromOpening(t *testing.T) {
 			edit(t, o, func(tx *bolt.Tx) error {
 				return errors.Join(tx.DeleteBucket([]byte("b")), tx.DeleteBucket([]byte("meta")))
 			})
-			killedWhileOpening(t, o)
-			killedWhileOpening(t, o)
 		},
 	} {
 		for _, gain := range []int64{0, 1 << 10} { // with and without a look at what is free
@@ -214,7 +209,7 @@ func TestDamageThatKeepsItFromOpening(t *testing.T) {
 			if keys, err := saved(o, inA); err != nil || keys != "a c d" {
 				t.Errorf("%s: saved %q, %v", what, keys, err)
 			}
-			if err := SetAside(o); err != nil {
+			if _, err := Rebuild(o, inGrowing); err != nil {
 				t.Error(err)
 			}
 			want(t, open(t, o), inA, "")
@@ -234,7 +229,7 @@ func TestFilesThatAreNone(t *testing.T) {
 		if keys, err := saved(o, inA); err == nil || keys != "" {
 			t.Errorf("%s: saved %q, %v", what, keys, err)
 		}
-		if err := SetAside(o); err != nil {
+		if _, err := Rebuild(o, inGrowing); err != nil {
 			t.Error(err)
 		}
 		put(t, open(t, o), inA, "a=1")

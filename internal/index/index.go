@@ -8,7 +8,7 @@
 //     checks none of its pages but two. An entry that does not match is not there.
 //   - A file that is damaged never ends the process, and never yields other bytes than
 //     those that were put. The error is [ErrDamaged], and the next Open returns it too,
-//     until [SetAside] has renamed the file; [Salvage] reads what can be read of it.
+//     until [Rebuild] has replaced the file, with what can be read of it.
 //   - Deletions work on a full disk; see [Options.Spare].
 package index
 
@@ -35,6 +35,8 @@ import (
 var (
 	// ErrDamaged reports a file that cannot be read, or that this package did not write.
 	ErrDamaged = errors.New("the index is damaged")
+	// ErrInUse reports a file that another process has locked, such as a tool that reads it.
+	ErrInUse = errors.New("another process has the index open")
 	// ErrClosed reports a DB that is closed.
 	ErrClosed = os.ErrClosed
 )
@@ -86,10 +88,18 @@ type DB struct {
 // it.
 func Open(o Options) (*DB, error) {
 	size, err := durable.Size(o.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = finishRebuild(o); err == nil {
+			size, err = durable.Size(o.Path)
+		}
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err // nothing is opened through a symbolic link
 	}
 	tries, err := readMarker(o.Path)
+	if err == nil {
+		err = o.Disk.Remove(o.Path + newSuffix) // the damage of a former process was none
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +109,7 @@ func Open(o Options) (*DB, error) {
 	db := &DB{o: o}
 	db.idle = sync.NewCond(&db.mu)
 	if err = db.open(size); err == nil || !errors.Is(err, ErrDamaged) {
-		err = errors.Join(err, o.Disk.Remove(marker(o.Path)))
+		err = errors.Join(err, removeMarker(o))
 	}
 	if err != nil {
 		if db.bolt != nil {
@@ -134,12 +144,15 @@ func (db *DB) open(size int64) (err error) {
 			return err
 		}
 	}
+	if err := checkShape(db.o.Path); err != nil {
+		return err
+	}
 	if err := db.compact(size); err != nil {
 		return damage(err)
 	}
-	b, f, err := openFile(db.o.Path, options(mapSize()))
+	b, f, err := openFile(db.o.Path, db.options(mapSize()))
 	if errors.Is(err, syscall.ENOMEM) { // the address space is limited
-		b, f, err = openFile(db.o.Path, options(0))
+		b, f, err = openFile(db.o.Path, db.options(0))
 	}
 	if err != nil {
 		return damage(err)
@@ -155,6 +168,13 @@ func (db *DB) open(size int64) (err error) {
 	}
 	db.bolt, db.file = b, f
 	return nil
+}
+
+// options are those of the open file, which tests need not sync.
+func (db *DB) options(mapSize int) *bolt.Options {
+	o := options(mapSize)
+	o.NoSync, o.NoGrowSync = db.o.Disk.NoSync, db.o.Disk.NoSync
+	return o
 }
 
 // openFile opens a file that is there, not through a symbolic link. f is the file of b:
@@ -187,20 +207,26 @@ func letGo(f *os.File) {
 // create creates an empty file, if there is none.
 func (db *DB) create() error {
 	f, err := db.o.Disk.CreateFile(db.o.Path)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	if err == nil {
+		err = f.Close()
 	}
-	if err != nil {
-		return err
+	if err == nil || errors.Is(err, fs.ErrExist) { // a former process may have ended before the sync
+		err = db.o.Disk.SyncFolder(filepath.Dir(db.o.Path))
 	}
-	return errors.Join(f.Close(), db.o.Disk.SyncFolder(filepath.Dir(db.o.Path)))
+	if err == nil {
+		err = db.o.Disk.Beginning(db.o.Path) // bbolt does, with four pages
+	}
+	return err
 }
 
 // damage returns what an error of opening means: unless it is one of the system, or
 // another DB has the file open, bbolt says by it what is wrong with what it read.
 func damage(err error) error {
 	_, system := errors.AsType[syscall.Errno](err)
-	if system || errors.Is(err, berrors.ErrTimeout) {
+	if errors.Is(err, berrors.ErrTimeout) {
+		return ErrInUse
+	}
+	if system {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -218,24 +244,41 @@ var (
 	formatKey  = []byte("format")
 )
 
-// prepare creates the buckets and checks the format.
+// prepare checks the format and the buckets, and creates them in a new file. It writes
+// nothing into another one: a bucket that is not there is damage.
 func (db *DB) prepare(b *bolt.DB) error {
-	return b.Update(func(tx *bolt.Tx) error {
-		meta, err := tx.CreateBucketIfNotExists(metaBucket)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
+	ready := false
+	err := b.View(func(tx *bolt.Tx) error {
+		meta := tx.Bucket(metaBucket)
+		if meta == nil {
+			return nil
 		}
-		was := meta.Get(formatKey)
-		if was != nil && string(was) != db.o.Format {
+		if was := meta.Get(formatKey); string(was) != db.o.Format {
 			return fmt.Errorf("%w: its format is %.64q, not %q", ErrDamaged, was, db.o.Format)
 		}
 		for _, name := range db.o.Buckets {
-			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-				return fmt.Errorf("%w: %w", ErrDamaged, err)
+			if tx.Bucket([]byte(name)) == nil {
+				return fmt.Errorf("%w: it has no bucket %s", ErrDamaged, name)
 			}
 		}
-		if was != nil {
-			return nil
+		ready = true
+		return nil
+	})
+	if err != nil || ready {
+		return err
+	}
+	if err := db.o.Disk.Beginning(db.o.Path); err != nil {
+		return err
+	}
+	return b.Update(func(tx *bolt.Tx) error {
+		meta, err := tx.CreateBucket(metaBucket)
+		for _, name := range db.o.Buckets {
+			if err == nil {
+				_, err = tx.CreateBucket([]byte(name))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		return meta.Put(formatKey, []byte(db.o.Format))
 	})

@@ -21,6 +21,10 @@ type Tx struct {
 	dirty   bool
 	failed  error // of a write: the transaction is worthless
 	damaged func(b Bucket, key []byte)
+	// expected has the checksums of what was read and written, by bucket and key. It is nil
+	// if the transaction only reads.
+	expected map[string]uint64
+	name     []byte // of an entry in expected
 }
 
 func (t *Tx) bucket(b Bucket) *bolt.Bucket {
@@ -64,6 +68,7 @@ func (t *Tx) Get(b Bucket, key []byte) []byte {
 	if stored == nil {
 		return nil
 	}
+	t.note(b, key, stored)
 	return t.checked(b, key, stored)
 }
 
@@ -77,20 +82,27 @@ func (t *Tx) Put(b Bucket, key, value []byte) {
 	copy(stored, value)
 	binary.BigEndian.PutUint32(stored[len(value):], t.sum(b, key, value))
 	t.wrote(t.bucket(b).Put(key, stored))
+	t.note(b, key, stored)
 }
 
 // Delete removes an entry, if it is there.
 func (t *Tx) Delete(b Bucket, key []byte) {
 	if t.Has(b, key) {
 		t.wrote(t.bucket(b).Delete(key))
+		t.note(b, key, nil)
 	}
 }
 
-// Next returns a number that no call has returned for this bucket before.
-func (t *Tx) Next(b Bucket) uint64 {
-	n, err := t.bucket(b).NextSequence()
-	t.wrote(err)
-	return n
+// Next returns a number that no call has returned for this bucket before. If numbers are
+// its keys, it is none of them, even if the file is damaged.
+func (t *Tx) Next(b Bucket, key func(n uint64) []byte) uint64 {
+	for {
+		n, err := t.bucket(b).NextSequence()
+		t.wrote(err)
+		if err != nil || !t.Has(b, key(n)) {
+			return n
+		}
+	}
 }
 
 // Changed reports whether something was written in this transaction, by this change or by
@@ -98,8 +110,41 @@ func (t *Tx) Next(b Bucket) uint64 {
 func (t *Tx) Changed() bool { return t.dirty }
 
 func (t *Tx) wrote(err error) {
+	if errors.Is(err, berrors.ErrIncompatibleValue) {
+		panic(err) // there are no buckets in buckets
+	}
 	t.dirty = true
 	t.failed = errors.Join(t.failed, err)
+}
+
+// note notes what an entry must be after the transaction, in one that writes: its
+// checksum, or none if it must not be there.
+func (t *Tx) note(b Bucket, key, stored []byte) {
+	if t.expected == nil {
+		return
+	}
+	t.name = append(append(t.name[:0], byte(b)), key...)
+	if is, known := t.expected[string(t.name)]; !known || is != sumOf(stored) {
+		t.expected[string(t.name)] = sumOf(stored)
+	}
+}
+
+// sumOf returns the checksum of an entry as one word that is not zero, or 0 without one.
+func sumOf(stored []byte) uint64 {
+	if len(stored) < sumSize {
+		return 0
+	}
+	return 1<<32 | uint64(binary.BigEndian.Uint32(stored[len(stored)-sumSize:]))
+}
+
+// proves panics unless a transaction reads what another has written, or relied on. If the
+// keys of a page are damaged, a change of it can make entries unreachable, even new ones.
+func (t *Tx) proves(expected map[string]uint64) {
+	for name, sum := range expected {
+		if sumOf(t.bucket(Bucket(name[0])).Get([]byte(name[1:]))) != sum {
+			panic("what was written cannot be read")
+		}
+	}
 }
 
 // Entries yields the entries whose keys begin with prefix, from the key from on, in the
@@ -124,13 +169,12 @@ func (t *Tx) Entries(b Bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// Seek returns the first key that is not below from, or nil if there is none.
+// Seek returns the first key of an entry that is not below from, or nil if there is none.
 func (t *Tx) Seek(b Bucket, from []byte) []byte {
-	k, _ := t.bucket(b).Cursor().Seek(from)
-	if k != nil && bytes.Compare(k, from) < 0 {
-		panic("keys are out of order")
+	for k := range t.Entries(b, nil, from) {
+		return k
 	}
-	return k
+	return nil
 }
 
 // View calls read with a transaction that only reads. It should be short: while it
