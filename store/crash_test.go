@@ -8,139 +8,20 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullthrough/pullthrough/internal/durable"
 )
 
-var errPower = errors.New("the power is gone")
-
-// world runs a store until a given step, then nothing reaches the disk.
+// world is a machine that runs the story below.
 type world struct {
-	t    *testing.T
-	path string
-	stop int // the first step that is not done
-
+	*machine
 	finished []string // what the story said it had done
-
-	mu      sync.Mutex
-	step    int
-	pending []change        // names that no folder sync covers, oldest first
-	torn    map[string]bool // files with bytes that no sync covers
-	before  []byte          // the index before the last transaction
-	midway  bool            // the power goes while that is written
-}
-
-// change is a name that a power loss may take back.
-type change struct {
-	path string
-	old  []byte // what was there
-	had  bool
-}
-
-func (w *world) hook(op durable.Op, path, from string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.step++
-	if w.step == w.stop+1 && op == durable.OpCommit {
-		w.before, _ = os.ReadFile(path)
-		w.midway = true // it is written, and lose takes parts of it back
-		return nil
-	}
-	if w.step > w.stop {
-		return errPower
-	}
-	if _, err := os.Lstat(filepath.Dir(path)); err != nil {
-		return nil // it will fail, and be tried again
-	}
-	switch op {
-	case durable.OpCreate, durable.OpWrite:
-		w.torn[path] = true
-	case durable.OpSync:
-		delete(w.torn, path)
-	case durable.OpRename:
-		w.torn[path] = w.torn[from]
-		delete(w.torn, from)
-	}
-	switch op {
-	case durable.OpFolder:
-		w.pending = slices.DeleteFunc(w.pending, func(c change) bool { return filepath.Dir(c.path) == path })
-	case durable.OpCreate, durable.OpRename, durable.OpMkdir, durable.OpRemove:
-		if _, err := os.Lstat(path); (err == nil) != (op == durable.OpRemove) && op != durable.OpRename && op != durable.OpCreate {
-			return nil
-		}
-		old, err := os.ReadFile(path)
-		w.pending = append(w.pending, change{path, old, err == nil})
-	}
-	return nil
-}
-
-// over reports whether the power is gone.
-func (w *world) over() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.step > w.stop
-}
-
-// lose takes back the names that were not synced, but for those that keep chooses,
-// counted from the newest: a disk need not keep the order. What never was synced
-// itself is torn, and of a transaction that is being written only a part is there.
-func (w *world) lose(random *rand.Rand, keep func(n int) bool) {
-	for name, torn := range w.torn {
-		if st, err := os.Stat(name); torn && err == nil {
-			_ = os.Truncate(name, st.Size()/2)
-		}
-	}
-	for i := len(w.pending) - 1; i >= 0; i-- {
-		c := w.pending[i]
-		if keep(len(w.pending) - 1 - i) {
-			continue
-		}
-		_ = os.RemoveAll(c.path)
-		if c.had {
-			_ = os.WriteFile(c.path, c.old, 0o600)
-		}
-	}
-	if w.midway {
-		tear(w.t, w.path+"/index.db", w.before, random)
-	}
-}
-
-// tear leaves a file as a power loss may leave it while bbolt writes a transaction: it
-// writes pages of data, syncs, writes one of its two first pages, and syncs. A disk
-// writes sectors of 512 bytes in any order.
-func tear(t *testing.T, path string, before []byte, random *rand.Rand) {
-	const sector, metas = 512, 2 * 4096
-	after, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	synced := random.IntN(2) == 0 // the data; then the first pages are written
-	size := len(after)
-	if !synced && random.IntN(2) == 0 {
-		size = len(before)
-	}
-	mixed := make([]byte, size)
-	copy(mixed, before)
-	chance := random.Float64()
-	for at := 0; at < size; at += sector {
-		end := min(at+sector, size)
-		isMeta := at < metas
-		if !isMeta && synced || (isMeta == synced) && random.Float64() < chance {
-			copy(mixed[at:end], after[at:end])
-		}
-	}
-	if err := os.WriteFile(path, mixed, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // things is what the story below writes.
@@ -378,7 +259,7 @@ func TestPowerLoss(t *testing.T) {
 func crashAt(t *testing.T, s things, stop int, keep func(n int) bool, random *rand.Rand) {
 	w := tell(t, s, stop)
 	if keep != nil {
-		w.lose(random, keep)
+		w.lose(t, random, keep)
 	}
 	d, err := OpenDir(w.path)
 	if err != nil {
@@ -399,7 +280,8 @@ func crashAt(t *testing.T, s things, stop int, keep func(n int) bool, random *ra
 
 // tell runs the story up to a step, and checks what readers see then.
 func tell(t *testing.T, s things, stop int) *world {
-	w := &world{t: t, path: t.TempDir(), stop: stop, torn: make(map[string]bool)}
+	w := &world{machine: newMachine(t.TempDir())}
+	w.until(stop)
 	d, err := OpenDir(w.path)
 	if err != nil {
 		t.Fatal(err)
@@ -416,13 +298,6 @@ func tell(t *testing.T, s things, stop int) *world {
 	consistent(t, d, s, w.finished)
 	d.crash()
 	return w
-}
-
-// crash lets go of the folder as the end of the process would.
-func (d *Dir) crash() {
-	d.tick.stop()
-	_ = d.db.Close() // which writes nothing
-	d.lock.Close()
 }
 
 func noTemps(t *testing.T, d *Dir) {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -124,11 +125,18 @@ var ErrDamaged = errors.New("store: damaged")
 // of the group is taken away instead. path may be a symbolic link to the folder,
 // but nothing in the folder is opened through one.
 func OpenDir(path string) (*Dir, error) {
-	root, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	d := new(Dir)
+	if err := d.openAt(path); err != nil {
+		return nil, err
 	}
-	d := &Dir{root: root, parts: make(map[string]part), folders: make(map[string]bool), free: durable.Free}
+	return d, nil
+}
+
+func (d *Dir) openAt(path string) (err error) {
+	if d.root, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	d.parts, d.folders, d.free = make(map[string]part), make(map[string]bool), durable.Free
 	d.disk.Temp = d.path("partial")
 	if err := d.open(); err != nil {
 		if d.db != nil {
@@ -137,11 +145,11 @@ func OpenDir(path string) (*Dir, error) {
 		if d.lock != nil {
 			d.lock.Close()
 		}
-		return nil, fmt.Errorf("store: open %s: %w", path, fullError(err))
+		return fmt.Errorf("store: open %s: %w", path, fullError(err))
 	}
 	d.used.Store(false)
 	d.tick.start(d.hourly)
-	return d, nil
+	return nil
 }
 
 func (d *Dir) open() error {
@@ -175,22 +183,37 @@ func (d *Dir) open() error {
 	if err == nil {
 		err = d.clearPartial()
 	}
-	if err == nil && !clean {
-		// Files that were to be linked or removed when the former process ended.
+	if err == nil && (!clean || d.rebuilt != nil) {
+		// Files that were to be linked or removed when the former process ended, or all.
 		d.tick.soon(func() { d.sweepStrays() })
 	}
 	return err
 }
 
+// What the lock file says. Both are as long, so that one replaces the other on a full disk.
+const (
+	lockOpen   = "open\n"
+	lockClosed = "shut\n"
+)
+
 // wasClosed reports whether the former process closed the store, and notes that this one
 // has not yet.
 func (d *Dir) wasClosed() (bool, error) {
-	st, err := d.lock.Stat()
-	if err != nil {
+	says := make([]byte, len(lockOpen))
+	n, err := d.lock.ReadAt(says, 0)
+	if err != nil && err != io.EOF {
 		return false, err
 	}
-	_, err = d.lock.WriteAt([]byte("open\n"), 0)
-	return st.Size() == 0, err
+	if n > 0 && string(says) != lockClosed {
+		return false, nil
+	}
+	if err = d.disk.Writing(d.lock); err == nil {
+		_, err = d.lock.WriteAt([]byte(lockOpen), 0)
+	}
+	if err == nil {
+		err = d.disk.Sync(d.lock)
+	}
+	return true, err
 }
 
 // hourly does what is due each hour.
@@ -217,7 +240,10 @@ func (d *Dir) Close() error {
 	d.flushUses()
 	err := d.db.Close()
 	if err == nil {
-		err = d.lock.Truncate(0) // nothing is left to be swept
+		err = d.disk.Writing(d.lock)
+	}
+	if err == nil {
+		_, err = d.lock.WriteAt([]byte(lockClosed), 0) // nothing is left to be swept
 	}
 	if cerr := d.lock.Close(); err == nil {
 		err = cerr

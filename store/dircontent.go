@@ -143,7 +143,7 @@ func (r *smallReader) Close() error { return nil }
 // returns ErrNotFound if the bytes are gone or are not as many as the index says.
 func withSize(info Info, size int64, err error) (Info, error) {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, durable.ErrIrregular):
 		return Info{}, ErrNotFound
 	case err != nil:
 		return Info{}, fmt.Errorf("store: %w", err)
@@ -197,7 +197,7 @@ func (d *Dir) openAdoptable(c content, want Info) (io.ReadSeekCloser, error) {
 		r.Close()
 		err = fs.ErrNotExist
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrIrregular) {
 		return nil, ErrNotFound
 	}
 	return r, err

@@ -32,27 +32,22 @@ func (d *Dir) indexOptions() index.Options {
 // openIndex opens the database, and begins a new one if it is damaged.
 func (d *Dir) openIndex() (err error) {
 	o := d.indexOptions()
-	if d.db, err = index.Open(o); !errors.Is(err, index.ErrDamaged) {
+	d.db, err = index.Open(o)
+	if errors.Is(err, index.ErrInUse) {
+		return fmt.Errorf("%w: %w", ErrInUse, err)
+	}
+	if !errors.Is(err, index.ErrDamaged) {
 		return err
 	}
 	d.rebuilt = fmt.Errorf("%w: %w", ErrDamaged, err)
-	kept := map[string][]byte{}
-	unread := index.Salvage(o, inRecords, func(key, value []byte) { kept[string(key)] = value })
-	if unread != nil {
-		d.rebuilt = fmt.Errorf("%w; not all records could be read: %w", d.rebuilt, unread)
+	lost, err := index.Rebuild(o, inRecords)
+	if lost != nil {
+		d.rebuilt = fmt.Errorf("%w; not all records could be read: %w", d.rebuilt, lost)
 	}
-	if err := index.SetAside(o); err != nil {
-		return err
+	if err == nil {
+		d.db, err = index.Open(o)
 	}
-	if d.db, err = index.Open(o); err != nil {
-		return err
-	}
-	return d.db.Update(func(t *index.Tx) error {
-		for key, value := range kept {
-			t.Put(inRecords, []byte(key), value)
-		}
-		return nil
-	})
+	return err
 }
 
 // Rebuilt returns why OpenDir began with an empty database, with an error that wraps

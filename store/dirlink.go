@@ -35,7 +35,7 @@ func (t dirTx) keep(repo string, c content, info Info, data []byte) (file bool) 
 	b, known := t.blob(c)
 	file = known && b.number == 0
 	if !known || file {
-		b.number = t.Next(inBytes)
+		b.number = t.Next(inBytes, numberKey)
 	}
 	if !bytes.Equal(t.Get(inBytes, numberKey(b.number)), data) { // what is there may be damaged
 		t.Put(inBytes, numberKey(b.number), data)
@@ -113,13 +113,14 @@ func (t dirTx) link(repo string, c content, info Info, b blob) {
 
 // counted counts a link that takes the place of old, if there was one.
 func (t dirTx) counted(repo string, b *blob, old Info, was bool, info Info) {
-	if was && old.Source == info.Source {
+	counts := was && b.has(old.Origin()) // not if the entry of the content was damaged
+	if counts && old.Source == info.Source {
 		return
 	}
 	b.count(info.Source, 1)
-	if was {
+	if counts {
 		b.count(old.Source, -1)
-	} else {
+	} else if !was {
 		t.addTo(inRepos, sizeKey(repo), b.size)
 	}
 }

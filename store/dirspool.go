@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -207,7 +208,7 @@ func (s *dirSpool) Commit(ctx context.Context, got Info) error {
 // place moves the file to path, once. s.work is held.
 func (s *dirSpool) place(path string) error {
 	if s.placed {
-		return nil
+		return stillThere(path)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,12 +271,16 @@ func (s *dirSpool) spill() error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	if _, err := s.file.Write(s.mem.bytes()); err != nil {
+	err := s.d.disk.Writing(s.file)
+	if err == nil {
+		_, err = s.file.Write(s.mem.bytes())
+	}
+	if err != nil {
 		s.file.Close()
 		s.file = nil
-		return err
+		err = errors.Join(err, s.d.disk.Remove(s.part))
 	}
-	return nil
+	return err
 }
 
 // Keep implements [Checkpointer].
@@ -303,12 +308,16 @@ func (s *dirSpool) finish(keep bool) error {
 		}
 	}
 	defer s.d.leave(p, kept)
-	if s.file == nil || s.placed {
+	if s.file == nil || s.done || kept {
+		if s.file != nil {
+			s.file.Close()
+		}
 		return nil
 	}
 	s.file.Close()
-	if kept {
-		return nil
+	err := s.clear()
+	if s.placed { // but not linked
+		err = errors.Join(err, s.d.removeFile(s.c))
 	}
-	return s.d.wrap("close", s.repo, s.c, s.clear())
+	return s.d.wrap("close", s.repo, s.c, err)
 }

@@ -42,10 +42,9 @@ func (d *Dir) sweepFiles(ctx context.Context) (freed int64, err error) {
 
 // blobFiles calls each with the names of the files of one folder after the other.
 func (d *Dir) blobFiles(ctx context.Context, each func(alg string, names []string) error) error {
-	algs, err := readNames(d.path("blobs"))
-	for _, alg := range algs {
-		var folders []string
-		if folders, err = readNames(d.path("blobs", alg)); err != nil {
+	for _, alg := range algorithms {
+		folders, err := readNames(d.path("blobs", alg))
+		if err != nil {
 			return err
 		}
 		for _, folder := range folders {
@@ -61,7 +60,7 @@ func (d *Dir) blobFiles(ctx context.Context, each func(alg string, names []strin
 			}
 		}
 	}
-	return err
+	return nil
 }
 
 func (d *Dir) sweepNames(alg string, names []string) (freed int64, err error) {

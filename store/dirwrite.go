@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/pullthrough/pullthrough/internal/durable"
 )
@@ -54,7 +55,10 @@ type dirWriter struct {
 	small []byte   // what was written, up to limit
 	file  *os.File // a temporary file for more than that; nil before
 	n     int64
-	over  bool
+	// placed says that the file is in blobs/. It is a stray until it is linked, and over
+	// is set.
+	placed bool
+	over   bool
 }
 
 func (w *dirWriter) Write(p []byte) (int, error) {
@@ -86,13 +90,21 @@ func (w *dirWriter) Write(p []byte) (int, error) {
 	return n, w.d.wrap("write", w.repo, w.c, err)
 }
 
-func (w *dirWriter) spill() (err error) {
-	if w.file, err = w.d.disk.CreateTemp(); err != nil {
+// spill moves what was written to a file. With an error, nothing has changed.
+func (w *dirWriter) spill() error {
+	f, err := w.d.disk.CreateTemp()
+	if err != nil {
 		return err
 	}
-	_, err = w.file.Write(w.small)
-	w.small = nil
-	return err
+	if err = w.d.disk.Writing(f); err == nil {
+		_, err = f.Write(w.small)
+	}
+	if err != nil {
+		f.Close()
+		return errors.Join(err, w.d.disk.Remove(f.Name()))
+	}
+	w.file, w.small = f, nil
+	return nil
 }
 
 func (w *dirWriter) Commit(ctx context.Context) error {
@@ -110,7 +122,7 @@ func (w *dirWriter) Commit(ctx context.Context) error {
 	if w.file == nil {
 		err = w.d.commitSmall(w.repo, w.c, info, w.small, nil)
 	} else if err = w.d.disk.Sync(w.file); err == nil {
-		err = w.d.commitFile(w.repo, w.c, info, func(path string) error { return w.d.disk.Rename(w.file.Name(), path) }, nil)
+		err = w.d.commitFile(w.repo, w.c, info, w.place, nil)
 	}
 	if err != nil {
 		return w.d.wrap("commit", w.repo, w.c, err)
@@ -122,6 +134,23 @@ func (w *dirWriter) Commit(ctx context.Context) error {
 	return nil
 }
 
+// place moves the file to path, once.
+func (w *dirWriter) place(path string) error {
+	if w.placed {
+		return stillThere(path)
+	}
+	err := w.d.disk.Rename(w.file.Name(), path)
+	w.placed = err == nil
+	return err
+}
+
+// stillThere returns an error if a file is gone that was moved to its place but not
+// linked: it was a stray meanwhile.
+func stillThere(path string) error {
+	_, err := durable.Size(path)
+	return err
+}
+
 func (w *dirWriter) Close() error {
 	if w.over {
 		return nil
@@ -131,6 +160,9 @@ func (w *dirWriter) Close() error {
 		return nil
 	}
 	w.file.Close()
+	if w.placed {
+		return w.d.wrap("close", w.repo, w.c, w.d.removeFile(w.c))
+	}
 	return w.d.wrap("close", w.repo, w.c, w.d.disk.Remove(w.file.Name()))
 }
 
@@ -159,7 +191,13 @@ func (d *Dir) commitFile(repo string, c content, info Info, put func(path string
 	}
 	d.place.RLock()
 	defer d.place.RUnlock()
-	err := put(d.blobPath(c))
+	path := d.blobPath(c)
+	err := put(path)
+	if err != nil && isFolder(path) { // which another program has made
+		if err = d.disk.Remove(path); err == nil {
+			err = put(path)
+		}
+	}
 	if err == nil {
 		err = d.disk.SyncFolder(d.blobFolder(c))
 	}
@@ -174,6 +212,9 @@ func (d *Dir) commitFile(repo string, c content, info Info, put func(path string
 		return nil
 	})
 }
+
+// algorithms are the folders in blobs/. Others are not ours.
+var algorithms = [...]string{"sha256", "sha512"}
 
 // makeFolder makes the folder of a blob, whose name is on disk when it returns. The
 // folder stays for ever.
@@ -194,13 +235,9 @@ func (d *Dir) makeFolder(c content) error {
 // openFolders notes the folders of blobs that are there, after their names are on disk: a
 // former process may have ended before it had synced them.
 func (d *Dir) openFolders() error {
-	algs, err := readNames(d.path("blobs"))
-	if err != nil {
-		return err
-	}
-	for _, alg := range algs {
+	for _, alg := range algorithms {
 		names, err := readNames(d.path("blobs", alg))
-		if err == nil {
+		if err == nil && len(names) > 0 {
 			err = d.disk.SyncFolder(d.path("blobs", alg))
 		}
 		if err != nil {
@@ -241,7 +278,7 @@ func (d *Dir) needsFile(c content) (needed bool, err error) {
 	return needed, err
 }
 
-// readNames returns the names in a folder. A folder that is not there has none.
+// readNames returns the names in a folder. What is not there, or no folder, has none.
 func readNames(folder string) ([]string, error) {
 	f, err := os.Open(folder)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -251,7 +288,16 @@ func readNames(folder string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return f.Readdirnames(-1)
+	names, err := f.Readdirnames(-1)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	return names, err
+}
+
+func isFolder(path string) bool {
+	st, err := os.Lstat(path)
+	return err == nil && st.IsDir()
 }
 
 // sizeOnDisk is the size of a file, or 0 if it is not there.

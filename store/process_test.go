@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 		helper(dir)
 		return
 	}
+	if dir := os.Getenv(store.DamageDir); dir != "" {
+		store.DamageChild(dir)
+		return
+	}
 	os.Exit(m.Run())
 }
 
