@@ -181,20 +181,49 @@ func (s *survivor) live(p *process) {
 	}
 }
 
+// keptEvents are the images whose tag has an event in the records of a store.
+func (s *survivor) keptEvents(dir *store.Dir) map[int]bool {
+	kept := map[int]bool{}
+	for key, err := range dir.RecordKeys(s.Context(), "outbox") {
+		data, rerr := dir.Record(s.Context(), "outbox", key)
+		if err != nil || rerr != nil {
+			s.Errorf("the record of an event: %v, %v", err, rerr)
+		}
+		for i := range s.images {
+			if strings.Contains(string(data), fmt.Sprintf(`"tag":"v%d"`, i)) {
+				kept[i] = true
+			}
+		}
+	}
+	return kept
+}
+
+// came reports whether the event of a tag has come.
+func (s *survivor) came(i int, index upstreamtest.Image) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ids[fmt.Sprintf("push app/api:v%d@%s", i, index.Digest)]) > 0
+}
+
 // wholeTags looks into the store of a process that is dead: each tag stands for
-// something that can be served whole with the upstream gone.
+// something that can be served whole with the upstream gone, and has moved exactly if its
+// event is kept or came.
 func (s *survivor) wholeTags() {
 	dir, err := store.OpenDir(s.dir)
 	if err != nil {
 		s.Fatal(err)
 	}
 	defer func() { _ = dir.Close() }()
+	kept := s.keptEvents(dir)
 	for i, img := range s.images {
 		tag, err := dir.Tag(s.Context(), "app/api", fmt.Sprint("v", i))
+		index, platform := pulled(img)
+		if event := kept[i] || s.came(i, index); event != (err == nil) {
+			s.Errorf("tag v%d has moved: %v; its event is kept or came: %v (%v)", i, err == nil, event, err)
+		}
 		if err != nil {
 			continue
 		}
-		index, platform := pulled(img)
 		need := append([]ocispec.Descriptor{index.Descriptor, platform.Descriptor}, blobsOf(platform)...)
 		for _, d := range need {
 			info, r, err := dir.Open(s.Context(), "app/api", d.Digest)
