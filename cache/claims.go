@@ -13,7 +13,7 @@ import (
 type claims struct {
 	mu    sync.Mutex // also held while something is evicted
 	held  map[claim]int
-	moved map[string]bool // repositories in which a claim has ended since watch; nil if nobody watches
+	moved map[string][]string // tags that have moved since watch, by repository; nil if nobody watches
 }
 
 // claim is content in a repository.
@@ -40,10 +40,10 @@ func (c *claims) claim(repository string, man *oci.Content) (release func()) {
 	for _, k := range all {
 		c.held[k]++
 	}
-	return func() { c.release(repository, all) }
+	return func() { c.release(all) }
 }
 
-func (c *claims) release(repository string, all []claim) {
+func (c *claims) release(all []claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range all {
@@ -51,17 +51,22 @@ func (c *claims) release(repository string, all []claim) {
 			delete(c.held, k)
 		}
 	}
+}
+
+// tagMoved notes that a tag has moved. It comes before the release of its copy.
+func (c *claims) tagMoved(repository, tag string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.moved != nil {
-		c.moved[repository] = true
+		c.moved[repository] = append(c.moved[repository], tag)
 	}
 }
 
-// watch begins to note in which repositories copies end, since their tags may have moved;
-// unwatch ends it.
+// watch begins to note which tags move; unwatch ends it.
 func (c *claims) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.moved = map[string]bool{}
+	c.moved = map[string][]string{}
 }
 
 func (c *claims) unwatch() {

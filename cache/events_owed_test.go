@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -202,14 +203,14 @@ type dawdling struct {
 	quick  int // looks; negative: no more late ones
 }
 
-func (d *dawdling) Stat(ctx context.Context, repo string, of digest.Digest) (store.Info, error) {
-	info, err := d.Mem.Stat(ctx, repo, of)
+func (d *dawdling) Open(ctx context.Context, repo string, of digest.Digest) (store.Info, io.ReadSeekCloser, error) {
+	info, body, err := d.Mem.Open(ctx, repo, of)
 	if of == d.digest {
 		if d.quick--; d.quick == -1 {
 			time.Sleep(time.Minute)
 		}
 	}
-	return info, err
+	return info, body, err
 }
 
 // A pull that looks while a copy ends does not make its event be sent again.

@@ -43,7 +43,7 @@ type carrier struct {
 }
 
 // carry gives up the images of some steps as one change. A step that has an image on
-// which a copy relies stays, as does one whose tags may have moved just now.
+// which a copy relies stays.
 func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) error {
 	names := map[claim][]digest.Digest{} // the blobs that each image names
 	for _, s := range steps {
@@ -61,11 +61,12 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	held := &c.local.claims
 	held.mu.Lock()
 	defer held.mu.Unlock()
+	c.followTags(ctx)
 	batch := &store.Batch{}
 	var victims []evict.Victim
 	for _, s := range steps {
 		if slices.ContainsFunc(s.Images, func(i evict.Victim) bool {
-			return held.moved[i.Repository] || held.held[claim{i.Repository, i.Digest}] > 0
+			return held.held[claim{i.Repository, i.Digest}] > 0
 		}) {
 			continue
 		}
@@ -85,14 +86,9 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	return err
 }
 
-// listTags notes the tags of a repository, unless they are known and none has moved since.
+// listTags notes the tags of a repository, unless they are known.
 func (c *carrier) listTags(ctx context.Context, repo string) error {
-	held := &c.local.claims
-	held.mu.Lock()
-	moved := held.moved[repo]
-	delete(held.moved, repo)
-	held.mu.Unlock()
-	if _, ok := c.tags[repo]; ok && !moved {
+	if _, ok := c.tags[repo]; ok {
 		return nil
 	}
 	lister, ok := store.As[store.Lister](c.local.store)
@@ -110,6 +106,25 @@ func (c *carrier) listTags(ctx context.Context, repo string) error {
 	}
 	c.tags[repo] = tags
 	return nil
+}
+
+// followTags notes where the tags point that have moved since they were listed. A tag
+// that is noted twice does no harm: it is deleted only while it points to what goes.
+// claims.mu is held.
+func (c *carrier) followTags(ctx context.Context) {
+	moved := c.local.claims.moved
+	for repo, names := range moved {
+		delete(moved, repo)
+		tags, ok := c.tags[repo]
+		if !ok {
+			continue // they are listed when they are needed
+		}
+		for _, name := range names {
+			if t, err := c.local.store.Tag(ctx, repo, name); err == nil && !slices.Contains(tags[t.Digest], name) {
+				tags[t.Digest] = append(tags[t.Digest], name)
+			}
+		}
+	}
 }
 
 // add adds to a batch what goes with an image: its tags first, so that none points to

@@ -32,7 +32,7 @@ import (
 type Eviction struct {
 	// MaxBytes is the most bytes of content that the store may have, where what several
 	// images share counts once. Eviction begins a little before, at 31/32 of it, and ends
-	// at 15/16. While there is more nevertheless, because all that is left must stay, blobs
+	// at 29/32, since it looks at every image. While there is more nevertheless, because all that is left must stay, blobs
 	// are passed on to clients and not stored. If zero, there is no limit.
 	MaxBytes int64
 	// MinFree is how many bytes the store must have free, as [store.Size] says. For a

@@ -139,7 +139,7 @@ func (v *evictor) need(ctx context.Context) (int64, error) {
 	if most := v.cfg.MaxBytes; most > 0 {
 		v.full.Store(size.Content >= most)
 		if size.Content > most-most/32 {
-			need = size.Content - (most - most/16)
+			need = size.Content - (most - 3*(most/32))
 		}
 	}
 	if least := v.cfg.MinFree; least > 0 && size.Free >= 0 && size.Free < least {

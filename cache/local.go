@@ -69,16 +69,15 @@ func (l *local) manifest(ctx context.Context, r origin.Repo, d digest.Digest) *o
 	}
 	k := keyOf(r, d)
 	era := l.deleted.era.Load()
-	info, err := l.store.Stat(ctx, r.Name, d)
-	if err != nil || !info.IsManifest() || !r.MayServe(info.Source) || info.Size > upstream.MaxManifestSize {
-		return nil
-	}
 	info, body, err := l.store.Open(ctx, r.Name, d)
 	if err != nil {
 		return nil
 	}
 	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, upstream.MaxManifestSize+1))
+	if !info.IsManifest() || !r.MayServe(info.Source) || info.Size > upstream.MaxManifestSize {
+		return nil
+	}
+	data, err := readStored(body, info.Size)
 	if err != nil && ctx.Err() != nil {
 		return nil // the caller has left, which is no trouble of the store
 	}
@@ -93,6 +92,16 @@ func (l *local) manifest(ctx context.Context, r origin.Repo, d digest.Digest) *o
 		l.manifests.Delete(k)
 	}
 	return man
+}
+
+// readStored reads what is stored of a size, or of a size that the store does not know.
+func readStored(body io.Reader, size int64) ([]byte, error) {
+	if size < 0 {
+		return io.ReadAll(io.LimitReader(body, upstream.MaxManifestSize+1))
+	}
+	data := make([]byte, size)
+	_, err := io.ReadFull(body, data)
+	return data, err
 }
 
 // remember keeps a stored manifest in memory.

@@ -68,7 +68,7 @@ func (l *local) openSmall(r origin.Repo, d digest.Digest) (*memoryReader, bool) 
 // cannot be read, it returns file.
 func (l *local) keepSmall(r origin.Repo, d digest.Digest, from string, era, size int64, file io.ReadSeekCloser) io.ReadSeekCloser {
 	data := make([]byte, size)
-	if _, err := io.ReadFull(file, data); err != nil || d.Algorithm().FromBytes(data) != d {
+	if _, err := io.ReadFull(file, data); err != nil {
 		_, _ = file.Seek(0, io.SeekStart)
 		return file
 	}

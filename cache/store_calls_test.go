@@ -111,7 +111,7 @@ func TestStoreIsAskedOnce(t *testing.T) {
 
 	s.wantManifest("app/api", "v1", img)
 	s.want("a cold pull and its copy", map[string]int{
-		"Tag v1": 2, "Stat image": 2, // one of each for the client
+		"Tag v1": 2, "Open image": 2, // one of each for the client
 		"Stat image's config": 2, "Adopt image's config": 1, "Stat image's layer": 2, "Adopt image's layer": 1,
 	})
 	s.wantManifest("app/api", "v1", img)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -22,7 +21,7 @@ func (d *Dir) Apply(ctx context.Context, b *Batch) error {
 	tags := make([][]byte, len(b.Tags))
 	for i, t := range b.Tags {
 		var err error
-		if tags[i], err = json.Marshal(tagRecord(storedTag(t.Value))); err != nil {
+		if tags[i], err = tagValue(storedTag(t.Value)); err != nil {
 			return fmt.Errorf("store: tag %s:%s: %w", t.Repo, t.Tag, err)
 		}
 	}

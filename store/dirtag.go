@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -19,11 +21,50 @@ type tagRecord struct {
 
 func readTag(v []byte) (Tag, bool) {
 	var r tagRecord
-	if v == nil || json.Unmarshal(v, &r) != nil {
+	switch {
+	case len(v) == 0:
+		return Tag{}, false
+	case v[0] == packedTag:
+		return unpackTag(v[1:])
+	case json.Unmarshal(v, &r) != nil:
 		return Tag{}, false
 	}
 	_, _, err := checkDigest(r.Digest)
 	return Tag(r), err == nil
+}
+
+// packedTag begins the value of a tag whose descriptor has nothing but media type, digest
+// and size, as almost all have: it is read with each first pull. Others are JSON.
+const packedTag = 1
+
+// tagValue is the value of a tag.
+func tagValue(t Tag) ([]byte, error) {
+	d := t.Descriptor
+	if d.URLs != nil || d.Annotations != nil || d.Data != nil || d.Platform != nil || d.ArtifactType != "" {
+		return json.Marshal(tagRecord(t))
+	}
+	v := binary.AppendVarint([]byte{packedTag}, d.Size)
+	v = binary.AppendVarint(v, t.Asked.Unix())
+	v = binary.AppendVarint(v, int64(t.Asked.Nanosecond()))
+	return append(v, pack(d.MediaType, string(d.Digest), t.Source)...), nil
+}
+
+func unpackTag(v []byte) (t Tag, ok bool) {
+	var n [3]int64
+	for i := range n {
+		x, k := binary.Varint(v)
+		if k <= 0 {
+			return Tag{}, false
+		}
+		n[i], v = x, v[k:]
+	}
+	var d string
+	if !unpack(v, &t.MediaType, &d, &t.Source) {
+		return Tag{}, false
+	}
+	t.Digest, t.Size, t.Asked = digest.Digest(d), n[0], time.Unix(n[1], n[2]).UTC()
+	_, _, err := checkDigest(t.Digest)
+	return t, err == nil
 }
 
 // Tag implements [Tags].
@@ -55,7 +96,7 @@ func (d *Dir) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 		return err
 	}
 	t = storedTag(t)
-	data, err := json.Marshal(tagRecord(t))
+	data, err := tagValue(t)
 	if err == nil {
 		err = d.update(func(tx dirTx) error {
 			_, err := tx.setTag(repo, tag, t, data)

@@ -35,6 +35,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -46,6 +47,11 @@ const (
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		// What is live is a few MiB, so the default collects garbage all the time: a tenth of
+		// the work of a warm pull for 10 MiB of memory.
+		debug.SetGCPercent(200)
+	}
 	// After the first signal, stop restores the default, so that the second one kills
 	// the program.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

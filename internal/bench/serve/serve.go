@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ const Idle = "/idle"
 // Cache serves a cache on a [store.Dir] until SIGTERM, as examples/proxy does, but with
 // no log: the other servers have none either.
 func Cache(args []string) error {
+	debug.SetGCPercent(200) // as the proxy does
 	flags := flag.NewFlagSet("serve-cache", flag.ContinueOnError)
 	listen := flags.String("listen", "", "`ADDRESS`")
 	from := flags.String("upstream", "", "`HOST` of the registry")
