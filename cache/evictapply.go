@@ -13,7 +13,7 @@ import (
 
 // evictAtOnce is how many images go in one change, so that a copy that ends meanwhile
 // does not wait for long.
-const evictAtOnce = 64
+const evictAtOnce = 128
 
 // carryOut gives up what a plan says, and adds to gone what that was.
 func (v *evictor) carryOut(ctx context.Context, s *scan, plan evict.Plan, gone *Evicted) error {
@@ -64,6 +64,7 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	c.followTags(ctx)
 	batch := &store.Batch{}
 	var victims []evict.Victim
+	var freed int64
 	for _, s := range steps {
 		if slices.ContainsFunc(s.Images, func(i evict.Victim) bool {
 			return held.held[claim{i.Repository, i.Digest}] > 0
@@ -74,16 +75,22 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 			victims = append(victims, i)
 			c.add(batch, i, names[claim{i.Repository, i.Digest}])
 		}
-		gone.Bytes += s.Freed
-		gone.Images += len(s.Images)
+		freed += s.Freed
 	}
 	if len(victims) == 0 {
 		return nil
 	}
 	err := c.local.apply(ctx, batch, false)
 	c.local.evicted(batch, victims)
+	if err != nil {
+		return err
+	}
 	c.ghosts.Evicted(c.graph.Len(), victims...)
-	return err
+	gone.Images += len(victims)
+	gone.Bytes += freed
+	c.images.Add(int64(len(victims)))
+	c.bytes.Add(freed)
+	return nil
 }
 
 // listTags notes the tags of a repository, unless they are known.

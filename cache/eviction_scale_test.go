@@ -110,6 +110,9 @@ func TestEvictionWhilePullsGoOn(t *testing.T) {
 	t.Logf("%d images were evicted in %v, beside %d pulls", c.Stats().Evicted, time.Since(begun).Round(time.Millisecond), pulls.Load())
 	close(small)
 	group.Wait()
+	if _, err := c.Evict(ctx); err != nil { // which waits for the pass under way
+		t.Fatal(err)
+	}
 	left := 0
 	for _, err := range d.Manifests(ctx, "app/api") {
 		if left++; err != nil {

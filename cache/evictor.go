@@ -210,7 +210,5 @@ func (v *evictor) pass(ctx context.Context) (gone Evicted, err error) {
 		gone.Unmet = append(gone.Unmet, u.String())
 	}
 	err = v.carryOut(ctx, s, plan, &gone)
-	v.images.Add(int64(gone.Images))
-	v.bytes.Add(gone.Bytes)
 	return gone, err
 }
