@@ -60,9 +60,6 @@ func child(folder, host, hook string) (err error) {
 		return err
 	}
 	c := &cache.Cache{Rules: rules, Store: dir, Upstream: &upstream.Client{Hosts: map[string]upstream.Host{host: {PlainHTTP: true}}}}
-	if hook == "" {
-		c.Limits.Segments = 1 // what several have brought beyond the first hole comes again
-	}
 	outbox := &webhook.Outbox{Records: dir, FirstPause: 10 * time.Millisecond}
 	if hook != "" {
 		outbox.Receivers = []webhook.Receiver{{Name: "parent", Sink: &webhook.HTTP{URL: hook}}}

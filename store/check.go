@@ -145,6 +145,16 @@ func checkProgress(p Progress, written int64) error {
 	if p.Front < 0 || p.Front > written || p.Size >= 0 && p.Front > p.Size {
 		return fmt.Errorf("store: a checkpoint for %d bytes, %d are written of %d", p.Front, written, p.Size)
 	}
+	last := p.Front
+	for _, s := range p.Spans {
+		if s.Start <= last || s.End <= s.Start || s.End > written || p.Size >= 0 && s.End > p.Size {
+			return fmt.Errorf("store: a checkpoint for the bytes from %d to %d after %d, %d are written of %d", s.Start, s.End, last, written, p.Size)
+		}
+		last = s.End
+	}
+	if len(p.Spans) > maxSpans {
+		return fmt.Errorf("store: a checkpoint for %d spans, there may be %d", len(p.Spans), maxSpans)
+	}
 	return nil
 }
 

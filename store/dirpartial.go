@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"hash/fnv"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -168,6 +169,8 @@ type progressRecord struct {
 	Size *int64    `json:"size"`
 	Hash []byte    `json:"hash"`
 	At   time.Time `json:"at"`
+	// Spans are the parts beyond Front.
+	Spans []Span `json:"spans,omitempty"`
 }
 
 // name is the name of the part of a spool.
@@ -178,7 +181,7 @@ func (k spoolKey) name() string {
 
 // writeProgress vouches for the beginning of a part, which is on disk.
 func (d *Dir) writeProgress(name string, k spoolKey, p Progress) error {
-	data, err := json.Marshal(progressRecord{k.repo, k.origin, k.digest, p.Front, &p.Size, p.Hash, time.Now().UTC()})
+	data, err := json.Marshal(progressRecord{k.repo, k.origin, k.digest, p.Front, &p.Size, p.Hash, time.Now().UTC(), p.Spans})
 	if err != nil {
 		return err
 	}
@@ -195,8 +198,12 @@ func (d *Dir) readProgress(name string, key *spoolKey) (Progress, bool) {
 		return Progress{}, false
 	}
 	p, ok := r.progress(name, key)
-	if n, err := durable.Size(d.partPath(name)); err != nil || n < p.Front {
+	n, err := durable.Size(d.partPath(name))
+	if err != nil || n < p.Front {
 		return Progress{}, false
+	}
+	for p.end() > n {
+		p.Spans = p.Spans[:len(p.Spans)-1]
 	}
 	return p, ok
 }
@@ -209,7 +216,11 @@ func (r progressRecord) progress(name string, key *spoolKey) (Progress, bool) {
 	if key == nil && is.name() != name || key != nil && is != *key {
 		return Progress{}, false
 	}
-	return Progress{Front: r.Front, Size: *r.Size, Hash: r.Hash}, true
+	p := Progress{Front: r.Front, Size: *r.Size, Hash: r.Hash, Spans: r.Spans}
+	if checkProgress(p, math.MaxInt64) != nil {
+		p.Spans = nil // they are a saving, no more
+	}
+	return p, true
 }
 
 // clearPartial removes what a former process left and cannot be taken up: temporary

@@ -71,12 +71,12 @@ func (s *dirSpool) open() error {
 		if err != nil {
 			return err
 		}
-		if err := s.d.disk.Truncate(f, p.Front); err != nil {
+		if err := s.d.disk.Truncate(f, p.end()); err != nil {
 			f.Close()
 			return err
 		}
 		s.file, s.path, s.had, s.vouched = f, s.part, p, true
-		s.end.Store(p.Front)
+		s.end.Store(p.end())
 		return nil
 	}
 	if 0 <= s.want.Size && s.want.Size <= smallContent {

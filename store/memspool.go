@@ -98,7 +98,7 @@ func (s *memSpool) Checkpoint(p Progress) error {
 	if err := checkProgress(p, s.data.length()); err != nil {
 		return err
 	}
-	p.Hash = slices.Clone(p.Hash)
+	p.Hash, p.Spans = slices.Clone(p.Hash), slices.Clone(p.Spans)
 	s.vouched = p
 	return nil
 }
@@ -113,8 +113,8 @@ func (s *memSpool) Keep() error {
 	if s.committed || s.vouched.Front == 0 {
 		return s.close()
 	}
-	// The bytes beyond the front are given up; readers that are open keep them.
-	kept := &memKept{data: s.data.prefix(s.vouched.Front), p: s.vouched}
+	// What nothing vouches for is given up; readers that are open keep it.
+	kept := &memKept{data: s.data.prefix(s.vouched.end()), p: s.vouched}
 	s.data.seal()
 	s.closed = true
 	s.m.mu.Lock()

@@ -232,6 +232,26 @@ type Progress struct {
 	Front int64  `json:"front"` // bytes from the start that are on disk
 	Size  int64  `json:"size"`  // bytes of the whole, or -1 if that is unknown
 	Hash  []byte `json:"hash"`  // state of the digest's hash after Front bytes
+	// Spans are further parts that are on disk, beyond Front: in ascending order, apart
+	// from one another and from Front, and 64 of them at most. A store may forget them.
+	Spans []Span `json:"spans,omitempty"`
+}
+
+// Span is the bytes from Start on, before End.
+type Span struct {
+	Start int64 `json:"start"`
+	End   int64 `json:"end"`
+}
+
+// maxSpans is how many spans a Progress may have.
+const maxSpans = 64
+
+// end is where the last byte is that p vouches for.
+func (p Progress) end() int64 {
+	if n := len(p.Spans); n > 0 {
+		return p.Spans[n-1].End
+	}
+	return p.Front
 }
 
 // Checkpointer is an optional ability of a [Spool], whose content then outlives the

@@ -65,7 +65,25 @@ func (s *spoolSink) resume(p store.Progress) bool {
 	}
 	f.size, f.front, f.claimed, s.checked = size, p.Front, p.Front, p.Front
 	f.have = f.have.add(0, p.Front)
+	for _, s := range p.Spans {
+		if s.Start > p.Front && s.Start < s.End && (size < 0 || s.End <= size) {
+			f.have = f.have.add(s.Start, s.End)
+		}
+	}
 	return true
+}
+
+// mostSpans is how many parts beyond the front a checkpoint vouches for.
+const mostSpans = 64
+
+// beyond returns the parts that are present beyond a front. f.mu is held.
+func (f *flight) beyond(front int64) (spans []store.Span) {
+	for _, s := range f.have[f.have.indexAfter(front):] {
+		if s.start > front && len(spans) < mostSpans {
+			spans = append(spans, store.Span{Start: s.start, End: s.end})
+		}
+	}
+	return spans
 }
 
 // progress is what a checkpoint at front vouches for, which is where the front is.
@@ -88,9 +106,11 @@ func (s *spoolSink) checkpoint() {
 	f := s.f
 	f.mu.Lock()
 	front, size := f.front, f.size
+	var beyond []store.Span
 	due := front-s.checked >= checkpointSize && !s.checking.Load()
 	if due {
 		f.endIfUnwanted()
+		beyond = f.beyond(front)
 	}
 	f.mu.Unlock()
 	if !due {
@@ -99,6 +119,7 @@ func (s *spoolSink) checkpoint() {
 	s.checked = front
 	s.checking.Store(true)
 	p, err := s.progress(front, size)
+	p.Spans = beyond
 	s.checkpoints.Go(func() {
 		defer s.checking.Store(false)
 		if c, ok := s.spool.(store.Checkpointer); ok && err == nil {
@@ -136,6 +157,9 @@ func (s *spoolSink) keep(spool store.Spool, err error) {
 	}
 	if s.checked < front {
 		if p, err := s.progress(front, size); err == nil {
+			s.f.mu.Lock()
+			p.Spans = s.f.beyond(front)
+			s.f.mu.Unlock()
 			_ = c.Checkpoint(p)
 		}
 	}

@@ -181,9 +181,13 @@ func TestRestartWithHoles(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.Close()
-		front, before := r.shelf.kept.vouched.Front, r.up.total
+		kept, before := r.shelf.kept.vouched, r.up.total
+		front := kept.Front
 		if front < 8<<20 || before-front > 48<<20 {
 			t.Errorf("%d bytes came, of which %d are kept", before, front)
+		}
+		if len(kept.Spans) == 0 {
+			t.Error("nothing beyond the front is kept")
 		}
 		r.g = r.group()
 		r.g.Segments = 8
@@ -193,6 +197,11 @@ func TestRestartWithHoles(t *testing.T) {
 		for _, q := range r.up.asked {
 			if q.offset < front {
 				t.Errorf("asked for %d bytes from %d on, though the first %d are here", q.length, q.offset, front)
+			}
+			for _, s := range kept.Spans {
+				if s.Start <= q.offset && q.offset < s.End {
+					t.Errorf("asked for %d bytes from %d on, though those from %d to %d are here", q.length, q.offset, s.Start, s.End)
+				}
 			}
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -156,7 +157,7 @@ func TestCheckpointsAndKeepAtClose(t *testing.T) {
 			t.Fatal(err)
 		}
 		far := make(chan error)
-		go func() { // a segment beyond the front is not vouched for
+		go func() { // a segment beyond the front is vouched for, too
 			_, err := r.cut(30<<20, 8<<20)
 			far <- err
 		}()
@@ -178,12 +179,19 @@ func TestCheckpointsAndKeepAtClose(t *testing.T) {
 		if n := len(r.shelf.checkpoints); n < 3 || n > 5 {
 			t.Errorf("%d checkpoints", n)
 		}
+		if !slices.ContainsFunc(r.shelf.checkpoints[:len(r.shelf.checkpoints)-1], func(p store.Progress) bool { return len(p.Spans) > 0 }) {
+			t.Errorf("no checkpoint on the way vouches for what is beyond its front: %+v", r.shelf.checkpoints)
+		}
 		before := r.up.total
 		r.g = r.group() // the next process
 		r.want()
 		r.wantStored(true)
-		if came := r.up.total - before; came != size-kept.vouched.Front {
-			t.Errorf("%d bytes came after a front of %d", came, kept.vouched.Front)
+		want := size - kept.vouched.Front
+		for _, s := range kept.vouched.Spans {
+			want -= s.End - s.Start
+		}
+		if came := r.up.total - before; came != want || len(kept.vouched.Spans) == 0 {
+			t.Errorf("%d bytes came after a front of %d and %v", came, kept.vouched.Front, kept.vouched.Spans)
 		}
 	})
 }

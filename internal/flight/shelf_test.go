@@ -64,8 +64,12 @@ func (s *shelf) spool(ctx context.Context) (store.Spool, error) {
 	if k := s.kept; k != nil {
 		s.kept = nil
 		t.had = k.vouched
-		t.data = slices.Clone(k.data[:k.vouched.Front])
-		t.written = t.written.add(0, k.vouched.Front)
+		end := k.vouched.Front
+		t.written = t.written.add(0, end)
+		for _, s := range k.vouched.Spans {
+			t.written, end = t.written.add(s.Start, s.End), s.End
+		}
+		t.data = slices.Clone(k.data[:end])
 		t.vouched = k.vouched
 	}
 	s.tape = t
@@ -185,6 +189,11 @@ func (t *tape) Checkpoint(p store.Progress) error {
 	}
 	if t.written.end(0) < p.Front {
 		t.s.t.Errorf("checkpoint at %d, present is %v", p.Front, t.written)
+	}
+	for _, s := range p.Spans {
+		if s.Start <= p.Front || t.written.end(s.Start) < s.End {
+			t.s.t.Errorf("checkpoint at %d with %v, present is %v", p.Front, s, t.written)
+		}
 	}
 	t.vouched = p
 	t.s.mu.Lock()

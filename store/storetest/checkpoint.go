@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pullthrough/pullthrough/store"
 )
@@ -12,6 +13,7 @@ func checkpointChecks() []Check {
 	return []Check{
 		{"checkpoint/resume", "After Keep, the next spool resumes with the bytes up to the last checkpoint and its hash state; Commit then makes it content.", law(resume)},
 		{"checkpoint/last", "Only the last checkpoint counts; without one, nothing is resumed.", law(lastCheckpoint)},
+		{"checkpoint/spans", "What a checkpoint vouches for beyond its front is there when the spool is resumed, or is not vouched for any more.", law(checkpointSpans)},
 		{"checkpoint/apart", "A kept spool is resumed only for its own repository, origin and digest.", law(keptApart)},
 		{"checkpoint/over", "After Commit or Close there is nothing to resume.", law(nothingKept)},
 		{"checkpoint/race", "Checkpoint, Commit and Close may run concurrently.", law(checkpointRace)},
@@ -35,6 +37,41 @@ func wantProgress(s store.Spool, want store.Progress) {
 
 func upTo(front, size int, hash string) store.Progress {
 	return store.Progress{Front: int64(front), Size: int64(size), Hash: []byte(hash)}
+}
+
+func checkpointSpans(k *kit) {
+	for i, n := range spoolSizes() {
+		if n < 100 {
+			continue
+		}
+		p := blob(uint64(900+i), n, originA+"/x")
+		s := k.spool("a", p)
+		writeAt(s, p, 0, n/4)
+		writeAt(s, p, n/2, n*3/4)
+		want := upTo(n/4, n, "state")
+		want.Spans = []store.Span{{Start: int64(n / 2), End: int64(n * 3 / 4)}}
+		bad := want
+		bad.Spans = []store.Span{{Start: int64(n / 2), End: int64(n)}}
+		if checkpointer(s).Checkpoint(bad) == nil {
+			failf("a checkpoint for bytes that were not written was taken")
+		}
+		ok(checkpointer(s).Checkpoint(want), "Checkpoint")
+		ok(checkpointer(s).Keep(), "Keep")
+
+		s = k.spool("a", p)
+		wantProgress(s, want)
+		spans := checkpointer(s).Progress().Spans
+		writeAt(s, p, n/4, n/2)
+		if len(spans) == 0 { // forgotten, as a store may
+			writeAt(s, p, n/2, n*3/4)
+		} else if !slices.Equal(spans, want.Spans) {
+			failf("spans: got %v, want %v", spans, want.Spans)
+		}
+		writeAt(s, p, n*3/4, n)
+		ok(s.Commit(k.ctx, p.Info), "Commit")
+		ok(s.Close(), "Close")
+		k.present("a", p)
+	}
 }
 
 func resume(k *kit) {

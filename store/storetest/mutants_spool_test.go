@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -168,6 +169,17 @@ func spoolMutants() []mutant {
 			b.spools(func(_ string, _ store.Info, s *brokenSpool) {
 				s.checkpoint = func(p store.Progress) error {
 					p.Hash = nil
+					return s.memSpool.Checkpoint(p)
+				}
+			})
+		}},
+		{"a checkpoint vouches for more than it was told", func(b *broken) {
+			b.spools(func(_ string, _ store.Info, s *brokenSpool) {
+				s.checkpoint = func(p store.Progress) error {
+					p.Spans = slices.Clone(p.Spans)
+					for i := range p.Spans {
+						p.Spans[i].Start -= 10
+					}
 					return s.memSpool.Checkpoint(p)
 				}
 			})
