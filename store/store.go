@@ -261,11 +261,11 @@ type Checkpointer interface {
 	// it is the zero Progress.
 	Progress() Progress
 	// Checkpoint syncs what was written and then records p. After a crash the last
-	// checkpoint that succeeded counts.
+	// checkpoint that succeeded counts; a loss of power may take the whole spool.
 	Checkpoint(p Progress) error
-	// Keep closes the spool and leaves its content up to the last checkpoint for a
-	// later call of Spool. That call may cut the rest off: handles of this spool can
-	// then be read up to the checkpoint only.
+	// Keep closes the spool and leaves for a later call of Spool what the last checkpoint
+	// vouches for. That call may cut the rest off: handles of this spool can then be read
+	// up to there only.
 	Keep() error
 }
 
