@@ -267,13 +267,16 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	tell(t, func(t *testing.T) {
 		a := newReceiver("a")
 		box := outbox(t, new(store.Mem), nil, a)
-		slow := make(chan error)
+		slow, begun := make(chan error), make(chan struct{})
 		a.will(func(_ context.Context, ev webhook.Event) error {
 			switch ev.ID {
 			case "event-0": // was under way before, and is taken afterwards
 				return <-slow
 			case "event-1":
+				<-begun // event-2 is under way, too
 				return &webhook.StatusError{StatusCode: 429, RetryAfter: 10 * time.Minute}
+			case "event-2":
+				close(begun)
 			}
 			return nil
 		})
