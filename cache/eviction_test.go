@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,6 +244,36 @@ func TestEvictionOfRules(t *testing.T) {
 		}
 		if sizes.Repositories["others/api"] != sizes.Rules["others"] || sizes.Store.Content != sizes.Rules["team"] {
 			c.Errorf("%+v: what they share counts once", sizes)
+		}
+	})
+}
+
+// scanned counts how often the manifests of a repository are listed.
+type scanned struct {
+	*store.Mem
+	scans atomic.Int64
+}
+
+func (s *scanned) Manifests(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
+	s.scans.Add(1)
+	return s.Mem.Manifests(ctx, repo)
+}
+
+// Where nothing may go, not every image that is stored costs a look at all of them.
+func TestEvictionInVainIsRare(t *testing.T) {
+	inBubble(t, func(c *clock) {
+		s := &scanned{Mem: &store.Mem{}}
+		c.stop()
+		c.store = s
+		c.start(func(c *clock) { c.cache.Eviction = cache.Eviction{MaxBytes: 100_000, MinFree: 1 << 30, Keep: []string{"*"}} })
+		for i := range 60 {
+			tag := fmt.Sprint("v", i)
+			c.up.AddImage("team/api", tag, upstreamtest.Layers(1, 100+i))
+			c.manifest(tag)
+			c.pass(time.Second)
+		}
+		if n := s.scans.Load(); n < 1 || n > 4 {
+			c.Errorf("the images were looked at %d times in a minute", n)
 		}
 	})
 }

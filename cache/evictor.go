@@ -36,6 +36,7 @@ type evictor struct {
 	ghosts    evict.Ghosts                  // images that were given up
 	back      *lru.Cache[blobOf, evict.Use] // those that came back
 	began     time.Time
+	rest      time.Time            // no pass begins by itself before; of run
 	strangers map[blobOf]time.Time // blobs that no image names, and since when; passes guards it
 }
 
@@ -79,14 +80,10 @@ func (v *evictor) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-			if v.due(ctx, true) {
-				v.runOnce(ctx)
-			}
+			v.runIfDue(ctx, true)
 			timer.Reset(v.cfg.Every)
 		case <-v.kicks:
-			if v.due(ctx, false) {
-				v.runOnce(ctx)
-			}
+			v.runIfDue(ctx, false)
 			pause := time.NewTimer(kickPause)
 			select {
 			case <-ctx.Done():
@@ -97,7 +94,30 @@ func (v *evictor) run(ctx context.Context) {
 	}
 }
 
-func (v *evictor) runOnce(ctx context.Context) {
+// shareOfPasses is how much longer than a pass took the time is in which none begins, if
+// it is not for the size of the store; so all of them take a tenth of one core at most.
+const shareOfPasses = 9
+
+// runIfDue does a pass if a limit is reached. After one that could give up nothing, the
+// next one waits, since it would look at every image again for nothing.
+func (v *evictor) runIfDue(ctx context.Context, all bool) {
+	begun := time.Now()
+	size := v.due(ctx, false) // also notes whether the store has room
+	if begun.Before(v.rest) || !size && !(all && v.due(ctx, true)) {
+		return
+	}
+	gone := v.runOnce(ctx)
+	pause := time.Duration(0)
+	if !size || gone.Images == 0 {
+		pause = shareOfPasses * time.Since(begun)
+	}
+	if gone.Images == 0 {
+		pause = max(pause, v.cfg.Every/2)
+	}
+	v.rest = time.Now().Add(pause)
+}
+
+func (v *evictor) runOnce(ctx context.Context) Evicted {
 	gone, err := v.pass(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -112,6 +132,7 @@ func (v *evictor) runOnce(ctx context.Context) {
 		v.log.Info("images were evicted", "images", gone.Images, "bytes", gone.Bytes)
 	}
 	v.due(ctx, false)
+	return gone
 }
 
 // due reports whether a limit is reached as far as that is known without a look at each
