@@ -265,7 +265,9 @@ func TestEvictionInVainIsRare(t *testing.T) {
 		s := &scanned{Mem: &store.Mem{}}
 		c.stop()
 		c.store = s
-		c.start(func(c *clock) { c.cache.Eviction = cache.Eviction{MaxBytes: 100_000, MinFree: 1 << 30, Keep: []string{"*"}} })
+		c.start(func(c *clock) {
+			c.cache.Eviction = cache.Eviction{MaxBytes: 100_000, MinFree: 1 << 30, Keep: []string{"*"}}
+		})
 		for i := range 60 {
 			tag := fmt.Sprint("v", i)
 			c.up.AddImage("team/api", tag, upstreamtest.Layers(1, 100+i))
