@@ -253,7 +253,11 @@ func TestRecordsAreWrittenAsOne(t *testing.T) {
 		synctest.Wait()
 		close(gate)
 		synctest.Wait()
-		if len(sizes) != 2 || sizes[0]+sizes[1] != 5 {
+		sum := 0
+		for _, n := range sizes {
+			sum += n
+		}
+		if len(sizes) > 2 || sum != 5 { // all of them, or those that came while the first was written
 			w.Errorf("%v records were written at once", sizes)
 		}
 	})
