@@ -13,7 +13,6 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
-	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -93,7 +92,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
 		{"tls", (s.certificate == nil) == (next.certificate == nil)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},
-		{"eviction", sameEviction(s.eviction(), next.eviction())},
+		{"eviction", s.sameEviction(next)},
 		{"tenant", strings.EqualFold(s.config.tenant.text, next.config.tenant.text)},
 		{"cloud", cloud(s.config) == cloud(next.config)},
 		{"nested", s.config.nested == next.config.nested},
@@ -107,8 +106,10 @@ func (s *settings) fixed(next *settings) (keys []string) {
 	return keys
 }
 
-func sameEviction(a, b cache.Eviction) bool {
-	return a.MaxBytes == b.MaxBytes && a.MinFree == b.MinFree && a.MaxAge == b.MaxAge &&
+// sameEviction compares what the files say. What they do not say follows from the store.
+func (s *settings) sameEviction(next *settings) bool {
+	a, b := s.eviction(), next.eviction()
+	return a.MaxBytes == b.MaxBytes && s.config.eviction.minFree == next.config.eviction.minFree && a.MaxAge == b.MaxAge &&
 		maps.Equal(a.Rules, b.Rules) && slices.Equal(a.Keep, b.Keep)
 }
 
