@@ -9,11 +9,14 @@ import (
 )
 
 // claims are what copies in progress rely on, so that eviction leaves it: what a copy has
-// found stored is still there when its manifest is linked. It is safe for concurrent use.
+// found stored is still there when its manifest is linked. A pass of eviction does not see
+// what is linked after it has looked, so a claim that ends meanwhile is held until the pass
+// has ended. It is safe for concurrent use.
 type claims struct {
 	mu    sync.Mutex // also held while something is evicted
 	held  map[claim]int
-	moved map[string][]string // tags that have moved since watch, by repository; nil if nobody watches
+	pass  bool    // a pass is under way
+	ended []claim // during the pass
 }
 
 // claim is content in a repository.
@@ -46,6 +49,15 @@ func (c *claims) claim(repository string, man *oci.Content) (release func()) {
 func (c *claims) release(all []claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.pass {
+		c.ended = append(c.ended, all...)
+		return
+	}
+	c.drop(all)
+}
+
+// drop ends claims. c.mu is held.
+func (c *claims) drop(all []claim) {
 	for _, k := range all {
 		if c.held[k]--; c.held[k] == 0 {
 			delete(c.held, k)
@@ -53,24 +65,16 @@ func (c *claims) release(all []claim) {
 	}
 }
 
-// tagMoved notes that a tag has moved. It comes before the release of its copy.
-func (c *claims) tagMoved(repository, tag string) {
+// begin begins a pass of eviction, before it looks at what is stored; end ends it.
+func (c *claims) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.moved != nil {
-		c.moved[repository] = append(c.moved[repository], tag)
-	}
+	c.pass = true
 }
 
-// watch begins to note which tags move; unwatch ends it.
-func (c *claims) watch() {
+func (c *claims) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.moved = map[string][]string{}
-}
-
-func (c *claims) unwatch() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.moved = nil
+	c.drop(c.ended)
+	c.pass, c.ended = false, nil
 }

@@ -51,7 +51,11 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 			if err := c.listTags(ctx, i.Repository); err != nil {
 				return err
 			}
-			if man := c.read(ctx, i.Repository, i.Digest); man != nil {
+			man, err := c.read(ctx, i.Repository, i.Digest)
+			if err != nil {
+				return err
+			}
+			if man != nil {
 				for _, b := range man.Parsed.Blobs() {
 					names[claim{i.Repository, i.Digest}] = append(names[claim{i.Repository, i.Digest}], b.Digest)
 				}
@@ -61,7 +65,6 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	held := &c.local.claims
 	held.mu.Lock()
 	defer held.mu.Unlock()
-	c.followTags(ctx)
 	batch := &store.Batch{}
 	var victims []evict.Victim
 	var freed int64
@@ -93,7 +96,8 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	return nil
 }
 
-// listTags notes the tags of a repository, unless they are known.
+// listTags notes the tags of a repository, unless they are known. One that moves later
+// points to what its copy claims until the end of the pass.
 func (c *carrier) listTags(ctx context.Context, repo string) error {
 	if _, ok := c.tags[repo]; ok {
 		return nil
@@ -113,25 +117,6 @@ func (c *carrier) listTags(ctx context.Context, repo string) error {
 	}
 	c.tags[repo] = tags
 	return nil
-}
-
-// followTags notes where the tags point that have moved since they were listed. A tag
-// that is noted twice does no harm: it is deleted only while it points to what goes.
-// claims.mu is held.
-func (c *carrier) followTags(ctx context.Context) {
-	moved := c.local.claims.moved
-	for repo, names := range moved {
-		delete(moved, repo)
-		tags, ok := c.tags[repo]
-		if !ok {
-			continue // they are listed when they are needed
-		}
-		for _, name := range names {
-			if t, err := c.local.store.Tag(ctx, repo, name); err == nil && !slices.Contains(tags[t.Digest], name) {
-				tags[t.Digest] = append(tags[t.Digest], name)
-			}
-		}
-	}
 }
 
 // add adds to a batch what goes with an image: its tags first, so that none points to

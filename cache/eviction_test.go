@@ -252,11 +252,79 @@ func TestEvictionOfRules(t *testing.T) {
 type scanned struct {
 	*store.Mem
 	scans atomic.Int64
+	after atomic.Pointer[func()] // called once, after the next scan of a repository
+	open  error                  // of manifests
 }
 
 func (s *scanned) Manifests(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
 	s.scans.Add(1)
-	return s.Mem.Manifests(ctx, repo)
+	return func(yield func(store.Info, error) bool) {
+		s.Mem.Manifests(ctx, repo)(yield)
+		if f := s.after.Swap(nil); f != nil {
+			(*f)()
+		}
+	}
+}
+
+func (s *scanned) Open(ctx context.Context, repo string, d digest.Digest) (store.Info, io.ReadSeekCloser, error) {
+	info, body, err := s.Mem.Open(ctx, repo, d)
+	if err == nil && s.open != nil && info.IsManifest() {
+		return store.Info{}, nil, s.open
+	}
+	return info, body, err
+}
+
+// An image that becomes complete while others are evicted keeps what it shares with them.
+func TestEvictionDuringACopy(t *testing.T) {
+	inBubble(t, func(c *clock) {
+		s := &scanned{Mem: &store.Mem{}}
+		c.stop()
+		c.store = s
+		c.start()
+		shared := upstreamtest.Layers(1, 10_000)
+		c.up.AddImage("team/api", "old", shared)
+		c.pull("app/api", "old")
+		c.pass(48 * time.Hour)
+		img := c.up.AddImage("team/api", "new", append(shared, upstreamtest.Layers(1, 20_000)...))
+		c.stop()
+		c.start(func(c *clock) { c.cache.Eviction = cache.Eviction{MaxAge: 24 * time.Hour, Every: time.Hour} })
+		c.pass(90 * time.Minute)
+		c.pull("app/api", "old")
+		c.pass(24 * time.Hour)
+		meanwhile := func() {
+			if _, _, err := c.cache.Manifest(c.Context(), "app/api", "new"); err != nil {
+				c.Error(err)
+			}
+			time.Sleep(time.Minute) // it is copied
+		}
+		s.after.Store(&meanwhile)
+		c.pass(4 * time.Hour)
+		if c.has("app/api", "old") || !c.has("app/api", "new") {
+			c.Errorf("old is there: %v, new: %v", c.has("app/api", "old"), c.has("app/api", "new"))
+		}
+		for _, l := range img.Layers {
+			if _, err := c.store.Stat(c.Context(), "app/api", l.Digest); err != nil {
+				c.Errorf("a layer of what was copied meanwhile: %v", err)
+			}
+		}
+	})
+}
+
+// A store that cannot be read for a moment costs nothing.
+func TestEvictionOfWhatCannotBeRead(t *testing.T) {
+	inBubble(t, func(c *clock) {
+		s := &scanned{Mem: &store.Mem{}}
+		c.stop()
+		c.store = s
+		c.start()
+		c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+		c.manifest("v1")
+		c.pass(time.Hour)
+		s.open = errors.New("input/output error")
+		if _, err := c.cache.Evict(c.Context()); !errors.Is(err, s.open) {
+			c.Errorf("%v", err)
+		}
+	})
 }
 
 // Where nothing may go, not every image that is stored costs a look at all of them.

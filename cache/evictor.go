@@ -213,8 +213,8 @@ func (v *evictor) pass(ctx context.Context) (gone Evicted, err error) {
 	if err != nil {
 		return gone, err
 	}
-	v.local.claims.watch()
-	defer v.local.claims.unwatch()
+	v.local.claims.begin()
+	defer v.local.claims.end()
 	s, err := v.scan(ctx)
 	if err != nil {
 		return gone, err

@@ -61,7 +61,10 @@ func (v *evictor) scan(ctx context.Context) (*scan, error) {
 			if err != nil {
 				return nil, err
 			}
-			man := v.read(ctx, repo, info.Digest)
+			man, err := v.read(ctx, repo, info.Digest)
+			if err != nil {
+				return nil, err // what it names would seem to be named by nobody
+			}
 			if man == nil {
 				continue // deleted meanwhile, or damaged
 			}
@@ -105,18 +108,25 @@ func (v *evictor) pinned(ctx context.Context, s *scan, lister store.Lister, repo
 	return func(d digest.Digest) bool { return kept[d] || s.busy[claim{repo, d}] }, nil
 }
 
-// read parses a stored manifest, past what is remembered: an image is not used by that.
-func (v *evictor) read(ctx context.Context, repo string, d digest.Digest) *oci.Content {
+// read parses a stored manifest, past what is remembered: an image is not used by that. The
+// result is nil, without an error, if it is not there or damaged.
+func (v *evictor) read(ctx context.Context, repo string, d digest.Digest) (*oci.Content, error) {
 	info, body, err := v.local.store.Open(ctx, repo, d)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer body.Close()
 	data, err := io.ReadAll(io.LimitReader(body, upstream.MaxManifestSize+1))
-	if err != nil || d.Algorithm().FromBytes(data) != d {
-		return nil
+	if err != nil {
+		return nil, err
 	}
-	return oci.NewContent(info.Descriptor, data, info.Source)
+	if d.Algorithm().FromBytes(data) != d {
+		return nil, nil
+	}
+	return oci.NewContent(info.Descriptor, data, info.Source), nil
 }
 
 // add adds an image.

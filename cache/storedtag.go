@@ -85,7 +85,6 @@ func (l *local) tag(ctx context.Context, r origin.Repo, tag string) *storedTag {
 
 // tagMoved drops what is remembered of a tag, after it moved by a request of that time.
 func (l *local) tagMoved(r origin.Repo, tag string, asked time.Time) {
-	l.claims.tagMoved(r.Name, tag)
 	l.tags.Update(tagKey{r.Name, tag}, func(old *storedTag, ok bool) (*storedTag, int64, bool) {
 		s := &storedTag{}
 		if ok {
