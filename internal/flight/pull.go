@@ -85,7 +85,7 @@ func (f *flight) connect(ctx context.Context, want span, whole bool, r receiver)
 		stop(nil)
 		return 0, err
 	}
-	reader := &contest{f: f, ctx: ctx, body: body, stop: stop, at: body.Offset, size: body.Size, end: -1}
+	reader := &contest{f: f, ctx: ctx, body: body, stop: stop, start: body.Offset, at: body.Offset, size: body.Size, end: -1}
 	defer reader.close()
 	if body.Length >= 0 {
 		reader.end = body.Offset + body.Length
@@ -98,7 +98,7 @@ func (f *flight) connect(ctx context.Context, want span, whole bool, r receiver)
 	}
 	silent := reader.challenge
 	if body.Offset != offset || whole { // parts are not to be had
-		silent = func() {}
+		silent = func(int64) {}
 	}
 	skip := want.start - body.Offset // an upstream that ignores ranges sends these too
 	n, err := f.group.pump(ctx, cancel, reader, f.least, silent, func(data []byte) (bool, error) {

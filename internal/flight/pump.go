@@ -48,15 +48,16 @@ type watch struct {
 	idle   time.Duration
 	least  func() int64 // bytes per second; 0 means any number
 	cancel context.CancelCauseFunc
-	silent func() // called when a read has brought nothing for rivalAfter, and again after as long
+	silent func(n int64) // called when nothing came after the first n bytes for rivalAfter, and again after as long
 	epoch  time.Time
+	read   atomic.Int64 // bytes that all reads brought
 	since  atomic.Int64 // when the read that is under way began, -1 if none is
 	waited atomic.Int64 // how long the reads before it took, since the last judgement
 	bytes  atomic.Int64 // that they brought
 	timer  *time.Timer
 }
 
-func newWatch(idle time.Duration, least func() int64, cancel context.CancelCauseFunc, silent func()) *watch {
+func newWatch(idle time.Duration, least func() int64, cancel context.CancelCauseFunc, silent func(n int64)) *watch {
 	w := &watch{idle: idle, least: least, cancel: cancel, silent: silent, epoch: time.Now()}
 	w.since.Store(-1)
 	w.timer = time.AfterFunc(math.MaxInt64, w.judge)
@@ -66,6 +67,7 @@ func newWatch(idle time.Duration, least func() int64, cancel context.CancelCause
 
 // judge cuts the connection, or looks again when it could be due.
 func (w *watch) judge() {
+	read := w.read.Load() // before since: that read may end at any moment
 	silent := time.Duration(0)
 	if since := w.since.Load(); since >= 0 {
 		silent = time.Since(w.epoch) - time.Duration(since)
@@ -76,7 +78,7 @@ func (w *watch) judge() {
 	}
 	left := w.idle - silent
 	if silent >= rivalAfter {
-		w.silent()
+		w.silent(read)
 		left = min(left, rivalAfter)
 	} else {
 		left = min(left, rivalAfter-silent)
@@ -98,7 +100,7 @@ func (w *watch) judge() {
 // take wants no more. A connection that sends nothing for g.Idle is cut, and so is
 // one that sends less than least in that time; silent is called some time before. n is how
 // much was read.
-func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, least func() int64, silent func(), take func([]byte) (bool, error)) (n int64, err error) {
+func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader, least func() int64, silent func(n int64), take func([]byte) (bool, error)) (n int64, err error) {
 	buf := g.takeBuffer()
 	b := &batch{buf: *buf, take: take, cancel: cancel}
 	watch := newWatch(g.Idle, least, cancel, silent)
@@ -117,6 +119,7 @@ func (g *Group) pump(ctx context.Context, cancel context.CancelCauseFunc, body i
 		watch.waited.Add(int64(waited))
 		watch.bytes.Add(int64(m))
 		n += int64(m)
+		watch.read.Store(n)
 		stop, takeErr := b.put(m, n <= HoldBack || err != nil)
 		if takeErr != nil || stop {
 			return n, takeErr

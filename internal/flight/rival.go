@@ -25,10 +25,11 @@ var (
 // and its failure is nobody's. Read and close are used by one goroutine; challenge may be
 // called at any time.
 type contest struct {
-	f    *flight
-	ctx  context.Context // of the reader: it outlives the connections
-	size int64           // of the blob, -1 if unknown
-	end  int64           // of the bytes that were promised, -1 if unknown
+	f     *flight
+	ctx   context.Context // of the reader: it outlives the connections
+	size  int64           // of the blob, -1 if unknown
+	start int64           // of the body
+	end   int64           // of the bytes that were promised, -1 if unknown
 
 	body  io.ReadCloser
 	stop  context.CancelCauseFunc // ends the connection of body
@@ -110,12 +111,13 @@ func (c *contest) close() {
 	c.stop(nil)
 }
 
-// challenge opens a second connection, unless there is one or no slot is free.
-func (c *contest) challenge() {
+// challenge opens a second connection because the first n bytes are all that came for a
+// while, unless more has come since, there is one already, or no slot is free.
+func (c *contest) challenge(n int64) {
 	claim := c.f.spareClaim()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.rival != nil || c.f.group.Segments < 2 || c.end >= 0 && c.at >= c.end {
+	if c.closed || c.at != c.start+n || c.rival != nil || c.f.group.Segments < 2 || c.end >= 0 && c.at >= c.end {
 		return
 	}
 	lent, release, ok := c.f.group.slots.Spare(c.ctx, claim)

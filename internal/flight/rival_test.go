@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -195,4 +196,34 @@ func TestWonConnectionMayEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestChallengeComesTooLate: silence that ended before the second connection was opened
+// opens none.
+func TestChallengeComesTooLate(t *testing.T) {
+	story(t, func(t *testing.T) {
+		r := newRig(t, 2<<20)
+		r.g.Segments = 8
+		ctx, stop := context.WithCancelCause(t.Context())
+		defer stop(nil)
+		body, err := r.up.Blob(ctx, "", 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := r.join(false)
+		defer h.Close()
+		c := &contest{f: h.f, ctx: ctx, body: body, stop: stop, start: 0, size: body.Size, end: body.Length}
+		defer c.close()
+		if n, err := c.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		c.challenge(0)
+		if c.rival != nil {
+			t.Error("a second connection was opened after the first one had gone on")
+		}
+		c.challenge(1)
+		if c.rival == nil {
+			t.Error("no second connection was opened for silence that lasts")
+		}
+	})
 }
