@@ -101,13 +101,22 @@ func (f *fetcher) knownSize(r origin.Repo, d digest.Digest) (size int64, ok bool
 func (f *fetcher) download(r origin.Repo, d digest.Digest, forCopy bool) flight.Request {
 	known := f.local.blobSize(r, d)
 	want := blobInfo(r, d, known.size)
+	era := f.local.deleted.era.Load()
 	return flight.Request{
 		Key:      flight.Key{Source: r.Match.Source, Digest: d},
 		Size:     known.size,
 		Doubt:    known.doubt,
 		Disputed: func() { f.local.disputed(r, d) },
-		Job:      forCopy,
-		Open:     r.Connect,
+		Stored: func(size int64, open func() (io.ReadSeekCloser, error)) {
+			if size > smallBlob {
+				return
+			}
+			if file, err := open(); err == nil {
+				_ = f.local.keepSmall(r, d, r.From, era, size, file).Close()
+			}
+		},
+		Job:  forCopy,
+		Open: r.Connect,
 		Spool: func(ctx context.Context) (store.Spool, error) {
 			if f.local.hasBlob(ctx, r, d) {
 				return nil, flight.ErrStored

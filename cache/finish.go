@@ -92,13 +92,13 @@ func (e *ending) moves(ctx context.Context, tags []ledger.Tag) (moves []ledger.T
 	for _, t := range tags {
 		seen, stands := e.local.stands(ctx, e.r, t.Name, e.run.Job.Digest)
 		if stands {
-			e.moved(t, t.EventDue || !e.run.HasRecord() && seen.Equal(t.Seen))
+			e.stays(t, t.EventDue || !e.run.HasRecord() && seen.Equal(t.Seen))
 			continue
 		}
 		former := func() *oci.Content { return e.local.tag(ctx, e.r, t.Name).man }
 		if err := e.admission.admit(ctx, e.r, t.Name, e.man, former); err != nil {
 			e.log.Info("a tag does not move: not admitted", "repository", e.r.Name, "tag", t.Name, "digest", e.run.Job.Digest.String(), "err", err)
-			e.moved(t, false)
+			e.stays(t, false)
 			continue
 		}
 		moves = append(moves, t)
@@ -106,11 +106,16 @@ func (e *ending) moves(ctx context.Context, tags []ledger.Tag) (moves []ledger.T
 	return moves
 }
 
+// stays notes that a tag need not move, and whether its event is to be sent later.
+func (e *ending) stays(t ledger.Tag, unsent bool) {
+	e.local.tagMoved(e.r, t.Name, t.Seen)
+	e.moved(t, unsent)
+}
+
 // moved notes that a tag has moved, or need not, and whether its event is to be sent
 // later.
 func (e *ending) moved(t ledger.Tag, unsent bool) {
 	e.run.Moved(t)
-	e.local.tagMoved(e.r, t.Name, t.Seen)
 	if unsent {
 		e.unsent = append(e.unsent, pushEvent(e.run.Job, e.man, t.Name))
 	}
@@ -123,6 +128,7 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 		defer held.Release()
 	}
 	c := &change{ending: e, held: held}
+	former := e.local.formerTags(e.r, tags)
 	err := c.prepare(ctx, tags)
 	if err == nil {
 		err = e.local.apply(ctx, &c.batch, e.enlister != nil)
@@ -139,6 +145,11 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 	}
 	for i, t := range tags {
 		stale := errors.Is(c.batch.Tags[i].Err, store.ErrStale)
+		if stale {
+			e.local.tagMoved(e.r, t.Name, t.Seen)
+		} else {
+			e.local.tagStands(e.r, t, former[i], e.man)
+		}
 		// One that moved before may have moved on since then.
 		e.moved(t, e.later && !stale || stale && t.EventDue)
 		if e.later && !stale && held != nil {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/internal/origin"
 )
@@ -89,6 +90,39 @@ func (l *local) tagMoved(r origin.Repo, tag string, asked time.Time) {
 		s := &storedTag{}
 		if ok {
 			s.asked.Store(max(old.asked.Load(), asked.UnixNano()))
+		}
+		return s, s.cost(), true
+	})
+}
+
+// formerTag is what was remembered of a tag before it moves.
+type formerTag struct {
+	tag *storedTag // nil if nothing was
+	era int64
+}
+
+// formerTags returns what is remembered of tags that are about to move.
+func (l *local) formerTags(r origin.Repo, tags []ledger.Tag) []formerTag {
+	former := make([]formerTag, len(tags))
+	for i, t := range tags {
+		former[i].era = l.deleted.era.Load()
+		former[i].tag, _ = l.tags.Get(tagKey{r.Name, t.Name})
+	}
+	return former
+}
+
+// tagStands remembers that a tag has moved to a manifest, so that the next pull need not
+// read it, unless something else was remembered since former.
+func (l *local) tagStands(r origin.Repo, t ledger.Tag, former formerTag, man *oci.Content) {
+	l.tags.Update(tagKey{r.Name, t.Name}, func(now *storedTag, ok bool) (*storedTag, int64, bool) {
+		s := &storedTag{}
+		s.asked.Store(t.Seen.UnixNano())
+		if ok {
+			s.asked.Store(max(now.asked.Load(), t.Seen.UnixNano()))
+		}
+		if now == former.tag {
+			s.man, s.from, s.era = man, r.From, former.era
+			s.checked.Store(t.Seen.UnixNano())
 		}
 		return s, s.cost(), true
 	})

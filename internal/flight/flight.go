@@ -28,6 +28,7 @@ package flight
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -82,6 +83,9 @@ type Request struct {
 	// Spool makes the spool that the bytes are written to. If it fails, the
 	// readers download alone, unless the error is [ErrStored].
 	Spool func(ctx context.Context) (store.Spool, error)
+	// Stored is called when the store has the blob, before [Handle.Wait] returns. open opens
+	// its bytes, as [store.Spool] does. If nil, it is not called.
+	Stored func(size int64, open func() (io.ReadSeekCloser, error))
 	// Job says that a copy asks, not a client.
 	Job bool
 }

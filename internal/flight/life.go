@@ -71,5 +71,7 @@ func (f *flight) commit(spool store.Spool) {
 	if err := spool.Commit(f.group.commits, got); err != nil {
 		f.stored = broken(err)
 		f.storeFailed(err)
+	} else if f.req.Stored != nil {
+		f.req.Stored(got.Size, spool.Open)
 	}
 }
