@@ -8,11 +8,13 @@ type Stats struct {
 	Hits             int64 // answered without any upstream request
 	Bytes            int64 // of bodies sent
 	Checks           int64 // questions whether a tag has moved (HEAD)
+	ChecksShared     int64 // pulls by tag that used the tag check of another one
 	Stale            int64 // tags served without a fresh check
 	ManifestsFetched int64 // manifests fetched from upstreams
 	BytesFetched     int64 // of manifests and blobs that upstreams sent
 	BlobConnections  int64 // connections to upstreams for blobs
 	Segments         int64 // parts of blobs that were asked for over further connections
+	Followers        int64 // requests for a blob that joined a download
 	Adopted          int64 // blobs linked after a HEAD, without a download
 	Copied           int64 // manifests that became complete
 	JobsFailed       int64 // copies that failed once and are tried again
@@ -21,12 +23,13 @@ type Stats struct {
 	EvictedBytes     int64 // of content that nothing names any more by that
 	StoreErrors      int64 // trouble with the store that clients did not notice
 	Downloads        int   // blobs being downloaded now
+	Readers          int   // requests and copies that use those downloads now
 	Jobs             int   // copies known now
 }
 
 // counters is what a Cache counts itself; origins, fetcher and ledger count the rest.
 type counters struct {
-	requests, hits, bytes, stale, adopted, copied, storeErrors atomic.Int64
+	requests, hits, bytes, checksShared, stale, adopted, copied, storeErrors atomic.Int64
 }
 
 // Stats returns the counters.
@@ -36,10 +39,10 @@ func (c *Cache) Stats() Stats {
 	failed, dropped := e.ledger.Counts()
 	return Stats{
 		Requests: s.requests.Load(), Hits: s.hits.Load(), Bytes: s.bytes.Load(), Checks: asked.Checks,
-		Stale: s.stale.Load(), ManifestsFetched: asked.Manifests, BytesFetched: asked.Bytes, BlobConnections: asked.Connections,
-		Segments: e.fetcher.flights.Pieces(),
-		Adopted:  s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: failed, JobsDropped: dropped,
+		ChecksShared: s.checksShared.Load(), Stale: s.stale.Load(), ManifestsFetched: asked.Manifests, BytesFetched: asked.Bytes, BlobConnections: asked.Connections,
+		Segments: e.fetcher.flights.Pieces(), Followers: e.fetcher.flights.Joined(),
+		Adopted: s.adopted.Load(), Copied: s.copied.Load(), JobsFailed: failed, JobsDropped: dropped,
 		Evicted: e.evictor.images.Load(), EvictedBytes: e.evictor.bytes.Load(),
-		StoreErrors: s.storeErrors.Load(), Downloads: e.fetcher.flights.Len(), Jobs: e.ledger.Len(),
+		StoreErrors: s.storeErrors.Load(), Downloads: e.fetcher.flights.Len(), Readers: e.fetcher.flights.Readers(), Jobs: e.ledger.Len(),
 	}
 }

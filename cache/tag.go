@@ -94,7 +94,9 @@ func (e *engine) check(ctx context.Context, r repository, tag string, head bool,
 		terms.AtOnce = checksAtOnce
 	}
 	a, joined, err := e.tagChecks.Join(ctx, k, terms)
-	if !joined {
+	if joined {
+		e.stats.checksShared.Add(1)
+	} else {
 		a, err = e.newCheck(ctx, r, k, terms, s)
 	}
 	if err != nil {
@@ -103,9 +105,12 @@ func (e *engine) check(ctx context.Context, r repository, tag string, head bool,
 	return a
 }
 
-// newCheck is check for a client that comes when there is none to join.
+// newCheck is check for a client that comes when there is none to join. Another client may
+// come first nevertheless.
 func (e *engine) newCheck(ctx context.Context, r repository, k tagCheck, terms ask.Terms, s *storedTag) (answer, error) {
-	return e.tagChecks.Ask(ctx, k, terms, func(wanted context.Context, begin func()) answer {
+	own := false // read at the end of its own check only
+	a, err := e.tagChecks.Ask(ctx, k, terms, func(wanted context.Context, begin func()) answer {
+		own = true
 		slot, err := r.Slot(wanted, false)
 		if err != nil {
 			return answer{err: err}
@@ -114,6 +119,10 @@ func (e *engine) newCheck(ctx context.Context, r repository, k tagCheck, terms a
 		begin()
 		return e.ask(slot, r, k, s)
 	})
+	if err == nil && !own {
+		e.stats.checksShared.Add(1)
+	}
+	return a, err
 }
 
 // choose is the tag table: given what a check came to, it decides between that and the

@@ -2,6 +2,8 @@ package flight
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,7 @@ type Group struct {
 
 	buffers  sync.Pool    // of *[]byte, batchSize long
 	segments atomic.Int64 // pieces that further connections were asked for
+	joined   atomic.Int64 // clients that joined a flight
 
 	mu      sync.Mutex
 	flights map[Key]*flight
@@ -78,6 +81,9 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 	}
 	if h = f.join(req.Job); h == nil {
 		return nil, f.spool.freed, nil
+	}
+	if !begin && !req.Job {
+		g.joined.Add(1)
 	}
 	if begin { // after the first reader has joined: a flight can be over at once
 		g.begin(f)
@@ -135,6 +141,25 @@ func (g *Group) Len() int {
 	defer g.mu.Unlock()
 	return len(g.flights)
 }
+
+// Joined returns how many clients joined a flight that had begun before they came.
+func (g *Group) Joined() int64 { return g.joined.Load() }
+
+// Readers returns how many clients and copies have a handle on a flight now.
+func (g *Group) Readers() (n int) {
+	g.mu.Lock()
+	flights := slices.Collect(maps.Values(g.flights))
+	g.mu.Unlock()
+	for _, f := range flights {
+		f.mu.Lock()
+		n += f.clients + f.jobs
+		f.mu.Unlock()
+	}
+	return n
+}
+
+// Slots returns how the slots are used.
+func (g *Group) Slots() share.Use { return g.slots.Use() }
 
 // Close ends all downloads, keeps what they have for a later process, and waits
 // for them or ctx. What has just been verified is committed first.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/internal/oci"
+	"github.com/pullthrough/pullthrough/internal/share"
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
@@ -70,6 +72,40 @@ func (l *Ledger) Len() int {
 	l.mu.Lock()
 	defer l.unlock()
 	return len(l.entries)
+}
+
+// Tally is how many copy jobs are in one state, and when the oldest of them was made.
+type Tally struct {
+	Jobs   int
+	Oldest time.Time
+}
+
+// Tallies returns the states that copy jobs are in, without looking at any in detail.
+func (l *Ledger) Tallies() map[State]Tally {
+	l.mu.Lock()
+	defer l.unlock()
+	all := map[State]Tally{}
+	for _, e := range l.entries {
+		t := all[e.state]
+		if t.Jobs++; t.Jobs == 1 || e.job.Created.Before(t.Oldest) {
+			t.Oldest = e.job.Created
+		}
+		all[e.state] = t
+	}
+	return all
+}
+
+// Slots returns how the slots of Config.AtOnce are used.
+func (l *Ledger) Slots() share.Use {
+	l.mu.Lock()
+	defer l.unlock()
+	u := share.Use{Held: l.turns.inUse(), Rules: maps.Clone(l.turns.running)}
+	for _, e := range l.entries {
+		if e.state == Queued {
+			u.Waiting++
+		}
+	}
+	return u
 }
 
 // Counts returns how often a copy failed and is tried again, and how many jobs found no

@@ -123,6 +123,9 @@ func (o *Origins) Counts() Counts {
 	return Counts{Checks: o.counts.checks.Load(), Manifests: o.counts.manifests.Load(), Connections: o.counts.connections.Load(), Bytes: o.counts.bytes.Load()}
 }
 
+// Slots returns how the slots of Config.Requests are used.
+func (o *Origins) Slots() share.Use { return o.slots.Use() }
+
 // Find returns the upstream side of a local repository. Without a rule it is a Repo
 // that has no Match. [ErrRules] if the rules cannot be read and the repository was not
 // matched before.

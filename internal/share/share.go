@@ -163,6 +163,25 @@ func (p *Pool) Waiting() int {
 	return len(p.waiting)
 }
 
+// Use is how the slots of a [Pool] are used at one moment.
+type Use struct {
+	Held, Waiting int
+	Rules         map[string]int // slots that each rule holds, if any
+}
+
+// Use returns how the slots are used.
+func (p *Pool) Use() Use {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := Use{Held: p.used[key{}].all, Waiting: len(p.waiting), Rules: map[string]int{}}
+	for k, held := range p.used {
+		if k.rule != "" && k.host == "" {
+			u.Rules[k.rule] = held.all
+		}
+	}
+	return u
+}
+
 // see notes that a rule is active. p.mu is held.
 func (p *Pool) see(rule string) {
 	now := time.Now()
