@@ -274,3 +274,25 @@ func TestAFreeSlotIsCheap(t *testing.T) {
 		t.Errorf("%v allocations, want at most 2", n)
 	}
 }
+
+// TestUse: what is held is counted by rule, over all its hosts.
+func TestUse(t *testing.T) {
+	p := &Pool{Size: 8}
+	var held []func()
+	for _, c := range []Claim{{Rule: "a", Host: "g"}, {Rule: "a", Host: "h"}, {Rule: "b", Host: "h"}} {
+		release, ok := p.Try(c)
+		if !ok {
+			t.Fatalf("%+v gets no slot", c)
+		}
+		held = append(held, release)
+	}
+	if u := p.Use(); u.Held != 3 || u.Waiting != 0 || len(u.Rules) != 2 || u.Rules["a"] != 2 || u.Rules["b"] != 1 {
+		t.Errorf("%+v", u)
+	}
+	for _, release := range held {
+		release()
+	}
+	if u := p.Use(); u.Held != 0 || len(u.Rules) != 0 {
+		t.Errorf("afterwards: %+v", u)
+	}
+}
