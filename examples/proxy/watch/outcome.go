@@ -19,7 +19,7 @@ const (
 	Stale   Outcome = "stale"   // what was stored, since the upstream could not be asked or refused
 	Miss    Outcome = "miss"    // what the upstream sent
 	Served  Outcome = "served"  // no upstream is concerned, such as for /v2/
-	Absent  Outcome = "absent"  // 404
+	Absent  Outcome = "absent"  // 404, or 504 to a client that wanted only what is here
 	Refused Outcome = "refused" // another 4xx
 	Failed  Outcome = "failed"  // 5xx, or the answer was not finished
 	Left    Outcome = "left"    // the client did not wait for the end
@@ -43,10 +43,10 @@ func OutcomeOf(req *http.Request, o cache.Outcome) Outcome {
 	switch {
 	case o.Status == statusLeft, broken && left(req, o.Err):
 		return Left
+	case o.Status == http.StatusNotFound, o.Status == http.StatusGatewayTimeout && o.Detail == onlyIfCached:
+		return Absent
 	case broken, o.Status >= 500:
 		return Failed
-	case o.Status == http.StatusNotFound:
-		return Absent
 	case o.Status >= 400:
 		return Refused
 	}
@@ -62,6 +62,9 @@ func OutcomeOf(req *http.Request, o cache.Outcome) Outcome {
 	}
 	return Served
 }
+
+// onlyIfCached is the detail of an answer to a client that wants only what is here.
+const onlyIfCached = "only-if-cached"
 
 // statusLeft is what the cache answers a client that is not there any more.
 const statusLeft = 499

@@ -61,7 +61,8 @@ func (s *story) get(path string) int {
 func TestAPullAndItsReasons(t *testing.T) {
 	s := newStory(t, &watch.Recorder{})
 	img := s.up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1000))
-	layer := "local/team/app/blobs/" + img.Layers[0].Digest.String()
+	other := s.up.AddImage("team/other", "v1", nil)
+	layer, alone := "local/team/app/blobs/"+img.Layers[0].Digest.String(), "local/team/other/blobs/"+other.Config.Digest.String()
 	for _, step := range []struct {
 		path   string
 		before func()
@@ -70,7 +71,7 @@ func TestAPullAndItsReasons(t *testing.T) {
 		why    string
 	}{
 		{"local/team/app/manifests/v1", nil, 200, watch.Miss, "so it came from the source and is copied"},
-		{layer, nil, 200, watch.Miss, "sent while it was downloaded"},
+		{alone, nil, 200, watch.Miss, "sent while it was downloaded"},
 		{layer, func() { s.idle() }, 200, watch.Hit, "It is stored here"},
 		{"local/team/app/manifests/v1", nil, 200, watch.Checked, "the tag has not moved"},
 		{"local/team/app/manifests/v2", nil, 404, watch.Absent, "the source does not have it"},

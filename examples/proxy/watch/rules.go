@@ -107,7 +107,11 @@ func (t *ruleTable) of(name string) *ruleCounters {
 	if c := known[name]; c != nil {
 		return c
 	}
-	if name = strings.Clone(name); name != "" && len(known) >= t.most {
+	named := len(known)
+	if known[""] != nil {
+		named--
+	}
+	if name = strings.Clone(name); name != "" && named >= t.most {
 		name = Other
 		if c := known[name]; c != nil {
 			return c

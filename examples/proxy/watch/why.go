@@ -35,6 +35,8 @@ func whyHit(detail string) string {
 		return "It is being copied and what was asked for is here already, so the source was not asked."
 	case "read":
 		return "It was kept when a client read it before, so the source was not asked."
+	case onlyIfCached:
+		return "The client wanted only what is here, so the source was not asked."
 	case "known":
 		return "Its size is known from a manifest, so the source was not asked."
 	}
@@ -65,6 +67,8 @@ func (p *Pull) whyMiss() string {
 
 func (p *Pull) whyAbsent() string {
 	switch {
+	case p.Detail == onlyIfCached:
+		return "It is not here, and the client did not want it from the source."
 	case p.Rule == "":
 		return "No rule covers this name, and nothing is stored under it."
 	case p.Detail == "absent":
