@@ -85,7 +85,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	defer func() { err = errors.Join(err, shutdown(c)) }()
 
 	var group servers
-	if err := group.listen(l, c); err != nil {
+	if err := group.listen(l, c, l.newAdmin(ctx, c, kept.Store, outbox)); err != nil {
 		return err
 	}
 	warnExposed(s.listen, log)
@@ -118,7 +118,7 @@ type running struct {
 
 // listen opens every socket before any is served, so that an address in use is an error at
 // the start.
-func (g *servers) listen(l *live, c http.Handler) error {
+func (g *servers) listen(l *live, c, admin http.Handler) error {
 	s, log := l.current, l.log
 	var secure *tls.Config
 	if s.certificate != nil {
@@ -131,7 +131,7 @@ func (g *servers) listen(l *live, c http.Handler) error {
 	if s.admin == "" {
 		return nil
 	}
-	if err := g.add(s.admin, admin(), nil, log); err != nil {
+	if err := g.add(s.admin, admin, nil, log); err != nil {
 		return err
 	}
 	log.Info("serving /healthz", "address", g.running[1].listener.Addr())
@@ -200,16 +200,6 @@ func (r running) serve() error {
 		return nil
 	}
 	return err
-}
-
-// admin serves /healthz.
-func admin() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		io.WriteString(w, "ok\n")
-	})
-	return mux
 }
 
 // observe writes one line for each request.
