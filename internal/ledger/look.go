@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -44,12 +43,7 @@ func (l *Ledger) Copies(repository string) []Copy {
 		list = append(list, c)
 	}
 	l.unlock()
-	slices.SortFunc(list, func(a, b Copy) int {
-		if n := a.Job.Created.Compare(b.Job.Created); n != 0 {
-			return n
-		}
-		return strings.Compare(a.Job.ID, b.Job.ID)
-	})
+	slices.SortFunc(list, func(a, b Copy) int { return compareAge(a.Job.Created, a.Job.ID, b.Job.Created, b.Job.ID) })
 	return list
 }
 
