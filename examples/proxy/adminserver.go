@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
@@ -14,14 +16,28 @@ func (l *live) newAdmin(ctx context.Context, c *cache.Cache, in store.Store, out
 	s := l.current
 	return &admin.Server{
 		API: &admin.API{
-			Cache:  c,
-			Store:  in,
-			Rules:  s.rules,
-			Outbox: outbox,
-			Ending: ctx.Done(),
-			Logger: l.log,
+			Cache:   c,
+			Store:   in,
+			Rules:   s.rules,
+			Outbox:  outbox,
+			Started: time.Now().UTC(),
+			Ending:  ctx.Done(),
+			Logger:  l.log,
 		},
-		Access: admin.Access{OpenReading: !exposed(s.admin)},
+		Access: s.access,
 		Logger: l.log,
+	}
+}
+
+// secureAdmin returns the TLS of the admin listener, or nil for plain HTTP. Its certificates
+// are those that are in force when a client connects.
+func (l *live) secureAdmin() *tls.Config {
+	if l.adminTLS.Load() == nil {
+		return nil
+	}
+	return &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return l.adminTLS.Load(), nil },
+		// Never used, but ServeTLS wants to know that there is one.
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &l.adminTLS.Load().Certificates[0], nil },
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/examples/proxy/admin"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/webhook"
@@ -17,7 +18,9 @@ type settings struct {
 	config        *config // the file
 	listen, admin string  // admin is empty if there is none
 	certificate   *tls.Certificate
-	storeKind     string // dir or mem
+	access        admin.Access // to the admin address
+	adminTLS      *tls.Config  // of the admin address; nil for plain HTTP
+	storeKind     string       // dir or mem
 	storePath     string
 	rules         *rule.Set
 	client        *upstream.Client
@@ -37,6 +40,7 @@ func build(file string) (*settings, error) {
 		s.listen = "127.0.0.1:5000"
 	}
 	s.loadCertificate(c, found)
+	s.readAdmin(c, found)
 	s.readStore(c, found)
 	s.client = newClient(c.upstreams, found)
 	s.sources = newSources(c, found)

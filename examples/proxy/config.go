@@ -17,6 +17,7 @@ import (
 type config struct {
 	listen, admin word
 	publicHost    word
+	adminAccess   adminConfig
 	tls           tlsConfig
 	store         word
 	tenant, cloud word

@@ -16,6 +16,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 	r.fields(root, position{line: root.Line}, map[string]read{
 		"listen":      r.address(&c.listen),
 		"admin":       r.address(&c.admin),
+		"adminAccess": c.adminAccess.read(r),
 		"publicHost":  r.host(&c.publicHost),
 		"tls":         c.tls.read(r),
 		"store":       r.word(&c.store),

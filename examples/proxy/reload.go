@@ -23,12 +23,14 @@ type live struct {
 	log         *slog.Logger
 	current     *settings // its rules are one set that changes
 	certificate atomic.Pointer[tls.Certificate]
+	adminTLS    atomic.Pointer[tls.Config]
 }
 
 // newLive puts the settings of a file in force.
 func newLive(file string, s *settings, log *slog.Logger) *live {
 	l := &live{file: file, log: log, current: s}
 	l.certificate.Store(s.certificate)
+	l.adminTLS.Store(s.adminTLS)
 	return l
 }
 
@@ -71,6 +73,7 @@ func (l *live) reload(ctx context.Context) {
 	}
 	next.rules = l.current.rules
 	l.certificate.Store(next.certificate)
+	l.adminTLS.Store(next.adminTLS)
 	l.current = next
 	next.reread()
 	l.log.Info("reloaded", "now", next.summary())
@@ -89,6 +92,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 	}{
 		{"listen", s.listen == next.listen},
 		{"admin", s.admin == next.admin},
+		{"adminAccess", s.config.adminAccess.same(next.config.adminAccess)},
 		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
 		{"tls", (s.certificate == nil) == (next.certificate == nil)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},

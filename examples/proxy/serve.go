@@ -89,6 +89,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		return err
 	}
 	warnExposed(s.listen, log)
+	s.warnAdmin(ctx, log)
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
 	go l.follow(ctx, hangups)
 	return group.run(ctx, log)
@@ -131,7 +132,7 @@ func (g *servers) listen(l *live, c, admin http.Handler) error {
 	if s.admin == "" {
 		return nil
 	}
-	if err := g.add(s.admin, admin, nil, log); err != nil {
+	if err := g.add(s.admin, admin, l.secureAdmin(), log); err != nil {
 		return err
 	}
 	log.Info("serving /healthz", "address", g.running[1].listener.Addr())

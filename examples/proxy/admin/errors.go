@@ -4,8 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // Code says what kind of error it is.
@@ -61,8 +67,8 @@ var errShortToken = errors.New("the token has fewer than 16 bytes")
 // WriteError answers with an error, in the one form that errors have on this listener:
 // {"error": {"code": ..., "message": ...}}.
 func WriteError(w http.ResponseWriter, err *Error) {
-	if err.RetryAfter > 0 {
-		w.Header().Set("Retry-After", seconds(err.RetryAfter))
+	if d := err.RetryAfter; d > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10))
 	}
 	writeJSON(w, err.Status, errorBody{err})
 }
@@ -97,4 +103,27 @@ func (t *throttle) pass() bool {
 	}
 	t.last = now
 	return true
+}
+
+// classify gives an error of the library that is no *cache.Error its status and code.
+func classify(err error, out *Error) *Error {
+	for _, known := range []struct {
+		is     error
+		status int
+		code   Code
+	}{
+		{errors.ErrUnsupported, http.StatusNotImplemented, CodeUnsupported},
+		{cache.ErrTooManyCopies, http.StatusTooManyRequests, CodeBusy},
+		{store.ErrFull, http.StatusInsufficientStorage, CodeFailed},
+		{webhook.ErrNoReceiver, http.StatusNotFound, CodeNotFound},
+		{webhook.ErrNoEvent, http.StatusNotFound, CodeNotFound},
+		{webhook.ErrClosed, http.StatusServiceUnavailable, CodeEnding},
+		{os.ErrClosed, http.StatusServiceUnavailable, CodeEnding},
+	} {
+		if errors.Is(err, known.is) {
+			out.Status, out.Code = known.status, known.code
+			return out
+		}
+	}
+	return out
 }

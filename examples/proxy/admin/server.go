@@ -125,8 +125,11 @@ func (s *Server) refused(r *http.Request, err *Error) {
 	if s.Logger == nil || !s.refusals.pass() {
 		return
 	}
-	s.Logger.Warn("a request to the admin address was refused", "method", short(r.Method), "path", short(r.URL.Path),
-		"from", r.RemoteAddr, "host", short(r.Host), "code", err.Code)
+	log := s.Logger.With("method", short(r.Method), "path", short(r.URL.Path), "from", r.RemoteAddr, "host", short(r.Host), "code", err.Code)
+	if err.Err != nil {
+		log = log.With("error", err.Err)
+	}
+	log.Warn("a request to the admin address was refused")
 }
 
 // short cuts a text of a client.
