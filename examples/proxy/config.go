@@ -24,6 +24,8 @@ type config struct {
 	identities    []word
 	eviction      evictionConfig
 	freshness     time.Duration
+	drain         position // of drainTime, which counts only if it is given
+	drainTime     time.Duration
 	nested        bool
 	rules         []ruleConfig
 	credentials   []credentialConfig

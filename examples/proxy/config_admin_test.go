@@ -144,7 +144,9 @@ func TestTokenInAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	evict("short", http.StatusServiceUnavailable)
-	p.until(t, "the reason in the log", func() bool { return strings.Contains(p.log.String(), "fewer than 16 bytes") || strings.Contains(p.log.String(), "no such file") })
+	p.until(t, "the reason in the log", func() bool {
+		return strings.Contains(p.log.String(), "fewer than 16 bytes") || strings.Contains(p.log.String(), "no such file")
+	})
 	if strings.Contains(p.log.String(), secretToken) {
 		t.Error("the token is in the log")
 	}

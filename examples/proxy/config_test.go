@@ -41,6 +41,8 @@ func TestMistakes(t *testing.T) {
 		{"store without path", "store: 'dir:'\n", `1: store: "dir:" is neither`},
 		{"store later", "store: s3:bucket\n", "1: store: s3: is not supported yet"},
 		{"freshness", "freshness: 10\n", `1: freshness: "10" is not a duration`},
+		{"drain", "drain: long\n", `1: drain: "long" is not a duration`},
+		{"negative drain", "drain: -1s\n", "1: drain: must not be negative"},
 		{"nested", "nested: maybe\n", "1: nested: wants true or false"},
 		{"nested rules", "rules:\n  - {name: first, source: quay.io/*, target: q/*}\n  - {name: second, source: ghcr.io/*, target: '*'}\n", "3: rules[1].target: There is already a cache rule 'first' with target repository 'q/*', which conflicts with target repository '*'. Targets with wildcards must not include one another, unless nested targets are allowed (nested: true)."},
 		{"scheme of the public host", "listen: 127.0.0.1:0\npublicHost: https://cache.example.com\n", `2: publicHost: "https://cache.example.com" is neither HOST nor HOST:PORT`},

@@ -23,6 +23,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"eviction":    c.eviction.read(r),
 		"freshness":   r.freshness(&c.freshness),
 		"nested":      r.flag(&c.nested),
+		"drain":       c.readDrain(r),
 		"rules":       r.list(c.readRule(r)),
 		"credentials": r.list(c.readCredential(r)),
 		"upstreams":   r.list(c.readUpstream(r)),
@@ -31,6 +32,14 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"identities":  r.words(&c.identities),
 		"webhooks":    r.list(c.readWebhook(r)),
 	})
+}
+
+// readDrain reads how long running responses have at the end. 0s is different from none.
+func (c *config) readDrain(r reader) read {
+	return func(n *yaml.Node, pos position) {
+		c.drain = pos
+		r.freshness(&c.drainTime)(n, pos)
+	}
 }
 
 // read returns the read of a tls section.

@@ -100,6 +100,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"tenant", strings.EqualFold(s.config.tenant.text, next.config.tenant.text)},
 		{"cloud", cloud(s.config) == cloud(next.config)},
 		{"nested", s.config.nested == next.config.nested},
+		{"drain", s.drain() == next.drain()},
 		{"upstreams", maps.EqualFunc(s.client.Hosts, next.client.Hosts, sameHost) && maps.Equal(s.sources.Hosts, next.sources.Hosts)},
 		{"webhooks", sameWebhooks(s.config.webhooks, next.config.webhooks)},
 	} {

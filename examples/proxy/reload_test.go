@@ -232,6 +232,8 @@ func TestFixed(t *testing.T) {
 		{"nested", "", "nested: true\n", "nested"},
 		{"not nested", "nested: true\n", "nested: false\n", "nested"},
 		{"default of nested", "", "nested: false\n", ""},
+		{"drain", "", "drain: 1m\n", "drain"},
+		{"default of drain", "", "drain: 30s\n", ""},
 		{"cloud", "", "cloud: AzureChinaCloud\n", "cloud"},
 		{"another host", "", "upstreams: [{host: a.example}]\n", "upstreams"},
 		{"plain HTTP", "upstreams: [{host: a.example}]\n", "upstreams: [{host: a.example, plainHTTP: true}]\n", "upstreams"},

@@ -19,7 +19,7 @@ import (
 const (
 	headerTimeout = 10 * time.Second // for the header of a request
 	idleTimeout   = 2 * time.Minute  // of a kept connection
-	drainTimeout  = 30 * time.Second // for running responses at the end
+	drainTimeout  = 30 * time.Second // for running responses at the end, if the file does not say it
 	closeTimeout  = 10 * time.Second // then for the cache to record unfinished copies
 
 	deliverTimeout = 5 * time.Second // then for deliveries of events
@@ -92,7 +92,15 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	s.warnAdmin(ctx, log)
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
 	go l.follow(ctx, hangups)
-	return group.run(ctx, log)
+	return group.run(ctx, s.drain(), log)
+}
+
+// drain is how long running responses have at the end.
+func (s *settings) drain() time.Duration {
+	if s.config.drain.line == 0 {
+		return drainTimeout
+	}
+	return s.config.drainTime
 }
 
 // shutdown ends the cache, which records unfinished copies.
@@ -161,7 +169,7 @@ func (g *servers) add(address string, h http.Handler, secure *tls.Config, log *s
 }
 
 // run serves until ctx ends or a server fails, then drains.
-func (g *servers) run(ctx context.Context, log *slog.Logger) error {
+func (g *servers) run(ctx context.Context, drain time.Duration, log *slog.Logger) error {
 	failed := make(chan error, len(g.running))
 	for _, r := range g.running {
 		go func() { failed <- r.serve() }()
@@ -169,17 +177,17 @@ func (g *servers) run(ctx context.Context, log *slog.Logger) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		log.Info("draining", "timeout", drainTimeout)
+		log.Info("draining", "timeout", drain)
 	case err = <-failed:
 	}
-	g.drain(log)
+	g.drain(drain, log)
 	return err
 }
 
 // drain lets running responses finish. Those that do not finish within the deadline are cut
 // off, after which clients usually retry. That is no error of the program.
-func (g *servers) drain(log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+func (g *servers) drain(timeout time.Duration, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	for _, r := range g.running { // that of clients first, so that /healthz responds to the end
 		if err := r.server.Shutdown(ctx); err != nil {
