@@ -125,7 +125,7 @@ func load(file string) (*config, *mistakes) {
 	if root == nil {
 		return c, found // an empty file: all defaults
 	}
-	c.read(reader{found}, root)
+	c.read(reader{mistakes: found}, root)
 	return c, found
 }
 

@@ -24,7 +24,7 @@ import (
 // "LINE: KEY: " and a part of the message.
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, file, want string }{
-		{"unknown key", "listen: 127.0.0.1:0\nlisten2: x\n", "2: listen2: unknown key; known here: admin, adminAccess, cloud, credentials"},
+		{"unknown key", "listen: 127.0.0.1:0\nlisten2: x\n", "2: listen2: unknown key; did you mean listen?"},
 		{"unknown key of a rule", rules("    freshnes: 1s\n"), "5: rules[0].freshnes: unknown key"},
 		{"unknown key of a secret", secrets("{valu: x}"), "4: credentials[0].username.valu: unknown key"},
 		{"twice", "store: mem\nstore: mem\n", "2: store: is given twice, first in line 1"},
@@ -97,6 +97,7 @@ func wantMistake(t *testing.T, file, want string) {
 	if lines := strings.Count(said, "\n") + 1; lines != 1 {
 		t.Errorf("%d mistakes were found, want 1:\n%s", lines, said)
 	}
+	wantRefusedBySchema(t, file, said)
 }
 
 // rules is a valid rule followed by more of its keys, from line 5 on.

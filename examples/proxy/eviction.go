@@ -64,6 +64,11 @@ var units = []struct {
 // whatever the default is, becomes -1.
 func (r reader) bytes(to *int64) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, `^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*([kMGT]B|[KMGT]iB)?$`, "string", "number")
+			r.sketch.at(pos.key).Minimum = new(float64)
+			return
+		}
 		var w word
 		r.word(&w)(n, pos)
 		if w.text == "" {

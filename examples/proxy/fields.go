@@ -19,7 +19,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"adminAccess": c.adminAccess.read(r),
 		"publicHost":  r.host(&c.publicHost),
 		"tls":         c.tls.read(r),
-		"store":       r.word(&c.store),
+		"store":       r.like(r.word(&c.store), `^(dir:.+|mem:?)$`),
 		"eviction":    c.eviction.read(r),
 		"freshness":   r.freshness(&c.freshness),
 		"nested":      r.flag(&c.nested),
@@ -27,8 +27,8 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"rules":       r.list(c.readRule(r)),
 		"credentials": r.list(c.readCredential(r)),
 		"upstreams":   r.list(c.readUpstream(r)),
-		"tenant":      r.word(&c.tenant),
-		"cloud":       r.word(&c.cloud),
+		"tenant":      r.like(r.word(&c.tenant), guidPattern),
+		"cloud":       r.among(r.word(&c.cloud), "AzureCloud", "AzureChinaCloud", "AzureUSGovernment"),
 		"identities":  r.words(&c.identities),
 		"webhooks":    r.list(c.readWebhook(r)),
 	})
@@ -101,7 +101,7 @@ func (f *federatedConfig) read(r reader) read {
 	return func(n *yaml.Node, pos position) {
 		f.position = pos
 		r.fields(n, pos, map[string]read{"tenant": r.guid(&f.tenant), "clientID": r.guid(&f.clientID)})
-		if resolve(n).Kind == yaml.MappingNode {
+		if r.sketch != nil || resolve(n).Kind == yaml.MappingNode {
 			r.require(pos, "tenant", f.tenant)
 			r.require(pos, "clientID", f.clientID)
 		}
@@ -111,6 +111,9 @@ func (f *federatedConfig) read(r reader) read {
 // read returns the read of platforms: a list, or one of the words that stand alone.
 func (p *platformsConfig) read(r reader) read {
 	return func(n *yaml.Node, pos position) {
+		if r.describes(pos, r.word(nil), r.some(r.words(nil), nil)) {
+			return
+		}
 		p.position = pos
 		if n = resolve(n); n.Kind == yaml.ScalarNode && !isNull(n) {
 			p.list = make([]word, 1)
@@ -137,11 +140,8 @@ func (c *config) readCredential(r reader) read {
 		if one.identity.given() && !one.username.keyVault.given() && !one.password.keyVault.given() {
 			r.add(one.identity.position, "reads nothing: neither secret is in a keyVault")
 		}
-		for key, s := range map[string]secretConfig{"username": one.username, "password": one.password} {
-			if s.line == 0 {
-				r.add(pos, "%s is missing", key)
-			}
-		}
+		r.requireGiven(pos, "username", one.username.line != 0)
+		r.requireGiven(pos, "password", one.password.line != 0)
 		c.credentials = append(c.credentials, one)
 	}
 }
@@ -164,6 +164,10 @@ func (s *secretConfig) choose(r reader, n *yaml.Node, pos position, called strin
 	s.position = pos
 	before := r.count()
 	r.fields(n, pos, known)
+	if r.sketch != nil {
+		r.describeChoice(pos)
+		return
+	}
 	given := 0
 	for _, w := range []word{s.value, s.env, s.file, s.keyVault} {
 		if w.given() {
@@ -202,8 +206,8 @@ func (a *azureConfig) read(r reader) read {
 	return func(n *yaml.Node, pos position) {
 		a.position = pos
 		r.fields(n, pos, map[string]read{
-			"tenant":          r.word(&a.tenant),
-			"network":         r.word(&a.network),
+			"tenant":          r.like(r.word(&a.tenant), guidPattern),
+			"network":         r.among(r.word(&a.network), "public", "selected", "privateLink"),
 			"trustedServices": r.flag(&a.trustedServices),
 		})
 	}
@@ -212,6 +216,10 @@ func (a *azureConfig) read(r reader) read {
 // guid reads a GUID.
 func (r reader) guid(to *word) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, guidPattern, "string")
+			return
+		}
 		r.word(to)(n, pos)
 		if ok, _ := regexp.MatchString(guidPattern, to.text); to.text != "" && !ok {
 			r.add(pos, "%q is no GUID", to.text)
@@ -222,12 +230,16 @@ func (r reader) guid(to *word) read {
 const guidPattern = `^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`
 
 // words reads a list of texts.
-func (r reader) words(to *[]word) read {
-	return r.list(func(n *yaml.Node, pos position) {
+func (r reader) words(to *[]word) read { return r.list(r.appended(to)) }
+
+// appended reads a text and appends it.
+func (r reader) appended(to *[]word) read {
+	return func(n *yaml.Node, pos position) {
 		var w word
-		r.word(&w)(n, pos)
-		*to = append(*to, w)
-	})
+		if r.word(&w)(n, pos); r.sketch == nil {
+			*to = append(*to, w)
+		}
+	}
 }
 
 // some reads a list that must not be empty.
@@ -235,6 +247,11 @@ func (r reader) some(list read, length func() int) read {
 	return func(n *yaml.Node, pos position) {
 		before := r.count()
 		list(n, pos)
+		if r.sketch != nil {
+			s := r.sketch.at(pos.key)
+			s.Type, s.MinItems = []string{"array"}, 1
+			return
+		}
 		if length() == 0 && r.count() == before {
 			r.add(pos, "is empty")
 		}
@@ -242,8 +259,14 @@ func (r reader) some(list read, length func() int) read {
 }
 
 // require notes a missing mandatory key.
-func (r reader) require(pos position, key string, w word) {
-	if !w.given() {
+func (r reader) require(pos position, key string, w word) { r.requireGiven(pos, key, w.given()) }
+
+// requireGiven notes a mandatory key that is not given.
+func (r reader) requireGiven(pos position, key string, given bool) {
+	switch {
+	case r.sketch != nil:
+		r.describeRequired(pos, key)
+	case !given:
 		r.add(pos, "%s is missing", key)
 	}
 }
@@ -251,6 +274,10 @@ func (r reader) require(pos position, key string, w word) {
 // address reads host:port.
 func (r reader) address(to *word) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, `:`+portPattern+`$`, "string")
+			return
+		}
 		r.word(to)(n, pos)
 		if to.text == "" {
 			return
@@ -266,9 +293,16 @@ func (r reader) address(to *word) read {
 	}
 }
 
+// portPattern matches the numbers of ports.
+const portPattern = `0*([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
+
 // host reads a host, with a port or without, in its canonical form.
 func (r reader) host(to *word) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, `^(\[[0-9A-Fa-f:.]+\]|[^/\s:\[\]]+)(:`+portPattern+`)?$`, "string")
+			return
+		}
 		r.word(to)(n, pos)
 		if to.text == "" {
 			return
@@ -284,6 +318,10 @@ func (r reader) host(to *word) read {
 // freshness reads a duration that must not be negative.
 func (r reader) freshness(to *time.Duration) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, `^\+?`+durationPattern+"$", "string")
+			return
+		}
 		r.duration(to)(n, pos)
 		if *to < 0 {
 			r.add(pos, "must not be negative")

@@ -2,6 +2,7 @@
 //
 //	proxy -config FILE          serve
 //	proxy -check -config FILE   print the mistakes in FILE, or "ok: ..."
+//	proxy -schema               print the JSON schema of the file
 //	proxy store ls DIR [REPO]   list what a store has, or a repository in it
 //	proxy store check DIR       look for damage in a store; with -repair, make it good
 //
@@ -70,6 +71,7 @@ func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, s
 	flags.SetOutput(stderr)
 	file := flags.String("config", "", "the YAML `FILE` to read, and to read again at SIGHUP")
 	check := flags.Bool("check", false, "only check the file")
+	schema := flags.Bool("schema", false, "only print the JSON schema of the file, which editors know how to use")
 	if len(args) > 0 && args[0] == "store" {
 		return runStore(ctx, args[1:], stdout, stderr)
 	}
@@ -78,6 +80,9 @@ func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, s
 			return exitOK
 		}
 		return exitUsage
+	}
+	if *schema {
+		return printSchema(stdout, stderr)
 	}
 	if *file == "" || flags.NArg() > 0 {
 		fmt.Fprintln(stderr, "usage: proxy [-check] -config FILE, or proxy store ls|check DIR")

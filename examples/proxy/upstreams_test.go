@@ -77,7 +77,7 @@ func TestHostMistakes(t *testing.T) {
 		{"empty redirect", "redirects: ['']", "3: upstreams[0].redirects[0]: is empty"},
 		{"one redirect", "redirects: cdn.example.com", "3: upstreams[0].redirects: wants a list, not a single value"},
 		{"any upstream", "anyUpstream: cdn.example.com", "3: upstreams[0].anyUpstream: wants true or false"},
-		{"misspelt", "redirect: [cdn.example.com]", "3: upstreams[0].redirect: unknown key; known here: anyUpstream, azure, ca, host, plainHTTP, realms, redirects"},
+		{"misspelt", "redirect: [cdn.example.com]", "3: upstreams[0].redirect: unknown key; did you mean redirects?"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			wantMistake(t, "upstreams:\n  - host: a.example.com\n    "+test.keys+"\n", test.want)

@@ -36,14 +36,14 @@ func (c *config) readWebhook(r reader) read {
 			"name":    r.word(&one.name),
 			"url":     one.url.readText(r),
 			"scope":   r.word(&one.scope),
-			"actions": r.some(r.words(&one.actions), func() int { return len(one.actions) }),
-			"format":  r.word(&one.format),
+			"actions": r.some(r.list(r.among(r.appended(&one.actions), actions()...)), func() int { return len(one.actions) }),
+			"format":  r.among(r.word(&one.format), "acr", "cloudevents", "cloudevents-binary"),
 			"source":  r.word(&one.source),
 			"headers": one.readHeaders(r),
 			"secrets": r.some(r.list(one.readSecret(r)), func() int { return len(one.secrets) }),
 		})
-		if one.url.line == 0 && resolve(n).Kind == yaml.MappingNode {
-			r.add(pos, "url is missing")
+		if r.sketch != nil || resolve(n).Kind == yaml.MappingNode {
+			r.requireGiven(pos, "url", one.url.line != 0)
 		}
 		c.webhooks = append(c.webhooks, one)
 	}
@@ -61,6 +61,11 @@ func (w *webhookConfig) readSecret(r reader) read {
 // readHeaders reads a mapping whose keys are names of headers.
 func (w *webhookConfig) readHeaders(r reader) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			s := r.sketch.at(pos.key)
+			s.Type, s.Additional = []string{"object"}, r.child(join(pos.key, "*"), new(secretConfig).readText(r))
+			return
+		}
 		n = resolve(n)
 		if n.Kind != yaml.MappingNode {
 			r.add(pos, "wants keys with values, not %s", kind(n))
@@ -85,6 +90,9 @@ func (w *webhookConfig) readHeaders(r reader) read {
 // readText returns the read of a secret of a webhook, which may also be a plain text.
 func (s *secretConfig) readText(r reader) read {
 	return func(n *yaml.Node, pos position) {
+		if r.describes(pos, r.word(nil), s.readSource(r)) {
+			return
+		}
 		n = resolve(n)
 		if n.Kind == yaml.ScalarNode {
 			s.position = pos
@@ -97,6 +105,13 @@ func (s *secretConfig) readText(r reader) read {
 			r.add(position{n.Content[vault].Line, join(pos.key, "keyVault")}, "is not supported for webhooks: use env or file")
 			return
 		}
+		s.readSource(r)(n, pos)
+	}
+}
+
+// readSource returns the read of where the secret of a webhook is.
+func (s *secretConfig) readSource(r reader) read {
+	return func(n *yaml.Node, pos position) {
 		s.choose(r, n, pos, "value, env and file", map[string]read{
 			"value": r.word(&s.value), "env": r.word(&s.env), "file": r.word(&s.file),
 		})

@@ -77,7 +77,13 @@ func (m *mistakes) Error() string {
 
 // reader reads the nodes of a YAML document. It goes on after a mistake, so that one run finds
 // all of them. The decoder of package yaml knows neither all lines nor the keys.
-type reader struct{ *mistakes }
+//
+// A reader with a sketch reads nothing. It describes what each key may have; see [describe].
+// Each way to read a value has a line for that, or is made of ways that have one.
+type reader struct {
+	*mistakes
+	sketch sketch // if nil, the file is read
+}
 
 // read reads the value of a key at a position.
 type read func(n *yaml.Node, pos position)
@@ -85,6 +91,10 @@ type read func(n *yaml.Node, pos position)
 // fields reads a mapping, each key with its own function. A key without one is a mistake, so
 // that a misspelt key is never ignored.
 func (r reader) fields(n *yaml.Node, pos position, known map[string]read) {
+	if r.sketch != nil {
+		r.describeFields(pos, known)
+		return
+	}
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
 		r.add(pos, "wants keys with values, not %s", kind(n))
@@ -103,13 +113,18 @@ func (r reader) fields(n *yaml.Node, pos position, known map[string]read) {
 			f(n.Content[i+1], here)
 			continue
 		}
-		r.add(here, "unknown key; known here: %s", names(known))
+		r.add(here, "%s", unknown(key.Value, pos.key, known))
 	}
 }
 
 // list returns the read of a sequence, each element with f. An empty value is an empty list.
 func (r reader) list(f read) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			s := r.sketch.at(pos.key)
+			s.Type, s.Items = []string{"array", "null"}, r.child(pos.key+"[]", f)
+			return
+		}
 		n = resolve(n)
 		if isNull(n) {
 			return
@@ -127,6 +142,10 @@ func (r reader) list(f read) read {
 // word returns the read of a text. Numbers and booleans are read as they are written.
 func (r reader) word(to *word) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, "", "string", "number", "boolean")
+			return
+		}
 		n = resolve(n)
 		to.position = pos
 		switch {
@@ -143,6 +162,10 @@ func (r reader) word(to *word) read {
 // flag returns the read of true or false.
 func (r reader) flag(to *bool) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, "", "boolean")
+			return
+		}
 		if err := resolve(n).Decode(to); err != nil {
 			r.add(pos, "wants true or false")
 		}
@@ -152,6 +175,10 @@ func (r reader) flag(to *bool) read {
 // duration returns the read of a duration, as [time.ParseDuration] parses it.
 func (r reader) duration(to *time.Duration) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, "^[-+]?"+durationPattern+"$", "string")
+			return
+		}
 		var w word
 		r.word(&w)(n, pos)
 		if w.text == "" {
@@ -165,6 +192,9 @@ func (r reader) duration(to *time.Duration) read {
 		*to = d
 	}
 }
+
+// durationPattern matches what [time.ParseDuration] parses, but for a sign.
+const durationPattern = `(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)`
 
 // resolve follows aliases.
 func resolve(n *yaml.Node) *yaml.Node {
@@ -196,14 +226,4 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-// names lists keys.
-func names(known map[string]read) string {
-	var all []string
-	for k := range known {
-		all = append(all, k)
-	}
-	slices.Sort(all)
-	return strings.Join(all, ", ")
 }
