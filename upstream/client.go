@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
@@ -63,7 +64,7 @@ type Client struct {
 	// itself refuse addresses that should not be reached.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Transport replaces everything below HTTP: Proxy, Dial, DialTimeout,
-	// AnswerTimeout, RootCAs.
+	// AnswerTimeout, RootCAs, ClientCertificate.
 	// If nil, the Client has its own. DANGER: if it is set, only addresses that are
 	// written in URLs are checked, and not those that names resolve to. It must
 	// not follow redirects or decode bodies.
@@ -112,6 +113,14 @@ type Host struct {
 	// its token servers, known or listed in Realms, that have no entry of their own.
 	// If nil, the authorities of the system are trusted.
 	RootCAs *x509.CertPool
+	// ClientCertificate returns the certificate that is shown to this host when it asks
+	// for one, and to those of its token servers, known or listed in Realms, that have no
+	// entry of their own. It is a credential of all rules for this host: nobody else sees
+	// it, and neither does this host when another upstream leads to it. It is called for
+	// each new connection, so a certificate that was replaced is used from the next one
+	// on, and must be safe for concurrent use. An error fails the request. If it is nil,
+	// or returns nil, no certificate is shown.
+	ClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	// Realms are further hosts, in canonical form, that may issue tokens for
 	// this host. The credentials of its rules are sent to them. Rules without a
 	// credential need no such list.

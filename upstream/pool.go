@@ -58,11 +58,15 @@ type poolKey struct {
 	roots   *x509.CertPool
 	proxied bool
 	own     bool // of calls that share no connection
+	// certificate is the host in whose entry the client certificate is that was shown on
+	// the connections, and secureProxy whether they pass a proxy by TLS, which sees none.
+	certificate string
+	secureProxy bool
 }
 
-// get returns the transport for a request, and the proxy that it must pass. If proxy is
-// nil, it passes none. No other function asks for the proxy.
-func (p *transportPool) get(req *http.Request, g *callGuard) (rt http.RoundTripper, proxy *url.URL, err error) {
+// get returns the transport for a request, which may be one for a token, and the proxy
+// that it must pass. If proxy is nil, it passes none. No other function asks for the proxy.
+func (p *transportPool) get(req *http.Request, g *callGuard, forToken bool) (rt http.RoundTripper, proxy *url.URL, err error) {
 	if p.replaced != nil {
 		return p.replaced, nil, nil
 	}
@@ -73,17 +77,21 @@ func (p *transportPool) get(req *http.Request, g *callGuard) (rt http.RoundTripp
 	if key.proxied {
 		key.limit = netdepth.Loopback // it is the proxy that is dialled, and the embedder named it
 	}
-	tr, dropped := p.use(key)
+	var certificate certificateGetter
+	key.certificate, certificate = g.policy.certificateFor(hostOf(req.URL), forToken)
+	key.secureProxy = key.certificate != "" && isSecure(proxy)
+	tr, dropped := p.use(key, certificate)
 	if dropped != nil {
 		dropped.CloseIdleConnections() // what is under way there is not kept either when it ends
 	}
 	return tr, proxy, nil
 }
 
-// use returns the transport of key, which it makes if there is none. It drops the one
+// use returns the transport of key, which it makes if there is none; certificate is that
+// of the entry that key names. It drops the one
 // that was used least recently if there are too many; the caller closes what that keeps,
 // without the lock, since the connections may be the embedder's.
-func (p *transportPool) use(key poolKey) (tr, dropped *http.Transport) {
+func (p *transportPool) use(key poolKey, certificate certificateGetter) (tr, dropped *http.Transport) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.uses++
@@ -102,7 +110,7 @@ func (p *transportPool) use(key poolKey) (tr, dropped *http.Transport) {
 		dropped = p.open[last].Transport
 		delete(p.open, last)
 	}
-	p.open[key] = &pooled{p.newTransport(key), p.uses}
+	p.open[key] = &pooled{p.newTransport(key, certificate), p.uses}
 	return p.open[key].Transport, dropped
 }
 
@@ -125,7 +133,7 @@ func chosenProxy(req *http.Request) (*url.URL, error) {
 }
 
 // newTransport returns a transport for the requests of one key.
-func (p *transportPool) newTransport(key poolKey) *http.Transport {
+func (p *transportPool) newTransport(key poolKey, certificate certificateGetter) *http.Transport {
 	tr := &http.Transport{
 		DialContext:            p.dialer(key.limit),
 		TLSClientConfig:        &tls.Config{RootCAs: key.roots, MinVersion: tls.VersionTLS12},
@@ -140,6 +148,12 @@ func (p *transportPool) newTransport(key poolKey) *http.Transport {
 	}
 	if key.proxied {
 		tr.Proxy = chosenProxy
+	}
+	if key.certificate != "" {
+		tr.TLSClientConfig.GetClientCertificate = certificate.forTLS()
+	}
+	if key.secureProxy {
+		tr.DialTLSContext = p.dialProxyTLS(key)
 	}
 	if key.own {
 		tr.ForceAttemptHTTP2, tr.Protocols = false, new(http.Protocols)

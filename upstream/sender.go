@@ -51,7 +51,7 @@ func (s *sender) send(req *http.Request, g *callGuard, forToken bool) (*http.Res
 // exchange sends a request. If its time is up before the header of the response has come,
 // abort is called; if that is nil, the request ends alone.
 func (s *sender) exchange(req *http.Request, g *callGuard, forToken bool, abort context.CancelCauseFunc) (*http.Response, error) {
-	transport, proxy, err := s.pool.get(req, g)
+	transport, proxy, err := s.pool.get(req, g, forToken)
 	if err != nil {
 		return nil, err
 	}

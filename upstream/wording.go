@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -32,12 +33,16 @@ func wordingOf(err error) wording {
 		cert    *tls.CertificateVerificationError
 		record  tls.RecordHeaderError
 		alert   tls.AlertError
+		op      *net.OpError
+		own     *certificateError
 		unknown x509.UnknownAuthorityError
 		name    x509.HostnameError
 		invalid x509.CertificateInvalidError
 		asNet   net.Error
 	)
 	switch {
+	case errors.As(err, &own):
+		return wording{log: "TLS: " + shorten(own.Error()), client: "the client certificate for it cannot be had"}
 	case errors.Is(err, context.Canceled):
 		return same("canceled")
 	case errors.As(err, &dns):
@@ -64,6 +69,12 @@ func wordingOf(err error) wording {
 		return same("it speaks http, not https (plainHTTP must be set for such a host)")
 	case errors.As(err, &alert):
 		return wording{log: "TLS: " + alert.Error(), client: "the TLS handshake failed"}
+	case errors.As(err, &op) && isAlert(op):
+		client := "it ended the TLS connection"
+		if text := op.Err.Error(); strings.Contains(text, "certificate") || strings.Contains(text, "handshake failure") {
+			client = "it ended the TLS handshake, perhaps because it wants a client certificate, or another one (clientCert)"
+		}
+		return wording{log: "TLS: it answered " + op.Err.Error(), client: client}
 	case errors.As(err, &errno):
 		return same(errno.Error())
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -72,14 +83,19 @@ func wordingOf(err error) wording {
 	return same("the connection failed")
 }
 
+// isAlert reports whether an error is what the other side said when it ended a TLS
+// connection, in one of crypto/tls's texts.
+func isAlert(op *net.OpError) bool { return op.Op == "remote error" }
+
 // isConnectError reports whether an error says that no connection could be made.
 func isConnectError(err error) bool {
 	op, _ := errors.AsType[*net.OpError](err)
+	_, own := errors.AsType[*certificateError](err)
 	_, dns := errors.AsType[*net.DNSError](err)
 	_, cert := errors.AsType[*tls.CertificateVerificationError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
 	_, alert := errors.AsType[tls.AlertError](err)
-	return dns || cert || record || alert || op != nil && (op.Op == "dial" || op.Op == "proxyconnect") || errors.Is(err, http.ErrSchemeMismatch)
+	return own || dns || cert || record || alert || op != nil && (op.Op == "dial" || op.Op == "proxyconnect" || isAlert(op)) || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // askedURL returns the URL that an error of net/http names, or nil if err is no such

@@ -98,6 +98,7 @@ type upstreamConfig struct {
 	redirects   []word
 	anyUpstream bool // DANGER: see upstream.Host
 	azure       azureConfig
+	clientCert  clientCertConfig
 }
 
 // azureConfig declares the tenant and network of an Azure Container Registry.

@@ -191,6 +191,7 @@ func (c *config) readUpstream(r reader) read {
 			"redirects":   r.words(&one.redirects),
 			"anyUpstream": r.flag(&one.anyUpstream),
 			"azure":       one.azure.read(r),
+			"clientCert":  one.clientCert.read(r),
 		})
 		r.require(pos, "host", one.host)
 		if one.plainHTTP && one.ca.given() {

@@ -71,7 +71,8 @@ func (l *live) reload(ctx context.Context) {
 		l.log.Error("not reloaded: the rules do not fit", "error", err)
 		return
 	}
-	next.rules = l.current.rules
+	next.rules, next.client = l.current.rules, l.current.client
+	closeIdle(next.client)
 	l.certificate.Store(next.certificate)
 	l.adminTLS.Store(next.adminTLS)
 	l.current = next
@@ -101,7 +102,8 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"cloud", cloud(s.config) == cloud(next.config)},
 		{"nested", s.config.nested == next.config.nested},
 		{"drain", s.drain() == next.drain()},
-		{"upstreams", maps.EqualFunc(s.client.Hosts, next.client.Hosts, sameHost) && maps.Equal(s.sources.Hosts, next.sources.Hosts)},
+		{"upstreams", maps.EqualFunc(s.client.Hosts, next.client.Hosts, sameHost) && maps.Equal(s.sources.Hosts, next.sources.Hosts) &&
+			sameClientCerts(s.config.upstreams, next.config.upstreams)},
 		{"webhooks", sameWebhooks(s.config.webhooks, next.config.webhooks)},
 	} {
 		if !one.same {

@@ -22,11 +22,12 @@ func newClient(list []upstreamConfig, found *mistakes) *upstream.Client {
 		}
 		lines[name] = one.line
 		hosts[name] = upstream.Host{
-			PlainHTTP:   one.plainHTTP,
-			RootCAs:     roots(one.ca, found),
-			Realms:      canonicals(one.realms, found),
-			Redirects:   canonicals(one.redirects, found),
-			AnyUpstream: one.anyUpstream,
+			PlainHTTP:         one.plainHTTP,
+			RootCAs:           roots(one.ca, found),
+			ClientCertificate: one.clientCertificate(found),
+			Realms:            canonicals(one.realms, found),
+			Redirects:         canonicals(one.redirects, found),
+			AnyUpstream:       one.anyUpstream,
 		}
 	}
 	return &upstream.Client{Hosts: hosts}
