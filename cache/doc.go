@@ -51,6 +51,13 @@
 // A pull by digest of something stored asks nobody. A digest that the upstream has just
 // said three times not to have is not asked for within the next second.
 //
+// A client that sends Cache-Control: only-if-cached (RFC 9111 section 5.2.1.7) gets what
+// is here or 504, and no upstream is asked because of it, not even later. Manifests and
+// blobs by digest are the stored ones. Tags and lists are the last that are known,
+// whatever their age, unless the request says max-age or max-stale; one that was not
+// checked within Freshness has a Warning, and is not sent where the rule's MaxStale or
+// RequireAccess forbids it. A download that is under way is not here yet.
+//
 // Every answer for a repository that a rule covers says in Cache-Status (RFC 9211)
 // what happened, and [Outcome] has the same for Observe:
 //
@@ -64,6 +71,8 @@
 //	miss; detail=absent        the upstream has just said that it does not have the digest
 //	fwd-status=N               the upstream's status; detail=timeout, unreachable, limited,
 //	                           denied ... if there was none
+//	hit; detail=only-if-cached what is known of a tag or a list, not checked on the client's wish
+//	detail=only-if-cached      504: it is not here, and the client does not want it from elsewhere
 //	detail=refused             this cache refused the request
 //
 // What is not stored yet also has X-Azure-Origin: upstream.

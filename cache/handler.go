@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -19,6 +20,7 @@ type request struct {
 	route   route.Request
 	repo    repository
 	out     Outcome
+	only    onlyCached
 	passed  bool // to Next
 	watched bool // somebody wants to know how it went, and how long it took
 }
@@ -124,6 +126,7 @@ func (q *request) serve() error {
 		return q.fail(k, err)
 	}
 	q.repo = repository{q.repo.Via(loop).Under(q.r.Context()), causeOf(q.r)}
+	q.only = onlyIfCached(q.r.Header)
 	return q.dispatch(k)
 }
 
@@ -172,9 +175,12 @@ func (q *request) dispatch(k AccessKind) error {
 		return nil
 	case route.Manifest:
 		var a answer
-		if q.route.Digest != "" {
+		switch {
+		case q.only.on:
+			a = q.e.cachedManifest(ctx, q.repo, q.route.Reference, q.route.Digest, head, q.only)
+		case q.route.Digest != "":
 			a = q.e.byDigest(ctx, q.repo, q.route.Digest, head)
-		} else {
+		default:
 			a = q.e.byTag(ctx, q.repo, q.route.Reference, head)
 		}
 		q.state(a.state, a.err)
@@ -188,9 +194,12 @@ func (q *request) dispatch(k AccessKind) error {
 		return nil
 	case route.Blob:
 		var a blobAnswer
-		if head {
+		switch {
+		case q.only.on:
+			a = q.e.cachedBlob(ctx, q.repo, q.route.Digest)
+		case head:
 			a = q.e.statBlob(ctx, q.repo, q.route.Digest)
-		} else {
+		default:
 			a = q.e.blob(ctx, q.repo, q.route.Digest)
 		}
 		defer a.close()
@@ -243,7 +252,7 @@ func (q *request) warnStale(k AccessKind, err error) {
 func (q *request) fail(k AccessKind, err error) error {
 	told := failure(q.repo.Repo, k, q.route.Reference, err)
 	q.out.Err = err
-	if told.Status >= 500 && q.e.cfg.Observe == nil {
+	if told.Status >= 500 && q.e.cfg.Observe == nil && !errors.Is(err, errNotAsked) {
 		q.e.log.Warn("a request failed", "path", q.r.URL.Path, "status", told.Status, "rule", q.out.Rule, "err", err)
 	}
 	if q.w.Header()["Cache-Status"] == nil && q.repo.Covered() {

@@ -86,9 +86,9 @@ func (q *request) upstreamList(question listQuestion) (answer listAnswer, done f
 		_ = q.fail(question.kind, err) // which has answered
 		return listAnswer{}, func() {}, false
 	}
-	a, stale := q.e.list(q.r.Context(), q.repo.Repo, question)
+	a, stale := q.answerList(question)
 	if a.err != nil {
-		q.state(fwd("miss", a.err), a.err)
+		q.state(q.listState("miss", a.err), a.err)
 		_ = q.fail(question.kind, a.err) // which has answered
 		return a, done, false
 	}
@@ -96,10 +96,30 @@ func (q *request) upstreamList(question listQuestion) (answer listAnswer, done f
 		q.state(fwd("miss", nil), nil)
 		return a, done, true
 	}
-	q.state(fwd("stale", stale), nil)
+	q.state(q.listState("stale", stale), nil)
 	q.w.Header().Set("Age", strconv.Itoa(max(0, int(time.Since(a.Asked).Seconds()))))
 	q.warnStale(question.kind, stale)
 	return a, done, true
+}
+
+// answerList answers a question from the upstream, or from what is here if the client
+// wants nothing else.
+func (q *request) answerList(question listQuestion) (a listAnswer, stale error) {
+	if q.only.on {
+		return q.e.cachedList(q.r.Context(), q.repo.Repo, question, q.only)
+	}
+	return q.e.list(q.r.Context(), q.repo.Repo, question)
+}
+
+// listState is the Cache-Status of a list that the upstream did not give just now.
+func (q *request) listState(reason string, err error) string {
+	switch {
+	case !q.only.on:
+		return fwd(reason, err)
+	case reason == "stale":
+		return hitNotAsked
+	}
+	return notCached
 }
 
 // storedTags lists a repository that no rule covers.
