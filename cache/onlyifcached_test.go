@@ -33,7 +33,9 @@ func (c *clock) wantNotCached(w *httptest.ResponseRecorder, method, path string)
 		}
 		return
 	}
-	var body struct{ Errors []struct{ Code, Message string } }
+	var body struct {
+		Errors []struct{ Code, Message string }
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || len(body.Errors) != 1 || body.Errors[0].Code != "UNKNOWN" || !strings.Contains(body.Errors[0].Message, "app/api") {
 		c.Errorf("%s %s: %v: %s", method, path, err, w.Body)
 	}

@@ -45,6 +45,9 @@ type Call struct {
 	// or a credential that it was shown, with a smaller page of tags, or by the fallback
 	// tag for referrers. The first request for a token and redirects do not count.
 	Retries int
+	// RateLimit is what the last response of the rule's host that said something of its
+	// limits said of them. It must not be changed. If nil, none did.
+	RateLimit *RateLimit
 }
 
 // operation is a [Call] that goes on. A nil one is for nobody. It is safe for concurrent
@@ -104,6 +107,9 @@ func (o *operation) retried() { o.update(func() { o.call.Retries++ }) }
 
 // answered notes the status of a response.
 func (o *operation) answered(status int) { o.update(func() { o.call.Status = status }) }
+
+// limited notes what a response says of the limits of its host.
+func (o *operation) limited(l *RateLimit) { o.update(func() { o.call.RateLimit = l }) }
 
 // failed notes an error of the content.
 func (o *operation) failed(err error) { o.update(func() { o.call.Err = err }) }

@@ -30,6 +30,9 @@ func (r *requester) follow(ctx context.Context, c call, u *url.URL, s *session) 
 		if err != nil {
 			return nil, g.echoes.clean(err)
 		}
+		if !g.leftHome {
+			noteRateLimit(ctx, resp.Header, s.account, g.echoes.repeats)
+		}
 		location := resp.Header.Get("Location")
 		if !isRedirect(resp.StatusCode) || location == "" || staysHome(ctx) {
 			return resp, nil

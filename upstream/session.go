@@ -26,6 +26,7 @@ const (
 // session holds what one rule has earned at one host with one credential.
 type session struct {
 	credential auth.Credential
+	account    string // see RateLimit
 	transport  *guardedTransport
 	client     *orasauth.Client // earns tokens, of the same transport
 	tokens     *tokenCache
@@ -38,6 +39,7 @@ type sessionKey struct{ rule, host string }
 // replaces the session, and with it all tokens that were earned with the former one.
 type sessions struct {
 	transport *guardedTransport
+	accounts  *accounts
 	all       *lru.Cache[sessionKey, *session]
 	tokens    *lru.Cache[tokenKey, token]
 }
@@ -45,6 +47,7 @@ type sessions struct {
 func newSessions(t *guardedTransport) *sessions {
 	return &sessions{
 		transport: t,
+		accounts:  newAccounts(),
 		all:       lru.New[sessionKey, *session](maxSessions),
 		tokens:    lru.New[tokenKey, token](maxTokens),
 	}
@@ -74,7 +77,7 @@ func (m *sessions) elsewhere(s Source, o origin) *session {
 }
 
 func (m *sessions) newSession(c auth.Credential) *session {
-	s := &session{credential: c, transport: m.transport, tokens: &tokenCache{all: m.tokens}}
+	s := &session{credential: c, account: m.accounts.of(c), transport: m.transport, tokens: &tokenCache{all: m.tokens}}
 	s.client = &orasauth.Client{
 		Client: &http.Client{
 			Transport: m.transport,

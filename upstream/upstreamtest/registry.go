@@ -52,6 +52,7 @@ type Registry struct {
 	refresh map[string]string // refresh token -> user
 	issued  int
 	storage *Storage
+	budget  *budget // nil if pulls are not limited
 }
 
 // name is the prefix of errors and complaints.

@@ -112,7 +112,9 @@ func (a *reply) serve() {
 	}
 	switch a.q.Kind {
 	case "manifest":
-		a.manifest()
+		if a.r.spend(a.w, a.q) {
+			a.manifest()
+		}
 	case "blob":
 		a.r.mu.Lock()
 		body, ok := a.r.repo(a.q.Repository).blobs[digest.Digest(a.q.Reference)]
