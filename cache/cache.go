@@ -72,6 +72,14 @@ type Cache struct {
 	// Freshness is how long a tag check is good for further pulls, unless the rule says
 	// otherwise. If zero, every pull by tag checks the tag.
 	Freshness time.Duration
+	// KeepBudget is how many of the pulls that an upstream host allows in a time are kept
+	// for what is not stored, by canonical host, such as "docker.io": 20. When the host says
+	// that no more are left to a credential, or to the address of this cache where a rule has
+	// none, tags are answered by what is stored or being copied, and copies of what no client
+	// has pulled are put off, until the host says otherwise or that time has passed. Rules
+	// with other credentials go on. Hosts say it as Docker Hub does; see
+	// [upstream.RateLimit]. If nil, nothing is kept.
+	KeepBudget map[string]int
 	// Limits bounds what is done at once and kept in memory. If zero, it has its defaults.
 	Limits Limits
 	// SpoolDir is the folder of downloads for a Store that is no [store.Spooler]. If empty,

@@ -40,6 +40,12 @@
 // the upstream is left alone for as long as it said; and so do 5xx, no connection, and no
 // answer within [Limits.StaleTimeout].
 //
+// With [Cache.KeepBudget], the rest of what a host allows a credential to pull is kept for
+// what is not stored. When the host says that no more than that is left, a tag is answered
+// by what it was last seen to stand for, stored or being copied, with a Warning and
+// detail=budget. Platforms and referrers that nobody has pulled are copied when there is
+// more again. Whatever is not here, or is too old for the rule's MaxStale, is fetched.
+//
 // A HEAD is a saving, never a verdict: before a tag, a manifest or a blob counts as
 // denied or missing, it was asked for by GET. What is known is not asked: a blob that
 // a verified manifest names, or that is being downloaded, has its size for a HEAD
@@ -70,7 +76,7 @@
 //	fwd=stale                  the stored image, since the upstream could not be asked
 //	miss; detail=absent        the upstream has just said that it does not have the digest
 //	fwd-status=N               the upstream's status; detail=timeout, unreachable, limited,
-//	                           denied ... if there was none
+//	                           denied ... if there was none, budget if it was spared
 //	hit; detail=only-if-cached what is known of a tag or a list, not checked on the client's wish
 //	detail=only-if-cached      504: it is not here, and the client does not want it from elsewhere
 //	detail=refused             this cache refused the request

@@ -132,7 +132,7 @@ const many = 64 << 10
 func newOrigins(c *Cache, l Limits, log *slog.Logger, ended context.Context) *origin.Origins {
 	cfg := origin.Config{
 		Rules: c.Rules, Upstream: c.Upstream, ID: c.ID, MaxHops: c.MaxHops, Requests: l.Requests, RequestsPerHost: l.RequestsPerHost,
-		AnswerTimeout: l.AnswerTimeout, SlotTimeout: l.SlotTimeout, Log: log, Ended: ended,
+		AnswerTimeout: l.AnswerTimeout, SlotTimeout: l.SlotTimeout, KeepBudget: c.KeepBudget, Log: log, Ended: ended,
 	}
 	if cfg.Upstream == nil {
 		cfg.Upstream = &upstream.Client{}

@@ -21,7 +21,8 @@ type Explanation struct {
 	// Copy is the copy job of what is pulled, or of what the tag is about to stand for.
 	// If nil, there is none.
 	Copy *CopyState
-	// Trouble is why the upstream is not asked for the moment. If nil, it is asked.
+	// Trouble is why the upstream is not asked for the moment, be it down or its budget
+	// spared ([Cache.KeepBudget]). If nil, it is asked.
 	Trouble error
 	// Held is a digest that the tag has upstream and that Admit did not admit when it was
 	// asked last, and HeldErr is why. They are empty if there is none.
@@ -53,6 +54,8 @@ func (c *Cache) Explain(ctx context.Context, repository, reference string) (Expl
 		x.Source = r.Match.Source
 		if err, _ := r.Down(); err != nil {
 			x.Trouble = err
+		} else if x.Stored && !x.Fresh {
+			x.Trouble = r.Spared()
 		}
 	}
 	for _, c := range e.ledger.Copies(r.Name) {
@@ -76,6 +79,8 @@ func (x Explanation) sentence() string {
 	switch {
 	case x.Stored && x.Fresh:
 		text += "; a complete copy is here and is served"
+	case x.Stored && spares(x.Trouble):
+		text += "; a complete copy is here and is served unchecked, since the rest of the source's budget is kept for what is not stored"
 	case x.Stored && x.Trouble != nil:
 		text += "; a complete copy is here and is served unchecked, since the source cannot be asked"
 	case x.Stored:

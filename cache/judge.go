@@ -53,6 +53,8 @@ func (w *worker) Judge(job ledger.Job, failures int, err error) ledger.Verdict {
 	case errors.Is(err, store.ErrFull):
 		v.Full = true
 		v.Pause = backoff.Backoff{First: pauseFull, Longest: pauseLongest / 2}.Pause(failures)
+	case spares(err): // to look again costs nothing
+		v.Pause = pauseLongest
 	case flight.Broken(err):
 		v.Own = true
 		v.Pause = max(v.Pause, pauseFull)

@@ -194,6 +194,8 @@ func fwd(reason string, err error) string {
 		return state + "; fwd-status=200"
 	case !errors.As(err, &u):
 		return state
+	case spares(err):
+		return state + "; detail=budget"
 	case u.Status != 0:
 		return state + "; fwd-status=" + strconv.Itoa(u.Status)
 	case u.Timeout:

@@ -42,7 +42,7 @@ func (w *worker) addPlatforms(ctx context.Context, r origin.Repo, m *oci.Manifes
 		if w.local.deletedSince(r, d.Digest.String(), job.Created) {
 			continue // only a pull brings it back
 		}
-		man, err := w.part(ctx, r, d)
+		man, err := w.partForNobody(ctx, r, d)
 		if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
 			w.log.Info("a platform of an index is not at its source and is left out", "repository", r.Name, "digest", d.Digest.String(), "rule", r.Rule())
 			continue
@@ -72,13 +72,29 @@ func (w *worker) add(ctx context.Context, r origin.Repo, man *oci.Content, from,
 // part returns a manifest that another one names: stored, being copied, or from the
 // upstream.
 func (w *worker) part(ctx context.Context, r origin.Repo, d ocispec.Descriptor) (*oci.Content, error) {
-	if man := w.local.manifest(ctx, r, d.Digest); man != nil {
-		return man, nil
-	}
-	if man := w.ledger.Find(keyOf(r, d.Digest), r.Match.Source); man != nil {
+	if man := w.partHere(ctx, r, d); man != nil {
 		return man, nil
 	}
 	return w.fetcher.manifestForCopy(ctx, r, d.Digest.String())
+}
+
+// partForNobody is part for a copy that nobody waits for: the rest of an upstream's budget
+// is not for it.
+func (w *worker) partForNobody(ctx context.Context, r origin.Repo, d ocispec.Descriptor) (*oci.Content, error) {
+	if man := w.partHere(ctx, r, d); man != nil {
+		return man, nil
+	}
+	if err := r.Spared(); err != nil {
+		return nil, err
+	}
+	return w.fetcher.manifestForCopy(ctx, r, d.Digest.String())
+}
+
+func (w *worker) partHere(ctx context.Context, r origin.Repo, d ocispec.Descriptor) *oci.Content {
+	if man := w.local.manifest(ctx, r, d.Digest); man != nil {
+		return man
+	}
+	return w.ledger.Find(keyOf(r, d.Digest), r.Match.Source)
 }
 
 // referrersMost is how many manifests that refer to one are copied, and referrersDeep
@@ -101,13 +117,16 @@ func (w *worker) addReferrers(ctx context.Context, r origin.Repo, job ledger.Job
 	if err := notDown(r); err != nil {
 		return err
 	}
+	if err := r.Spared(); err != nil {
+		return err
+	}
 	found, err := w.listReferrers(ctx, r, d)
 	if err != nil {
 		return err
 	}
 	referrer := ledger.Job{Platforms: []string{oci.AllPlatforms}, Depth: job.Depth + 1}
 	for _, desc := range found {
-		man, err := w.part(ctx, r, desc)
+		man, err := w.partForNobody(ctx, r, desc)
 		if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {
 			continue
 		}
@@ -164,6 +183,9 @@ func referrersForCopy(ctx context.Context, r origin.Repo, d digest.Digest, query
 
 // addTag has a tag copied that may not exist.
 func (w *worker) addTag(ctx context.Context, r origin.Repo, from, job ledger.Job, tag string) error {
+	if err := r.Spared(); err != nil {
+		return err
+	}
 	asked := w.local.tag(ctx, r, tag).askNow()
 	man, err := w.fetcher.manifestForCopy(ctx, r, tag)
 	if class, ok := upstream.ClassOf(err); ok && class == upstream.NotFound {

@@ -44,6 +44,11 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 	if s.man != nil && e.fresh(r.Repo, s) {
 		return answer{man: s.man, state: hit}
 	}
+	if err := r.Spared(); err != nil {
+		if a, ok := e.unspent(r.Repo, tag, s, err); ok {
+			return a
+		}
+	}
 	// With nothing to stand in, only what bars the way is answered from memory.
 	if err, probe := r.Down(); err != nil && (s.man != nil || r.Barred() != nil) {
 		if probe {

@@ -108,6 +108,8 @@ func upstreamFailure(r origin.Repo, e *Error, up *upstream.Error, k AccessKind, 
 	case errors.Is(up, upstream.ErrSchema1):
 		e.Status = http.StatusBadGateway
 		e.Message = fmt.Sprintf("'%s' is an image of Docker's schema 1, which is not supported: it must be pushed again with a current client (cache rule '%s')", name, rule)
+	case spares(up):
+		e.Status, e.Code, e.Message = http.StatusTooManyRequests, CodeTooManyRequests, budgetMessage(who, up)
 	case up.Status == http.StatusLoopDetected:
 		e.Status, e.Message = http.StatusLoopDetected, who+" says that the pull went in a circle: a rule of a cache further on leads back to this one"
 	case up.Timeout:

@@ -125,6 +125,11 @@ func (w *worker) copy(ctx context.Context, r origin.Repo, run *ledger.Run, man *
 		if err := notDown(r); err != nil {
 			return err
 		}
+		if run.Job.Depth > 0 { // a referrer, which nobody has pulled
+			if err := r.Spared(); err != nil {
+				return err
+			}
+		}
 		w.local.note(r, man) // the job may come from another process
 		if err := w.fetcher.blobs(ctx, r, man.Parsed); err != nil {
 			return err

@@ -24,6 +24,8 @@ const probeEvery = time.Second
 //     one rule's at that host, and ends when its credential is replaced;
 //   - 5xx and connections that break are one repository's, or one bad repository
 //     would make all tags of the host stale;
+//   - how little is left of a budget is that of a credential at a host, or of all that
+//     have none (see budgets);
 //   - what goes wrong where a redirect leads, what a client causes by its words or by
 //     leaving, and what goes wrong on this side, is nobody's.
 type health struct {

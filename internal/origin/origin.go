@@ -14,6 +14,7 @@
 //   - It carries CDN-Loop (RFC 8586) with the caches that led to it.
 //   - It ends within Config.AnswerTimeout, and with the process.
 //   - Its outcome is remembered as the health of the upstream; see [Repo.Down].
+//   - What it says is left of a budget is remembered; see [Repo.Spared].
 //
 // A HEAD is a saving, never a verdict: which sources refuse HEAD is remembered here
 // too, and so is what a source has just said that it does not have.
@@ -64,7 +65,10 @@ type Config struct {
 	// AnswerTimeout is how long an upstream may take for an answer, and SlotTimeout
 	// how long a request waits for its slot.
 	AnswerTimeout, SlotTimeout time.Duration
-	Log                        *slog.Logger // gets each request at debug level
+	// KeepBudget is how many of the requests that a host allows are kept for what is not
+	// stored, by canonical host; see [Repo.Spared]. If nil, none are.
+	KeepBudget map[string]int
+	Log        *slog.Logger // gets each request at debug level
 	// Ended is the life of the process: every request ends with it, with its cause.
 	Ended context.Context
 }
@@ -79,6 +83,7 @@ type Origins struct {
 	opened  *lru.Cache[upstream.Source, *opened]
 	recent  recent
 	health  health
+	budgets budgets
 	noHead  *lru.Cache[headKey, time.Time] // sources that refuse HEAD, until then
 	absent  *lru.Cache[absentKey, absence] // digests that sources have just said they do not have
 	counts  counts
@@ -105,7 +110,7 @@ type Counts struct {
 
 // New returns the upstreams of cfg.Rules.
 func New(cfg Config) *Origins {
-	o := &Origins{cfg: cfg, recent: recent{seed: maphash.MakeSeed()}}
+	o := &Origins{cfg: cfg, recent: recent{seed: maphash.MakeSeed()}, budgets: newBudgets(cfg.KeepBudget)}
 	o.slots.Size, o.slots.PerHost = cfg.Requests, cfg.RequestsPerHost
 	o.opened = lru.New[upstream.Source, *opened](4096)
 	o.noHead = lru.New[headKey, time.Time](4096)

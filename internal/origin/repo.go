@@ -157,6 +157,9 @@ func (r Repo) loopValue() string {
 // response in the place of the client's own.
 func (r Repo) prepared(ctx context.Context) context.Context {
 	ctx = upstream.WithAnswerTimeout(ctx, r.origins.cfg.AnswerTimeout)
+	if b := &r.origins.budgets; b.keep[r.Match.Source.Host] > 0 {
+		ctx = upstream.WithRateLimits(ctx, func(l upstream.RateLimit) { b.told(r, l) })
+	}
 	return upstream.WithLoop(ctx, r.loopValue())
 }
 

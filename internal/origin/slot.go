@@ -41,8 +41,10 @@ func (s Slot) begin(ctx context.Context) (_ context.Context, now Repo, stop func
 	unlink := context.AfterFunc(ended, cancel)
 	stop = func() { unlink(); cancel() }
 	ctx = s.repo.with(ctx)
-	now, err = s.repo.still(ctx)
-	return s.repo.prepared(ctx), now, stop, err
+	if now, err = s.repo.still(ctx); err != nil {
+		return ctx, now, stop, err
+	}
+	return now.prepared(ctx), now, stop, nil
 }
 
 // logRequest tells the story of a request, for people who debug.
