@@ -13,6 +13,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 )
@@ -24,13 +25,17 @@ type live struct {
 	current     *settings // its rules are one set that changes
 	certificate atomic.Pointer[tls.Certificate]
 	adminTLS    atomic.Pointer[tls.Config]
+	latest      atomic.Pointer[settings] // current, for those who only read
+	recorder    *watch.Recorder
 }
 
 // newLive puts the settings of a file in force.
 func newLive(file string, s *settings, log *slog.Logger) *live {
-	l := &live{file: file, log: log, current: s}
+	l := &live{file: file, log: log, current: s, recorder: &watch.Recorder{}}
+	s.client.Observe = l.recorder.Call
 	l.certificate.Store(s.certificate)
 	l.adminTLS.Store(s.adminTLS)
+	l.latest.Store(s)
 	return l
 }
 
@@ -76,6 +81,7 @@ func (l *live) reload(ctx context.Context) {
 	l.certificate.Store(next.certificate)
 	l.adminTLS.Store(next.adminTLS)
 	l.current = next
+	l.latest.Store(next)
 	next.reread()
 	l.log.Info("reloaded", "now", next.summary())
 	warn(ctx, next.credentials, l.log)

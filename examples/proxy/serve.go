@@ -77,12 +77,13 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		Events:   s.events(outbox),
 		Logger:   log,
 		Eviction: s.eviction(),
-		Observe:  func(_ *http.Request, o cache.Outcome) { observe(log, o) },
+		Observe:  func(r *http.Request, o cache.Outcome) { l.recorder.Request(r, o); observe(log, o) },
 	}
 	if err := c.Start(ctx); err != nil {
 		return fmt.Errorf("starting the cache: %w", err)
 	}
 	defer func() { err = errors.Join(err, shutdown(c)) }()
+	defer l.record(ctx, c, kept.Store)()
 
 	var group servers
 	if err := group.listen(l, c, l.newAdmin(ctx, c, kept.Store, outbox)); err != nil {

@@ -50,18 +50,19 @@ func (r *Recorder) History(day bool) []Point {
 }
 
 // Run takes a point of the history at each step until ctx ends. size returns the size of the
-// store; if nil, that is not known.
+// store, and need not return at once; if nil, the size is not known.
 func (r *Recorder) Run(ctx context.Context, stats func() cache.Stats, size func(context.Context) (store.Size, error)) {
 	tick := time.NewTicker(FineStep)
 	defer tick.Stop()
 	r.history.begin(r.totals(stats))
+	sizes := &Patient[store.Size]{Call: size}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			p := r.totals(stats)
-			p.Content, p.Used, p.Free = sizeNow(ctx, size)
+			p.Content, p.Used, p.Free = sizeNow(ctx, sizes)
 			r.history.add(p)
 		}
 	}
@@ -77,13 +78,11 @@ func (r *Recorder) totals(stats func() cache.Stats) Point {
 }
 
 // sizeNow asks for the size of the store, and does not wait for long.
-func sizeNow(ctx context.Context, size func(context.Context) (store.Size, error)) (content, used, free int64) {
-	if size == nil {
+func sizeNow(ctx context.Context, sizes *Patient[store.Size]) (content, used, free int64) {
+	if sizes.Call == nil {
 		return -1, -1, -1
 	}
-	ctx, cancel := context.WithTimeout(ctx, FineStep/2)
-	defer cancel()
-	s, err := size(ctx)
+	s, err := sizes.Do(ctx)
 	if err != nil {
 		return -1, -1, -1
 	}
