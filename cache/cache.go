@@ -88,8 +88,8 @@ type Cache struct {
 	// ID names this cache in CDN-Loop headers (RFC 8586), so that a chain of caches that
 	// leads back to this one is found. If empty, it is a random one.
 	ID string
-	// MaxHops is how many caches a request may have passed before this one. If
-	// zero, 3.
+	// MaxHops is how many caches a request may pass, this one included. One that has passed
+	// that many before is refused with 508. If zero, 3.
 	MaxHops int
 	// Observe is called for every HTTP request that was answered here, afterwards, on the
 	// request's goroutine, and not for what went to Next. The request must not be

@@ -100,7 +100,7 @@ func TestSentences(t *testing.T) {
 		"429":                {fault: upstreamtest.Fault{Status: 429, RetryAfter: "30"}, status: 429, code: "TOOMANYREQUESTS", words: []string{"team/api' of cache rule 'team' limits pulls; try again in 30 s"}},
 		"429 without a time": {fault: upstreamtest.Fault{Status: 429}, status: 429, code: "TOOMANYREQUESTS", words: []string{"try again later"}},
 		"503":                {fault: upstreamtest.Fault{Status: 503}, status: 502, code: "UNKNOWN", words: []string{"answered with status 503"}},
-		"a loop":             {fault: upstreamtest.Fault{Status: 508}, status: 508, code: "UNKNOWN", words: []string{"went in a circle"}},
+		"a loop":             {fault: upstreamtest.Fault{Status: 508}, status: 508, code: "UNKNOWN", words: []string{"goes in a circle", "more caches than allowed"}},
 		"refused":            {setup: func(s *story) { s.up.Stop() }, status: 502, code: "UNKNOWN", words: []string{"cannot be reached: connection refused"}},
 		"slow":               {fault: upstreamtest.Fault{Hang: true}, status: 504, code: "UNKNOWN", words: []string{"took too long to answer"}},
 		"token server":       {fault: upstreamtest.Fault{Kind: "token", Status: 503}, setup: func(s *story) { s.up.RequireLogin(users, nil) }, status: 502, code: "UNKNOWN", words: []string{"its token server answered with status 503"}},

@@ -220,7 +220,7 @@ func TestLoopOfCaches(t *testing.T) {
 	s.wantError(s.get("/v2/app/api/manifests/v1", "CDN-Loop", "other, me"), 508, "UNKNOWN")
 	s.wantError(s.get("/v2/app/api/manifests/v1", "CDN-Loop", "a, b, c"), 508, "UNKNOWN")
 	s.wantUpstream(nil)
-	if r := s.get("/v2/app/api/manifests/v1", "CDN-Loop", "other"); r.StatusCode != 200 {
+	if r := s.get("/v2/app/api/manifests/v1", "CDN-Loop", "other, another"); r.StatusCode != 200 {
 		t.Errorf("status %d", r.StatusCode)
 	}
 	for _, q := range s.up.Requests() {

@@ -111,7 +111,7 @@ func upstreamFailure(r origin.Repo, e *Error, up *upstream.Error, k AccessKind, 
 	case spares(up):
 		e.Status, e.Code, e.Message = http.StatusTooManyRequests, CodeTooManyRequests, budgetMessage(who, up)
 	case up.Status == http.StatusLoopDetected:
-		e.Status, e.Message = http.StatusLoopDetected, who+" says that the pull went in a circle: a rule of a cache further on leads back to this one"
+		e.Status, e.Message = http.StatusLoopDetected, who+" says that the pull goes in a circle or has passed more caches than allowed: look at the rules of the caches further on, and at their MaxHops"
 	case up.Timeout:
 		e.Status, e.Message = http.StatusGatewayTimeout, who+" took too long to answer"
 	case up.Class == upstream.Limited:

@@ -9,7 +9,8 @@ import (
 var (
 	// ErrLoop reports a request that has passed this cache before.
 	ErrLoop = errors.New("a loop of caches: the request has passed this one before")
-	// ErrTooManyHops reports a request that has passed more than Config.MaxHops caches.
+	// ErrTooManyHops reports a request that passes more than Config.MaxHops caches, this one
+	// included.
 	ErrTooManyHops = errors.New("the request has passed too many caches")
 )
 

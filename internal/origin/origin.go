@@ -56,7 +56,7 @@ type Config struct {
 	Rules    rule.Matcher // If nil, no repository has an upstream.
 	Upstream upstream.Opener
 	// ID names this cache in CDN-Loop, and MaxHops is how many caches a request may
-	// have passed before it.
+	// pass, this one included.
 	ID      string
 	MaxHops int
 	// Requests is how many requests are sent at once in all, and RequestsPerHost to
