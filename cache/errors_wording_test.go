@@ -88,7 +88,7 @@ func TestSentences(t *testing.T) {
 		"no credentials": {setup: func(s *story) { s.up.RequireLogin(map[string]string{"alice": "x"}, nil) }, status: 403, code: "DENIED",
 			words: []string{"team/api' wants credentials, and cache rule 'team' has none"}},
 		"not for everybody": {setup: func(s *story) { s.up.RequireLogin(users, only("alice")) }, status: 403, code: "DENIED",
-			words: []string{"team/api' does not let everybody pull, and cache rule 'team' has no credentials"}},
+			words: []string{"team/api' refuses this pull with status 403, and cache rule 'team' has no credentials"}},
 		"wrong credentials": {setup: func(s *story) { s.up.RequireLogin(map[string]string{"alice": "other"}, nil) }, login: true, status: 403, code: "DENIED",
 			words: []string{"team/api' does not accept the credentials of cache rule 'team'"}},
 		"wrong password":     {setup: func(s *story) { s.up.RequireBasic(map[string]string{"alice": "other"}) }, login: true, status: 403, code: "DENIED", words: []string{"does not accept the credentials"}},
@@ -185,7 +185,7 @@ func TestStaleAnswersSayWhy(t *testing.T) {
 		words []string
 	}{
 		"503":        {upstreamtest.Fault{Status: 503}, []string{"answered with status 503"}},
-		"403":        {upstreamtest.Fault{Status: 403}, []string{"does not let everybody pull"}},
+		"403":        {upstreamtest.Fault{Status: 403}, []string{"refuses this pull with status 403"}},
 		"429":        {upstreamtest.Fault{Status: 429, RetryAfter: "7"}, []string{"try again in 7 s"}},
 		"404":        {upstreamtest.Fault{Status: 404}, []string{"does not exist"}},
 		"a redirect": {upstreamtest.Fault{Redirect: "https://169.254.169.254/hunter2"}, []string{"may not lead"}},

@@ -159,7 +159,7 @@ func refusalOf(up *upstream.Error, source, rule string) string {
 	case up.Anonymous && unknown:
 		return fmt.Sprintf("source '%s' wants credentials, and cache rule '%s' has none", source, rule)
 	case up.Anonymous && up.Status == http.StatusForbidden:
-		return fmt.Sprintf("source '%s' does not let everybody pull, and cache rule '%s' has no credentials", source, rule)
+		return fmt.Sprintf("source '%s' refuses this pull with status 403, and cache rule '%s' has no credentials", source, rule)
 	case unknown:
 		return fmt.Sprintf("source '%s' does not accept the credentials of cache rule '%s'", source, rule)
 	case up.Status == http.StatusForbidden:
