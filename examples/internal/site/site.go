@@ -138,11 +138,11 @@ func (s *Site) Reset() {
 	s.asked = Asked{}
 }
 
-// Settle waits until no request, download or copy is under way, so that the figures are
-// final. A copy that waits until a client pulls a platform is not under way.
+// Settle waits until no request, download, copy or delivery is under way, so that the figures
+// are final. A copy that waits until a client pulls a platform is not under way.
 func (s *Site) Settle(ctx context.Context) error {
 	busy := func(c cache.CopyState) bool { return c.State == cache.CopyQueued || c.State == cache.CopyRunning }
-	for s.open.Load() > 0 || s.Cache.Stats().Downloads > 0 || slices.ContainsFunc(s.Cache.Copies(), busy) {
+	for s.open.Load() > 0 || s.Cache.Stats().Downloads > 0 || slices.ContainsFunc(s.Cache.Copies(), busy) || s.delivers() {
 		select {
 		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
@@ -150,6 +150,11 @@ func (s *Site) Settle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// delivers reports whether events wait to be delivered.
+func (s *Site) delivers() bool {
+	return s.Outbox != nil && slices.ContainsFunc(s.Outbox.States(), func(r webhook.ReceiverState) bool { return r.Queued > 0 })
 }
 
 // Close ends the server, the cache, the outbox and the store, in this order.
