@@ -46,7 +46,7 @@ func TestTheStoryIsTrue(t *testing.T) {
 		`CDN-Loop: leaf-east, east, hub\n`,
 		`4\. .*`, `24\.04 is now sha256:`, `registry +1 +2 +2 +1\.0 MiB\n +hub +1 +2 +2 +1\.0 MiB\n +east +1 +2 +2 +1\.0 MiB\n +leaf-east +0 +2 +4 +7\.0 MiB\n`,
 		`registry +1 +0 +0 +0 B\n +hub +1 +2 +2 +1\.0 MiB\n +west +1 +2 +2 +1\.0 MiB\n +leaf-west +0 +2 +4 +7\.0 MiB\n`,
-		`5\. .*`, `508 UNKNOWN: source '127\.0\.0\.1:\d+/loop/app' of cache rule 'from-east'`, `hub .* 1\n +east .* 1\n +leaf-east .* 2\n +nothing was asked of registry, `,
+		`5\. .*`, `508 UNKNOWN: source '127\.0\.0\.1:\d+/loop/app' of cache rule 'from-hub'`, `hub .* 1\n +east .* 2\n +nothing was asked of registry, `,
 		`6\. .*`, `508 UNKNOWN: source '127\.0\.0\.1:\d+/golden/tool' of cache rule 'from-leaf-east'`, `MaxHops`,
 		`hub .* 1\n +east .* 1\n +leaf-east .* 1\n +edge .* 1\n +nothing was asked of registry, `,
 		`registry +0 +2 +3 +2\.0 MiB\n +hub +0 +2 +3 +2\.0 MiB\n +east +0 +2 +3 +2\.0 MiB\n +leaf-east +0 +2 +3 +2\.0 MiB\n`,

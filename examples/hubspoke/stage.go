@@ -47,7 +47,7 @@ func (st *stage) open(change func(name string, c *cache.Cache)) (err error) {
 	serve(st.hub,
 		rule.Rule{Name: "golden", Source: st.registry.Host() + "/golden/*", Target: "golden/*"},
 		// A mistake: the hub asks a cache that asks the hub.
-		rule.Rule{Name: "mistake", Source: st.leafEast.Address + "/loop/*", Target: "loop/*"})
+		rule.Rule{Name: "mistake", Source: st.east.Address + "/loop/*", Target: "loop/*"})
 	serve(st.east, all(st.hub))
 	serve(st.west, all(st.hub))
 	serve(st.leafEast, all(st.east))
