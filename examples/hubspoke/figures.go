@@ -29,10 +29,19 @@ func (s *story) atRegistry() site.Asked {
 // with what is expected, and begins to count anew. Levels that were asked nothing are left
 // out.
 func (s *story) counted(ctx context.Context, want figures) error {
-	if err := s.settle(ctx); err != nil {
-		return err
+	got, err := s.count(ctx, want)
+	if got != nil {
+		s.table(got)
 	}
-	got := figures{}
+	return err
+}
+
+// count is counted without the table. The figures are nil if they are not final.
+func (s *story) count(ctx context.Context, want figures) (got figures, err error) {
+	if err := s.settle(ctx); err != nil {
+		return nil, err
+	}
+	got = figures{}
 	note := func(name string, a site.Asked) {
 		if a != (site.Asked{}) {
 			got[name] = a
@@ -43,12 +52,10 @@ func (s *story) counted(ctx context.Context, want figures) error {
 		note(c.Name, c.Asked())
 	}
 	s.reset()
-	s.table(got)
-	var err error
 	for _, name := range levels {
 		err = errors.Join(err, narrate.Check(got[name] == want[name], "%s was asked %+v; the story says %+v", name, got[name], want[name]))
 	}
-	return err
+	return got, err
 }
 
 // levels are all names, from the registry to the clients.
@@ -62,13 +69,13 @@ func (s *story) table(f figures) {
 	}
 	s.Blank()
 	row := func(name, heads, manifests, blobs, size, refusals string) {
-		line := fmt.Sprintf("      %-10s %8s %11s %8s %12s", name, heads, manifests, blobs, size)
+		line := fmt.Sprintf("      %-9s %8s %11s %8s %12s", name, heads, manifests, blobs, size)
 		if refused {
 			line += fmt.Sprintf(" %9s", refusals)
 		}
 		s.Print(line)
 	}
-	row("asked was", "HEAD", "manifests", "blobs", "blob bytes", "refused")
+	row("level", "HEAD", "manifests", "blobs", "blob bytes", "refused")
 	var idle []string
 	for _, name := range levels {
 		a, asked := f[name]

@@ -67,7 +67,7 @@ func (s *story) firstPulls(ctx context.Context) error {
 		return err
 	}
 	sent := s.registry.BlobBytes(layer.Digest)
-	s.Line("leaf-west", "comes now, by another region, and has them too: the hub passes on what it has")
+	s.Line("leaf-west", "comes now, through the other region, and has them too: the hub passes on what has arrived")
 	s.Line("registry", "sends the rest")
 	s.registry.Release()
 	img := s.amd64()
@@ -82,8 +82,8 @@ func (s *story) firstPulls(ctx context.Context) error {
 			"hub":      {Manifests: 4, Blobs: 8, Bytes: 2 * blobSize(img)},
 			"east":     once, "west": once, "leaf-east": once, "leaf-west": once,
 		}))
-	s.Line("registry", "has sent the image once. It was asked for the tag twice, once by each branch: a cache sends one question "+
-		"for all of its clients, but those of other caches by themselves, since they carry the names that they have passed.")
+	s.Line("registry", "has sent the image once. It was asked for the tag twice, once by each branch: what other caches ask is not "+
+		"shared, since each question names the caches that it has passed.")
 	return err
 }
 

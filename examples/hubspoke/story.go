@@ -80,6 +80,6 @@ func (s *story) setting(context.Context) error {
 	s.Line("hub", "http://%s; its rule: golden/* comes from the registry", s.hub.Address)
 	s.Line("east, west", "http://%s and http://%s; everything comes from the hub", s.east.Address, s.west.Address)
 	s.Line("leaves", "http://%s and http://%s; everything comes from the region", s.leafEast.Address, s.leafWest.Address)
-	s.Line("", "Tables say what each was asked by those on its right, and which blobs it sent.")
+	s.Line("", "Tables count the requests that each of them answered, and the blobs it sent.")
 	return nil
 }

@@ -65,7 +65,7 @@ func (s *story) badImage(ctx context.Context) {
 	s.refused(ctx, s.dev, "2.0", "the scanner has rejected it")
 	s.vendorWas(ctx, site.Asked{Manifests: 1})
 	s.refused(ctx, s.prod, "2.0", "refuses this pull")
-	s.Line("", "A cache passes no words of another one on: why, is to be read at dev and in the audit trail.")
+	s.Line("", "A cache does not repeat the words of another one. Dev says why, and so does the audit trail.")
 	s.vendorWas(ctx, site.Asked{Heads: 1})
 }
 
@@ -94,7 +94,8 @@ func (s *story) byDigest(ctx context.Context) {
 	s.fail(resp.Body.Close())
 	s.Line("prod", "HEAD %s@%s (version 2): %s", app, narrate.Brief(d), resp.Status)
 	s.Line("", "A gate decides what a tag stands for. A digest names one image for ever, and a client that knows it gets the image "+
-		"from any stage. That would be a push without a tag in the audit trail. Who must not have it is for cache.Cache.Authorize to say.")
+		"at any stage: a GET would copy it, and the audit trail would have a push without a tag. "+
+		"Where that is too much, cache.Cache.Authorize can refuse digests that it does not know.")
 	s.check(resp.StatusCode == http.StatusOK, "the digest is refused")
 	s.vendorWas(ctx, site.Asked{})
 }

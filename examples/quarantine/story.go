@@ -97,5 +97,7 @@ func (s *story) setting(context.Context) {
 	}
 	s.Line("", "Each stage is a cache with one rule: everything comes from the stage on its left. Clients pull at dev, "+
 		"test and prod; the lines below say what they get, with its Cache-Status.")
+	s.Line("", "The scanner is a stand-in: it unpacks every layer of what comes into quarantine, and finds one marker. "+
+		"The time for objections is %v, where it would be a day.", objections)
 	s.publish("version 1", stable)
 }

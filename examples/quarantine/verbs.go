@@ -76,9 +76,13 @@ func (s *story) refused(ctx context.Context, at *site.Site, tag, words string) {
 		return
 	}
 	_, err := at.Client.Pull(ctx, app, tag, "amd64", nil)
+	if err == nil {
+		s.fail(fmt.Errorf("%s:%s was not refused at %s", app, tag, at.Name))
+		return
+	}
 	r, ok := errors.AsType[*puller.Refusal](err)
 	if !ok {
-		s.fail(fmt.Errorf("%s:%s was not refused at %s: %w", app, tag, at.Name, err))
+		s.fail(err)
 		return
 	}
 	s.Line(at.Name, "%s:%s is refused", app, tag)
@@ -132,6 +136,10 @@ func (s *story) vendorWas(ctx context.Context, want site.Asked) {
 	}
 	s.vendor.Reset()
 	s.sent += got.Bytes
-	s.Line("vendor", "was asked: HEAD %d, manifests %d, blobs %d, %s", got.Heads, got.Manifests, got.Blobs, narrate.Size(got.Bytes))
+	if got == (site.Asked{}) {
+		s.Line("vendor", "was asked nothing")
+	} else {
+		s.Line("vendor", "was asked: HEAD %d, manifests %d, blobs %d, %s", got.Heads, got.Manifests, got.Blobs, narrate.Size(got.Bytes))
+	}
 	s.check(got == want, "the vendor was asked %+v; the story says %+v", got, want)
 }
