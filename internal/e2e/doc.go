@@ -1,6 +1,6 @@
 // Package e2e pulls from a real registry through the proxy of examples/proxy, with the
-// clients that people use: crane, skopeo, regctl, oras and containerd. It holds only
-// tests:
+// clients that people use: crane, skopeo, regctl, oras and containerd, and with OCI's
+// conformance suite. It holds only tests:
 //
 //	go test ./...            in this folder; a test whose tools are missing is skipped
 //	CI=true go test ./...    a missing tool is a failure

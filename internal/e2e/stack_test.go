@@ -104,7 +104,13 @@ type stack struct {
 // newStack starts source and proxy; hub/* stands for all of the source.
 func newStack(t *testing.T) *stack {
 	t.Helper()
-	s := &stack{source: newSource(t)}
+	return startProxy(t, newSource(t))
+}
+
+// startProxy starts a proxy in front of a source.
+func startProxy(t *testing.T, from *source) *stack {
+	t.Helper()
+	s := &stack{source: from}
 	dir := t.TempDir()
 	s.store = filepath.Join(dir, "store")
 	config := write(t, dir, "proxy.yaml", fmt.Sprintf(`listen: 127.0.0.1:0

@@ -28,6 +28,8 @@ func howToGet(name string) string {
 		return "go install github.com/regclient/regclient/cmd/regctl@v0.11.7"
 	case "oras":
 		return "go install oras.land/oras/cmd/oras@v1.3.6"
+	case "conformance":
+		return "go install github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111"
 	}
 	return "go install github.com/containerd/containerd/v2/cmd/{containerd,ctr}@v2.4.2"
 }
