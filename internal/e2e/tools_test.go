@@ -18,8 +18,8 @@ import (
 // howToGet returns the command that installs a tool.
 func howToGet(name string) string {
 	switch name {
-	case "skopeo":
-		return "apt-get install -y --no-install-recommends skopeo"
+	case "skopeo", "podman", "buildah":
+		return "apt-get install -y --no-install-recommends " + name
 	case "crane":
 		return "go install github.com/google/go-containerregistry/cmd/crane@v0.22.1"
 	case "registry":
@@ -38,12 +38,7 @@ func howToGet(name string) string {
 // CI=true, since a run that skips everything must not look like one that passes.
 func tool(t *testing.T, name string) string {
 	t.Helper()
-	if dir := os.Getenv("E2E_BIN"); dir != "" {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path
-		}
-	}
-	path, err := exec.LookPath(name)
+	path, err := lookUp(name)
 	if err == nil {
 		return path
 	}
@@ -53,6 +48,16 @@ func tool(t *testing.T, name string) string {
 	}
 	t.Skip(text)
 	return ""
+}
+
+// lookUp looks a tool up.
+func lookUp(name string) (string, error) {
+	if dir := os.Getenv("E2E_BIN"); dir != "" {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return exec.LookPath(name)
 }
 
 // command runs a tool to its end and returns its standard output. Its standard error is part
@@ -92,9 +97,15 @@ type process struct {
 // its output is logged if the test failed.
 func start(t *testing.T, path string, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, path, args...)
+}
+
+// startWith is start with an environment beside that of the test.
+func startWith(t *testing.T, env []string, path string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(path, args...), output: &output{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
-	p.cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	p.cmd.Env = append(append(os.Environ(), "OTEL_TRACES_EXPORTER=none"), env...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
