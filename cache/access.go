@@ -30,7 +30,8 @@ func accessOf(r *http.Request, parsed route.Request) Access {
 // Guard asks authorize before next answers, as a [Cache] does before it answers:
 // it is for a Next that is to be guarded like what is covered by rules. Paths that
 // are none of the distribution API go on without a question; what cannot be a
-// repository, a tag or a digest is refused. It is safe for concurrent use if next
+// repository, a tag or a digest is refused. Errors are answered as
+// [Cache].Authorize says. It is safe for concurrent use if next
 // and authorize are.
 func Guard(authorize func(*http.Request, Access) error, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,8 +58,14 @@ func denial(w http.ResponseWriter, err error) *Error {
 	if err == nil {
 		return nil
 	}
-	if c, ok := errors.AsType[*Challenge](err); ok {
+	c, asks := errors.AsType[*Challenge](err)
+	if asks {
 		w.Header().Set("WWW-Authenticate", c.Header)
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.Status >= 400 && e.Status < 600 && e.Code != "" {
+		return e
+	}
+	if asks {
 		return &Error{Status: http.StatusUnauthorized, Code: CodeUnauthorized, Message: "authentication required", Err: err}
 	}
 	return &Error{Status: http.StatusForbidden, Code: CodeDenied, Message: "requested access to the resource is denied", Err: err}

@@ -2,11 +2,13 @@ package cache_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
@@ -148,4 +150,36 @@ func TestOtherMethods(t *testing.T) {
 		}
 	}
 	s.wantUpstream(nil)
+}
+
+// TestAuthorizeAnswersInItsOwnWords: an Error of Authorize is the answer, with the header of
+// the Challenge that it wraps. One that cannot be an answer is a refusal like any other.
+func TestAuthorizeAnswersInItsOwnWords(t *testing.T) {
+	challenge := &cache.Challenge{Header: `Basic realm="r"`}
+	for name, c := range map[string]struct {
+		err        error
+		status     int
+		body       string
+		retry, ask string
+	}{
+		"limit":     {&cache.Error{Status: 429, Code: cache.CodeTooManyRequests, Message: "slow down", RetryAfter: 1500 * time.Millisecond}, 429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`, "2", ""},
+		"challenge": {&cache.Error{Status: 401, Code: cache.CodeUnauthorized, Message: "log in", Err: challenge}, 401, `{"errors":[{"code":"UNAUTHORIZED","message":"log in"}]}`, "", challenge.Header},
+		"wrapped":   {fmt.Errorf("secret words: %w", &cache.Error{Status: 403, Code: cache.CodeDenied, Message: "no"}), 403, `{"errors":[{"code":"DENIED","message":"no"}]}`, "", ""},
+		"no status": {&cache.Error{Code: cache.CodeDenied, Message: "secret words"}, 403, `{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}`, "", ""},
+		"success":   {&cache.Error{Status: 200, Code: cache.CodeDenied, Message: "secret words"}, 403, `{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}`, "", ""},
+		"no code":   {&cache.Error{Status: 401, Err: challenge}, 401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, "", challenge.Header},
+	} {
+		authorize := func(*http.Request, cache.Access) error { return c.err }
+		cached := &cache.Cache{Authorize: authorize}
+		for where, h := range map[string]http.Handler{"cache": cached, "guard": cache.Guard(authorize, http.NotFoundHandler())} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/v2/own/x/manifests/v1", nil))
+			if w.Code != c.status || w.Body.String() != c.body || w.Header().Get("Retry-After") != c.retry || w.Header().Get("WWW-Authenticate") != c.ask {
+				t.Errorf("%s, %s: %d %v %s", name, where, w.Code, w.Header(), w.Body)
+			}
+		}
+		if err := cached.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -51,9 +51,10 @@ type Cache struct {
 	// Authorize is called once for every HTTP request that is answered here, with
 	// the canonical repository, and for /v2/ also if Next answers it: there clients
 	// learn how to prove themselves. Next itself checks what else goes to Next;
-	// [Guard] does it with the same function. A [*Challenge] answers 401, any other
-	// error 403; its text stays in the log. If nil, every client may pull. The Go methods
-	// do not call it.
+	// [Guard] does it with the same function. A [*Challenge] answers 401; an [*Error]
+	// answers with its own status, code and message, and with the header of a
+	// Challenge that it wraps; any other error answers 403, and its text stays in the
+	// log. If nil, every client may pull. The Go methods do not call it.
 	Authorize func(*http.Request, Access) error
 	// Admit is called before a digest that is new to a tag is served by that tag
 	// or the tag moves. Any error means that the digest is not admitted now: the tag
