@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"os/signal"
 	"runtime/debug"
-	"runtime/pprof"
 	"syscall"
 	"time"
 
@@ -69,22 +67,13 @@ func Cache(args []string) error {
 	if err := c.Start(context.Background()); err != nil {
 		return errors.Join(err, dir.Close())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	served := serve(*listen, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if f := os.Getenv("PROF"); f != "" && req.URL.Path == "/prof" {
-			out, _ := os.Create(f + fmt.Sprint(os.Getpid()))
-			pprof.StartCPUProfile(out)
-			context.AfterFunc(ctx, pprof.StopCPUProfile)
-			return
-		}
 		if req.URL.Path != Idle {
 			c.ServeHTTP(w, req)
 		} else if err := c.Idle(req.Context()); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
 	}))
-	time.Sleep(300*time.Millisecond)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return errors.Join(served, c.Shutdown(ctx), dir.Close())

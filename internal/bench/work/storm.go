@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/http"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/bench/load"
@@ -30,13 +29,6 @@ func storm() Work {
 			r.up.Reset()
 			if err := r.storm(ctx, name+"warm, asking", images); err != nil {
 				return err
-			}
-			http.Get("http://"+r.addr+"/prof")
-			for i := range 5 {
-			r.up.Reset()
-			if err := r.storm(ctx, name+"warm, asking"+fmt.Sprint(i), images); err != nil {
-				return err
-			}
 			}
 			if err := r.wantAsked(len(images), math.MaxInt); err != nil {
 				return err
