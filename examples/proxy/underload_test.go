@@ -164,6 +164,7 @@ func TestTermDuringALargeBlob(t *testing.T) {
 
 // TestDrainTime: what the file says about drain.
 func TestDrainTime(t *testing.T) {
+	t.Chdir(t.TempDir())
 	for text, want := range map[string]time.Duration{"": drainTimeout, "drain: 90s\n": 90 * time.Second, "drain: 0s\n": 0} {
 		if s := built(t, text); s.drain() != want {
 			t.Errorf("%q: %v, want %v", text, s.drain(), want)
