@@ -2,12 +2,14 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"strings"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
+	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/webhook"
@@ -30,6 +32,11 @@ type settings struct {
 	ruleCount     int
 	identityCount int
 	example       string // a name that the first rule covers; empty without rules
+
+	policy    *inbound.Policy // nil if everybody may pull everything
+	keys      *inbound.Keys   // of the token service; nil if the file names none
+	proxies   inbound.Proxies
+	clientCAs *x509.CertPool // nil if there are no client certificates
 }
 
 // build reads a file. Its error lists all mistakes in it.
@@ -51,6 +58,7 @@ func build(file string) (*settings, error) {
 	s.rules = newRules(c, p, found)
 	s.ruleCount = len(c.rules)
 	s.receivers = newReceivers(c.webhooks, found)
+	s.readAccess(c, found)
 	if s.ruleCount > 0 {
 		s.example = example(c.rules[0].source.text, c.rules[0].target.text)
 	}

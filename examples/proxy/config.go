@@ -31,12 +31,17 @@ type config struct {
 	credentials   []credentialConfig
 	upstreams     []upstreamConfig
 	webhooks      []webhookConfig
+
+	access         accessConfig
+	limits         limitsConfig
+	trustedProxies []word
 }
 
-// tlsConfig names the certificate that clients receive.
+// tlsConfig names the certificate that clients receive, and how theirs are checked.
 type tlsConfig struct {
 	position
-	cert, key word
+	cert, key            word
+	clientCA, clientAuth word
 }
 
 // ruleConfig is one element of rules.

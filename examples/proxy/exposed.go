@@ -20,12 +20,18 @@ func exposed(listen string) bool {
 	return !strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
-// warnExposed logs a warning if strangers can pull. This program does not authorize its
-// clients, so only the address keeps strangers away.
-func warnExposed(listen string, log *slog.Logger) {
-	if !exposed(listen) {
+// warnExposed logs a warning if strangers can pull, or can read passwords on their way.
+func (s *settings) warnExposed(log *slog.Logger) {
+	if !exposed(s.listen) {
 		return
 	}
-	log.Warn("clients are not authorized: anybody who can reach this address can pull everything that the rules cover, with the credentials of the rules; "+
-		"listen on loopback behind a gateway that authorizes clients, or embed the library and set Cache.Authorize", "listen", listen)
+	everybody := s.policy == nil || s.policy.Open()
+	switch {
+	case everybody && !(s.clientCAs != nil && s.config.tls.clientAuth.text != "request"):
+		log.Warn("clients are not authorized: anybody who can reach this address can pull everything that the rules cover, with the credentials of the rules; "+
+			"say who may pull what under access, or listen on loopback behind a gateway that authorizes clients", "listen", s.listen)
+	case s.certificate == nil && len(s.proxies) == 0:
+		log.Warn("passwords and tokens of clients cross the network in the clear: set tls, or listen on loopback behind a gateway that has TLS, and name it in trustedProxies",
+			"listen", s.listen)
+	}
 }

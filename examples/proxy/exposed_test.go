@@ -37,7 +37,7 @@ func TestExposedIsTold(t *testing.T) {
 				t.Fatalf("%d warnings, want %d: %q", len(told), want, told)
 			}
 			for _, line := range told {
-				for _, word := range []string{"level=WARN", "anybody who can reach this address", "credentials of the rules", "listen on loopback", "Cache.Authorize"} {
+				for _, word := range []string{"level=WARN", "anybody who can reach this address", "credentials of the rules", "under access", "listen on loopback"} {
 					if !strings.Contains(line, word) {
 						t.Errorf("%q is not in %s", word, line)
 					}

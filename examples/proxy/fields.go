@@ -31,6 +31,10 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"cloud":       r.among(r.word(&c.cloud), "AzureCloud", "AzureChinaCloud", "AzureUSGovernment"),
 		"identities":  r.words(&c.identities),
 		"webhooks":    r.list(c.readWebhook(r)),
+
+		"access":         c.access.read(r),
+		"limits":         c.limits.read(r),
+		"trustedProxies": r.words(&c.trustedProxies),
 	})
 }
 
@@ -46,7 +50,9 @@ func (c *config) readDrain(r reader) read {
 func (t *tlsConfig) read(r reader) read {
 	return func(n *yaml.Node, pos position) {
 		t.position = pos
-		r.fields(n, pos, map[string]read{"cert": r.word(&t.cert), "key": r.word(&t.key)})
+		r.fields(n, pos, map[string]read{
+			"cert": r.word(&t.cert), "key": r.word(&t.key), "clientCA": r.word(&t.clientCA), "clientAuth": r.word(&t.clientAuth),
+		})
 		r.require(pos, "cert", t.cert)
 		r.require(pos, "key", t.key)
 	}

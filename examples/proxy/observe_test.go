@@ -94,7 +94,7 @@ func TestRequestsInTheLog(t *testing.T) {
 // TestLogLinesAreShort: nothing that a client sends makes a line long.
 func TestLogLinesAreShort(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
-	p := startProxy(t, file(up))
+	p := startProxy(t, file(up, "limits: {headerBytes: 1MiB}"))
 	long := strings.Repeat("x", 100<<10)
 	for _, request := range []struct{ method, path string }{
 		{"GET", "/v2/local/team/app/manifests/" + long}, {"GET", "/v2/local/team/app/blobs/sha256:" + long}, {"GET", "/v2/" + long + "/manifests/v1"},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
@@ -27,13 +29,18 @@ type live struct {
 	adminTLS    atomic.Pointer[tls.Config]
 	latest      atomic.Pointer[settings] // current, for those who only read
 	recorder    *watch.Recorder
+	clientCAs   atomic.Pointer[x509.CertPool]
+	gate        *inbound.Gate
+	keys        *inbound.Keys // of the token service, if the file names none
+	changes     chan struct{} // gets a value when a file has changed that takes effect without a signal
 }
 
 // newLive puts the settings of a file in force.
 func newLive(file string, s *settings, log *slog.Logger) *live {
-	l := &live{file: file, log: log, current: s, recorder: &watch.Recorder{}}
+	l := &live{file: file, log: log, current: s, recorder: &watch.Recorder{}, gate: s.newGate(log), changes: make(chan struct{}, 1)}
 	s.client.Observe = l.recorder.Call
 	l.certificate.Store(s.certificate)
+	l.clientCAs.Store(s.clientCAs)
 	l.adminTLS.Store(s.adminTLS)
 	l.latest.Store(s)
 	return l
@@ -44,8 +51,8 @@ func (l *live) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return l.certificate.Load(), nil
 }
 
-// follow reads the file again at each signal until ctx ends. Signals that come while it
-// reads count as one.
+// follow reads the file again at each signal until ctx ends, and the files that it names when they
+// change. Signals that come while it reads count as one.
 func (l *live) follow(ctx context.Context, hangups <-chan os.Signal) {
 	for {
 		select {
@@ -53,6 +60,8 @@ func (l *live) follow(ctx context.Context, hangups <-chan os.Signal) {
 			return
 		case <-hangups:
 			l.reload(ctx)
+		case <-l.changes:
+			l.refresh(ctx)
 		}
 	}
 }
@@ -79,9 +88,11 @@ func (l *live) reload(ctx context.Context) {
 	next.rules, next.client = l.current.rules, l.current.client
 	closeIdle(next.client)
 	l.certificate.Store(next.certificate)
+	l.clientCAs.Store(next.clientCAs)
 	l.adminTLS.Store(next.adminTLS)
 	l.current = next
 	l.latest.Store(next)
+	l.gate.SetPolicy(ctx, next.policy, cmp.Or(next.keys, l.keys))
 	next.reread()
 	l.log.Info("reloaded", "now", next.summary())
 	warn(ctx, next.credentials, l.log)
@@ -101,7 +112,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"admin", s.admin == next.admin},
 		{"adminAccess", s.config.adminAccess.same(next.config.adminAccess)},
 		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
-		{"tls", (s.certificate == nil) == (next.certificate == nil)},
+		{"tls", s.sameTLS(next)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},
 		{"eviction", s.sameEviction(next)},
 		{"tenant", strings.EqualFold(s.config.tenant.text, next.config.tenant.text)},
@@ -111,6 +122,9 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"upstreams", maps.EqualFunc(s.client.Hosts, next.client.Hosts, sameHost) && maps.Equal(s.sources.Hosts, next.sources.Hosts) &&
 			sameClientCerts(s.config.upstreams, next.config.upstreams)},
 		{"webhooks", sameWebhooks(s.config.webhooks, next.config.webhooks)},
+		{"access", s.sameAccess(next)},
+		{"limits", s.config.limits == next.config.limits},
+		{"trustedProxies", slices.Equal(s.proxies, next.proxies)},
 	} {
 		if !one.same {
 			keys = append(keys, one.key)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
 	"github.com/pullthrough/pullthrough/store"
 )
 
@@ -77,7 +79,9 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		Events:   s.events(outbox),
 		Logger:   log,
 		Eviction: s.eviction(),
-		Observe:  func(r *http.Request, o cache.Outcome) { l.recorder.Request(r, o); observe(log, o) },
+		Observe:  func(r *http.Request, o cache.Outcome) { l.recorder.Request(r, o); observe(log, o, whoAsks(r)...) },
+
+		Authorize: l.gate.Authorize,
 	}
 	if err := c.Start(ctx); err != nil {
 		return fmt.Errorf("starting the cache: %w", err)
@@ -85,11 +89,14 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	defer func() { err = errors.Join(err, shutdown(c)) }()
 	defer l.record(ctx, c, kept.Store)()
 
-	var group servers
-	if err := group.listen(l, c, l.newAdmin(ctx, c, kept.Store, outbox)); err != nil {
+	if err := l.open(ctx, c); err != nil {
 		return err
 	}
-	warnExposed(s.listen, log)
+	var group servers
+	if err := group.listen(l, l.gate.Handler(c), l.newAdmin(ctx, c, kept.Store, outbox)); err != nil {
+		return err
+	}
+	s.warnExposed(log)
 	s.warnAdmin(ctx, log)
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
 	go l.follow(ctx, hangups)
@@ -130,14 +137,13 @@ type running struct {
 // the start.
 func (g *servers) listen(l *live, c, admin http.Handler) error {
 	s, log := l.current, l.log
-	var secure *tls.Config
-	if s.certificate != nil {
-		secure = &tls.Config{GetCertificate: l.getCertificate, MinVersion: tls.VersionTLS12}
-	}
-	if err := g.add(s.listen, c, secure, log); err != nil {
+	if err := g.add(s.listen, c, l.tlsConfig(), log); err != nil {
 		return err
 	}
-	g.address = g.running[0].listener.Addr()
+	clients := &g.running[0]
+	g.address = clients.listener.Addr()
+	clients.listener = s.connections(log).Listen(clients.listener)
+	clients.server.MaxHeaderBytes = int(cmp.Or(s.config.limits.headerBytes, defaultHeader))
 	if s.admin == "" {
 		return nil
 	}
@@ -212,8 +218,8 @@ func (r running) serve() error {
 	return err
 }
 
-// observe writes one line for each request.
-func observe(log *slog.Logger, o cache.Outcome) {
+// observe writes one line for each request, with more attributes at its end.
+func observe(log *slog.Logger, o cache.Outcome, more ...slog.Attr) {
 	attrs := []slog.Attr{
 		slog.String("method", short(o.Method)),
 		slog.String("kind", string(o.Access.Kind)),
@@ -225,6 +231,7 @@ func observe(log *slog.Logger, o cache.Outcome) {
 		slog.Duration("duration", o.Duration),
 		slog.String("cache", o.CacheState),
 	}
+	attrs = append(attrs, more...)
 	if o.Err != nil {
 		attrs = append(attrs, slog.Any("error", o.Err))
 	}
@@ -243,6 +250,9 @@ func short(text string) string {
 // level returns the level at which a request is logged. A 404 is no warning, since clients
 // often request what no registry has, such as the tags of signatures (sha256-….sig).
 func level(o cache.Outcome) slog.Level {
+	if errors.Is(o.Err, inbound.ErrNoCredentials) {
+		return slog.LevelInfo // clients learn so how to log in
+	}
 	switch o.Status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 		return slog.LevelWarn
