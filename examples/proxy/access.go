@@ -151,7 +151,7 @@ func (a accessConfig) check(c *config, found *mistakes) {
 	if len(a.certificates) > 0 && c.tls.clientCA.text == "" {
 		found.add(a.certificates[0].position, "needs tls.clientCA: the file with the certificates that client certificates are checked with")
 	}
-	if !a.htpasswd.given() && len(a.tokens) == 0 && len(a.certificates) == 0 && len(a.anonymous) == 0 {
+	if !a.htpasswd.given() && len(a.users) == 0 && len(a.tokens) == 0 && len(a.certificates) == 0 && len(a.anonymous) == 0 {
 		found.add(a.position, "lets nobody in: name a htpasswd file, tokens, certificates or what anonymous clients may pull")
 	}
 	t := a.tokenService

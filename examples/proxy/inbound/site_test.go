@@ -323,3 +323,13 @@ func newServer(t *testing.T, h http.Handler) *httptest.Server {
 	t.Cleanup(server.Close)
 	return server
 }
+
+// newKeys makes a key for a process.
+func newKeys(t *testing.T) *inbound.Keys {
+	t.Helper()
+	keys, err := inbound.NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
