@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,8 +102,9 @@ type stack struct {
 	store string // its folder
 }
 
-// newStack starts source and proxy; hub/* stands for all of the source.
-func newStack(t *testing.T) *stack {
+// newStack starts source and proxy; hub/* stands for all of the source. More lines of the
+// configuration may follow.
+func newStack(t *testing.T, more ...string) *stack {
 	t.Helper()
 	return startProxy(t, newSource(t))
 }
@@ -122,7 +124,7 @@ rules:
 upstreams:
   - host: %s
     plainHTTP: true
-`, s.store, s.wire.host, s.wire.host))
+%s`, s.store, s.wire.host, s.wire.host, strings.Join(more, "")))
 	s.proxy = start(t, os.Getenv(proxyVariable), "-config", config)
 	s.host = s.proxy.listening(t)
 	return s

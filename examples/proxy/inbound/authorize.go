@@ -2,7 +2,6 @@ package inbound
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,14 +52,23 @@ func (g *Gate) Authorize(r *http.Request, a cache.Access) error {
 	case !allowed && (id.subject == "" || id.subject == anonymous):
 		return g.refusal(r, a, ErrNoCredentials)
 	case !allowed:
-		return &cache.Error{Status: http.StatusForbidden, Code: cache.CodeDenied, Message: "requested access to the resource is denied",
-			Err: fmt.Errorf("inbound: none of the patterns of %s has the repository", id.subject)}
+		return denied(id.subject, a)
 	case a.Kind != cache.AccessPing && id.token != nil && !covers(id.token.Access, a):
 		return g.refusal(r, a, errScope)
 	case slices.ContainsFunc(a.Actions, func(action string) bool { return action == cache.ActionPush || action == cache.ActionDelete }):
 		return &cache.Error{Status: http.StatusForbidden, Code: cache.CodeDenied, Message: "this is a cache: clients may only pull"}
 	}
 	return nil
+}
+
+// denied is the answer to a client that may not pull something.
+func denied(subject string, a cache.Access) *cache.Error {
+	kind, name, _ := strings.Cut(subject, ":")
+	what := "pull '" + a.Requested + "'"
+	if a.Kind == cache.AccessCatalog {
+		what = "list the repositories"
+	}
+	return &cache.Error{Status: http.StatusForbidden, Code: cache.CodeDenied, Message: kind + " '" + name + "' may not " + what}
 }
 
 // errScope reports a token that was issued for something else.

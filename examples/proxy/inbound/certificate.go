@@ -20,7 +20,7 @@ func (p *rights) certificate(c *x509.Certificate) (subject string, pull Patterns
 			return kindCertificate + name, all
 		}
 	}
-	if all := p.patterns[kindCertificate+Anyone]; len(all) > 0 {
+	if all, ok := p.patterns[kindCertificate+Anyone]; ok {
 		return kindCertificate + strings.ToValidUTF8(strings.Join(names[:min(1, len(names))], ""), "?"), all
 	}
 	return "", nil

@@ -25,7 +25,7 @@ type Policy struct {
 	// Passwords are the users that may log in. If nil, there are none.
 	Passwords *Passwords
 	// Users says what users may pull. What [Anyone] may pull is added to what a user may
-	// pull by name. A user who is not named may log in and pull nothing.
+	// pull by name. A user who is not named may log in and pull what Anonymous says.
 	Users []Grant
 	// Tokens are static tokens. They are shown as Authorization: Bearer, or, by clients
 	// that can only log in, as the password of a user with the name of the token.
@@ -34,7 +34,7 @@ type Policy struct {
 	// its names: the common name of its subject, or an alternative name (DNS name, email
 	// address, URI).
 	Certificates []Grant
-	// Anonymous is what everybody may pull, without credentials.
+	// Anonymous is what everybody may pull, without credentials or with any.
 	Anonymous Patterns
 }
 
@@ -104,6 +104,11 @@ func (p *Policy) compile(ctx context.Context, key *macKey) *rights {
 	}
 	r.addAnyone(kindUser)
 	r.addAnyone(kindCertificate)
+	for subject, own := range r.patterns {
+		if subject != anonymous {
+			r.patterns[subject] = slices.Concat(own, p.Anonymous)
+		}
+	}
 	r.compareUsers()
 	return r
 }
@@ -147,7 +152,7 @@ func (r *rights) compareUsers() {
 		}
 	}
 	if len(idle) > 0 {
-		r.problem("users of the htpasswd file may log in and have no patterns of what they may pull: %q", idle)
+		r.problem("users of the htpasswd file have no patterns of what they may pull: %q", idle)
 	}
 }
 
@@ -159,23 +164,28 @@ func (r *rights) problem(format string, args ...any) {
 // of returns what a subject may pull, and false for a subject that does not exist any more.
 func (r *rights) of(subject string) (Patterns, bool) {
 	if name, ok := strings.CutPrefix(subject, kindUser); ok {
+		all, granted := r.named(subject, kindUser+Anyone)
+		if !granted {
+			all = r.policy.Anonymous
+		}
 		_, known := r.policy.Passwords.hash(name)
-		return r.named(subject, kindUser+Anyone), known
+		return all, known
 	}
 	if strings.HasPrefix(subject, kindCertificate) {
-		all := r.named(subject, kindCertificate+Anyone)
-		return all, len(all) > 0
+		return r.named(subject, kindCertificate+Anyone)
 	}
 	all, known := r.patterns[subject]
 	return all, known && (subject != anonymous || len(all) > 0)
 }
 
-// named returns the patterns of a subject, or those of anyone if it has none of its own.
-func (r *rights) named(subject, anyone string) Patterns {
+// named returns the patterns of a subject, or those of anyone if it has none of its own, and false if
+// there are neither.
+func (r *rights) named(subject, anyone string) (Patterns, bool) {
 	if all, ok := r.patterns[subject]; ok {
-		return all
+		return all, true
 	}
-	return r.patterns[anyone]
+	all, ok := r.patterns[anyone]
+	return all, ok
 }
 
 // addAnyone adds what anyone of a kind may pull to what each of them may.

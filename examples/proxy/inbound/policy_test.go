@@ -39,7 +39,7 @@ func TestProblemsAreTold(t *testing.T) {
 		}
 	}
 	for _, words := range []string{
-		`user \"dave\" cannot log in`, `no patterns of what they may pull: [\"bob\"]`, `token \"tiny\" opens nothing: it has less than 16 characters`, `token \"empty\" opens nothing`,
+		`user \"dave\" cannot log in`, `users of the htpasswd file have no patterns of what they may pull: [\"bob\"]`, `token \"tiny\" opens nothing: it has less than 16 characters`, `token \"empty\" opens nothing`,
 		`token \"twin\" opens nothing: another one has the same value`, `token \"unset\" opens nothing: auth: environment variable INBOUND_TEST_UNSET is not set`, `token \"gone\" opens nothing`,
 	} {
 		if n := strings.Count(s.log.String(), words); n != 1 {
@@ -59,4 +59,19 @@ func TestProblemsAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want("/v2/", bearer("a-token-that-was-set-later"), 200)
+}
+
+// TestAnonymousIsForEverybody: who logs in keeps what is to be had without.
+func TestAnonymousIsForEverybody(t *testing.T) {
+	s := newSite(t, &inbound.Gate{}, func(s *site) { s.policy.Anonymous = inbound.Patterns{"hub/*"} })
+	const path = "/v2/hub/library/alpine/manifests/v1"
+	for name, by := range map[string]proof{
+		"nobody": nobody, "alice": basic("alice", alicePassword), "bob, who has no patterns": basic("bob", bobPassword), "a static token": bearer(ciToken),
+		"bob's token": bearer(s.get(basic("bob", bobPassword), pull("hub/alpine")).Token),
+	} {
+		if a := s.do(path, by); a.status != 200 {
+			t.Errorf("%s: status %d: %s", name, a.status, a.body)
+		}
+	}
+	s.want("/v2/team/app/manifests/v1", basic("bob", bobPassword), 403, "user 'bob' may not pull 'team/app'")
 }
