@@ -158,7 +158,7 @@ func TestAccessMistakes(t *testing.T) {
 	hub := "rules:\n  - {name: docker-hub, source: docker.io/*, target: hub/*}\n"
 	for _, test := range []struct{ name, file, want string }{
 		{"nobody", "access: {}\n", "1: access: lets nobody in"},
-		{"unknown key", users + "  user: []\n", "3: access.user: unknown key; known here: anonymous, certificates, challenge, htpasswd, tokenService, tokens, users"},
+		{"unknown key", users + "  user: []\n", "3: access.user: unknown key; did you mean users?"},
 		{"no file", "access:\n  htpasswd: nowhere\n", "2: access.htpasswd: stat nowhere: no such file"},
 		{"another hash", "access:\n  htpasswd: md5\n", `2: access.htpasswd: md5:2: the password of user "alice" is hashed with MD5, and only bcrypt is accepted; make it anew with: htpasswd -B md5 alice`},
 		{"a second mistake of the file", "access:\n  htpasswd: md5\n", `2: access.htpasswd: md5:3: USER:HASH is expected`},
@@ -171,9 +171,9 @@ func TestAccessMistakes(t *testing.T) {
 		{"another name", hub + "access: {anonymous: [hub/alpine]}\n", `3: access.anonymous[0]: "hub/alpine" is another name of "hub/library/alpine", and patterns have canonical names: write "hub/library/alpine"`},
 		{"token without a secret", "access:\n  tokens:\n    - {name: ci, pull: ['*']}\n", "3: access.tokens[0]: token is missing"},
 		{"two secrets", "access:\n  tokens:\n    - {name: ci, token: {env: A, file: b}}\n", "3: access.tokens[0].token: wants exactly one of value, env and file"},
-		{"secret of a vault", "access:\n  tokens:\n    - {name: ci, token: {keyVault: https://x}}\n", "3: access.tokens[0].token.keyVault: unknown key; known here: env, file, value"},
+		{"secret of a vault", "access:\n  tokens:\n    - {name: ci, token: {keyVault: https://x}}\n", "3: access.tokens[0].token.keyVault: unknown key; keyVault belongs into credentials"},
 		{"short token", "access:\n  tokens:\n    - {name: ci, token: {value: fifteen-letters}}\n", "3: access.tokens[0].token.value: has less than 16 characters"},
-		{"a secret of a user", users + "  users:\n    - {name: alice, token: {value: x}}\n", "4: access.users[0].token: unknown key; known here: name, pull"},
+		{"a secret of a user", users + "  users:\n    - {name: alice, token: {value: x}}\n", "4: access.users[0].token: unknown key; token belongs into access.tokens[]"},
 		{"certificates without an authority", "access:\n  certificates:\n    - {name: a, pull: ['*']}\n", "3: access.certificates[0]: needs tls.clientCA"},
 		{"challenge", users + "  challenge: digest\n", `3: access.challenge: "digest" is neither bearer nor basic`},
 		{"service of no service", users + "  challenge: basic\n  tokenService: {service: x}\n", "4: access.tokenService: makes no sense with challenge: basic"},
@@ -188,7 +188,7 @@ func TestAccessMistakes(t *testing.T) {
 		{"rate", "limits: {requestsPerAddress: 100}\n", `1: limits.requestsPerAddress: "100" is not a rate such as 100/s, 600/m or 5000/h`},
 		{"number", "limits: {connections: 0}\n", `1: limits.connections: "0" is not a number such as 1000`},
 		{"bytes", "limits: {headerBytes: 100}\n", "1: limits.headerBytes: must lie between 1KiB and 64MiB"},
-		{"unknown limit", "limits: {connexions: 1}\n", "1: limits.connexions: unknown key"},
+		{"unknown limit", "limits: {connexions: 1}\n", "1: limits.connexions: unknown key; did you mean connections?"},
 		{"client certificates without an authority", "tls: {cert: cert.pem, key: key.pem, clientAuth: require}\n", "1: tls.clientAuth: needs clientCA"},
 		{"client certificates", "tls: {cert: cert.pem, key: key.pem, clientCA: cert.pem, clientAuth: maybe}\n", `1: tls.clientAuth: "maybe" is neither require nor request`},
 		{"authority", "tls: {cert: cert.pem, key: key.pem, clientCA: no.pem}\n", "1: tls.clientCA: no.pem has no certificate in PEM form"},
@@ -202,6 +202,7 @@ func TestAccessMistakes(t *testing.T) {
 			if !strings.Contains(err.Error()+"\n", "proxy.yaml:"+test.want) {
 				t.Errorf("got:\n%v\nwant %q in it", err, test.want)
 			}
+			wantRefusedBySchema(t, test.file, err.Error())
 			if n := strings.Count(err.Error(), "\n"); n > 0 && !strings.Contains(test.file, "md5") {
 				t.Errorf("%d more mistakes:\n%v", n, err)
 			}

@@ -18,7 +18,7 @@ type config struct {
 	listen, admin word
 	publicHost    word
 	adminAccess   adminConfig
-	tls           tlsConfig
+	tls           listenTLSConfig
 	store         word
 	tenant, cloud word
 	identities    []word
@@ -37,11 +37,10 @@ type config struct {
 	trustedProxies []word
 }
 
-// tlsConfig names the certificate that clients receive, and how theirs are checked.
+// tlsConfig names the certificate that clients receive.
 type tlsConfig struct {
 	position
-	cert, key            word
-	clientCA, clientAuth word
+	cert, key word
 }
 
 // ruleConfig is one element of rules.

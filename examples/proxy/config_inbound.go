@@ -21,6 +21,25 @@ type accessConfig struct {
 // given reports whether the section is in the file.
 func (a accessConfig) given() bool { return a.line != 0 }
 
+// listenTLSConfig is the tls section: the certificate that clients receive, and how theirs are checked.
+type listenTLSConfig struct {
+	tlsConfig
+	clientCA, clientAuth word
+}
+
+// read returns the read of the tls section.
+func (t *listenTLSConfig) read(r reader) read {
+	return func(n *yaml.Node, pos position) {
+		t.position = pos
+		r.fields(n, pos, map[string]read{
+			"cert": r.word(&t.cert), "key": r.word(&t.key), "clientCA": r.word(&t.clientCA),
+			"clientAuth": r.among(r.word(&t.clientAuth), "require", "request"),
+		})
+		r.require(pos, "cert", t.cert)
+		r.require(pos, "key", t.key)
+	}
+}
+
 // grantConfig is one user, token or certificate.
 type grantConfig struct {
 	position
@@ -60,7 +79,7 @@ func (a *accessConfig) read(r reader) read {
 			"tokens":       r.list(r.grant(&a.tokens, secret)),
 			"certificates": r.list(r.grant(&a.certificates, nil)),
 			"anonymous":    r.patterns(&a.anonymous),
-			"challenge":    r.word(&a.challenge),
+			"challenge":    r.among(r.word(&a.challenge), "bearer", "basic"),
 			"tokenService": a.tokenService.read(r),
 		})
 	}
@@ -76,10 +95,10 @@ func (r reader) grant(to *[]grantConfig, secret func(*grantConfig) read) read {
 			known["token"] = secret(&one)
 		}
 		r.fields(n, pos, known)
-		if resolve(n).Kind == yaml.MappingNode {
+		if r.sketch != nil || resolve(n).Kind == yaml.MappingNode {
 			r.require(pos, "name", one.name)
-			if secret != nil && one.secret.line == 0 {
-				r.add(pos, "token is missing")
+			if secret != nil {
+				r.requireGiven(pos, "token", one.secret.line != 0)
 			}
 			for _, before := range *to {
 				if one.name.text != "" && before.name.text == one.name.text {
@@ -138,6 +157,10 @@ func (l *limitsConfig) read(r reader) read {
 // number reads a whole number above zero.
 func (r reader) number(to *int64) read {
 	return func(n *yaml.Node, pos position) {
+		if r.sketch != nil {
+			r.describeScalar(pos, "^[1-9][0-9]*$", "string", "integer")
+			return
+		}
 		var w word
 		r.word(&w)(n, pos)
 		if w.text == "" {
@@ -156,7 +179,7 @@ func (r reader) number(to *int64) read {
 func (r reader) size(to *int64) read {
 	return func(n *yaml.Node, pos position) {
 		before := r.count()
-		if r.bytes(to)(n, pos); r.count() == before && (*to < 1<<10 || *to > 64<<20) {
+		if r.bytes(to)(n, pos); r.sketch == nil && r.count() == before && (*to < 1<<10 || *to > 64<<20) {
 			r.add(pos, "must lie between 1KiB and 64MiB")
 		}
 	}
@@ -164,7 +187,7 @@ func (r reader) size(to *int64) read {
 
 // rate reads a rate.
 func (r reader) rate(to *inbound.Rate) read {
-	return func(n *yaml.Node, pos position) {
+	return r.like(func(n *yaml.Node, pos position) {
 		var w word
 		if r.word(&w)(n, pos); w.text == "" {
 			return
@@ -174,14 +197,14 @@ func (r reader) rate(to *inbound.Rate) read {
 			r.add(pos, "%v", err)
 		}
 		*to = rate
-	}
+	}, "^[1-9][0-9]*/[smh]$")
 }
 
 // between reads a duration with bounds.
 func (r reader) between(to *time.Duration, least, most time.Duration) read {
 	return func(n *yaml.Node, pos position) {
 		before := r.count()
-		if r.duration(to)(n, pos); r.count() == before && (*to < least || *to > most) {
+		if r.duration(to)(n, pos); r.sketch == nil && r.count() == before && (*to < least || *to > most) {
 			r.add(pos, "must lie between %v and %v", least, most)
 		}
 	}

@@ -50,9 +50,7 @@ func (c *config) readDrain(r reader) read {
 func (t *tlsConfig) read(r reader) read {
 	return func(n *yaml.Node, pos position) {
 		t.position = pos
-		r.fields(n, pos, map[string]read{
-			"cert": r.word(&t.cert), "key": r.word(&t.key), "clientCA": r.word(&t.clientCA), "clientAuth": r.word(&t.clientAuth),
-		})
+		r.fields(n, pos, map[string]read{"cert": r.word(&t.cert), "key": r.word(&t.key)})
 		r.require(pos, "cert", t.cert)
 		r.require(pos, "key", t.key)
 	}

@@ -11,17 +11,20 @@
 // endpoint. SIGTERM and SIGINT end the program gracefully: running responses finish, and
 // unfinished downloads are resumed after the next start.
 //
-// The program does not authorize its clients. On an address that other machines reach,
-// anybody can pull with the credentials of the rules, and the program logs a warning at the
-// start. Listen on loopback behind a gateway that authorizes clients, or embed the library
-// and set cache.Cache.Authorize.
+// The section access says who may pull what: users of an htpasswd file, static tokens, client
+// certificates, and anonymous clients, each with patterns of repositories. Clients log in at the
+// token service of the program, or send a password or a static token with each request. The
+// section limits bounds what clients may ask for. Without access the program does not authorize
+// its clients: on an address that other machines reach, anybody can pull with the credentials
+// of the rules, and the program logs a warning at the start.
 //
 // Webhooks receive an event for each image that was copied or deleted, at least once. Events
 // that a receiver has not taken wait in the store, up to 10,000 for each receiver and for up
 // to a day, however the program ends. A repeated event has the same ID.
 //
 // SIGHUP reads the file again and applies it in one step: rules, credentials, identities,
-// freshness, and the certificate of tls. Credentials and identities that did not change keep
+// freshness, who may pull what, and the certificates of tls. Files of users, tokens and
+// certificates are read again when they change, too. Credentials and identities that did not change keep
 // their tokens. Secrets in a Key Vault are read again; those in files are read at every use
 // anyway. If the file has mistakes, or another key has changed, the log names each mistake
 // with its line, or the keys that need a restart, and nothing changes. SIGHUP never ends the

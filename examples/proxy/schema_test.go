@@ -146,7 +146,7 @@ func TestSuggestions(t *testing.T) {
 		{"at the top", rules("    publicHost: a.example\n"), "5: rules[0].publicHost: unknown key; publicHost belongs into the top of the file"},
 		{"in several places", "plainHTTP: true\n", "1: plainHTTP: unknown key; plainHTTP belongs into upstreams[]"},
 		{"in two places", "source: x\n", "1: source: unknown key; source belongs into rules[] or webhooks[]"},
-		{"nothing near", "colour: blue\n", "1: colour: unknown key; known here: admin, "},
+		{"nothing near", "colour: blue\n", "1: colour: unknown key; known here: access, admin, "},
 		{"a common word", "name: x\n", "1: name: unknown key; known here: "},
 		{"a long word", strings.Repeat("x", 1000) + ": 1\n", ": unknown key; known here: "},
 		{"short words", secrets("{id: x}"), "4: credentials[0].username.id: unknown key; known here: env, file, keyVault, value"},
