@@ -106,10 +106,8 @@ func TestAccess(t *testing.T) {
 
 	htpasswd(t, users, "alice:another-password-of-alice")
 	writeText(t, token, "static-token-of-tomorrow\n")
-	p.until(t, "the files to be read again", func() bool {
-		status, _, _ := ask(t, client(), path, "alice", "another-password-of-alice")
-		return status == 200
-	})
+	p.until(t, "the files to be read again", func() bool { return strings.Contains(p.log.String(), "files have changed and were read again") })
+	want("alice", "another-password-of-alice", 200)
 	want("alice", alicePassword, 401)
 	want("builder", "static-token-of-the-builder", 401)
 	want("builder", "static-token-of-tomorrow", 200)
@@ -130,7 +128,7 @@ func TestAccess(t *testing.T) {
 	}
 	for _, words := range []string{
 		`level=INFO msg=request method=GET kind=manifest repository=local/team/app reference=v1 rule=local status=401`, `user=user:alice`, `user=token:builder`, `client=127.0.0.1`,
-		`level=WARN msg=request method=GET kind=manifest repository=local/team/app reference=v1 rule=local status=401`, `kind=token`,
+		`level=WARN msg=request method=GET kind=manifest repository=local/team/app reference=v1 rule=local status=401`, `kind=token`, `wrong credentials of user \"alice\""`,
 	} {
 		if !strings.Contains(log, words) {
 			t.Errorf("%q is not in the log:\n%s", words, log)

@@ -85,6 +85,23 @@ func (l *live) tlsConfig() *tls.Config {
 	return c
 }
 
+// observe records and logs a request. One for a token is no pull, but who gets none may be interesting.
+func (l *live) observe(r *http.Request, o cache.Outcome) {
+	if o.Access.Kind != inbound.AccessToken || o.Status >= http.StatusBadRequest {
+		l.recorder.Request(r, o)
+	}
+	observe(l.log, o, whoAsks(r)...)
+}
+
+// clientName names the client of a request for people.
+func clientName(r *http.Request) string {
+	address, subject := inbound.Client(r)
+	if subject == "" {
+		return address.String()
+	}
+	return subject + " at " + address.String()
+}
+
 // whoAsks says for the log who has sent a request.
 func whoAsks(r *http.Request) []slog.Attr {
 	address, subject := inbound.Client(r)

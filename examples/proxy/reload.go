@@ -37,7 +37,7 @@ type live struct {
 
 // newLive puts the settings of a file in force.
 func newLive(file string, s *settings, log *slog.Logger) *live {
-	l := &live{file: file, log: log, current: s, recorder: &watch.Recorder{}, gate: s.newGate(log), changes: make(chan struct{}, 1)}
+	l := &live{file: file, log: log, current: s, recorder: &watch.Recorder{Client: clientName}, gate: s.newGate(log), changes: make(chan struct{}, 1)}
 	s.client.Observe = l.recorder.Call
 	l.certificate.Store(s.certificate)
 	l.clientCAs.Store(s.clientCAs)

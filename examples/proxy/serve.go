@@ -79,7 +79,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		Events:   s.events(outbox),
 		Logger:   log,
 		Eviction: s.eviction(),
-		Observe:  func(r *http.Request, o cache.Outcome) { l.recorder.Request(r, o); observe(log, o, whoAsks(r)...) },
+		Observe:  l.observe,
 
 		Authorize: l.gate.Authorize,
 	}

@@ -46,7 +46,19 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, content any) 
 
 // observe tells of a request that the Gate has answered.
 func (g *Gate) observe(r *http.Request, a cache.Access, status int, bytes int64, err error) {
-	if g.Observe != nil {
-		g.Observe(r, cache.Outcome{Method: r.Method, Access: a, Status: status, Bytes: bytes, Err: err})
+	if g.Observe == nil {
+		return
 	}
+	took := time.Since(g.visitOf(r).begun)
+	g.Observe(r, cache.Outcome{Method: methodOf(r), Access: a, Status: status, Bytes: bytes, Duration: took, FirstByte: took, Err: err})
+}
+
+// methodOf is the method of a request, or OTHER for one that HTTP does not know, so that clients make up
+// none.
+func methodOf(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	}
+	return "OTHER"
 }

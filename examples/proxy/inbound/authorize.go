@@ -158,6 +158,9 @@ func (g *Gate) login(r *http.Request, p *rights, user, password string) (identit
 	}
 	hash, known := p.policy.Passwords.hash(user)
 	if err := g.logins.check(r.Context(), g.visitOf(r).address, user, password, hash, known); err != nil {
+		if known && errors.Is(err, errLogin) {
+			err = &loginError{user}
+		}
 		return identity{}, err
 	}
 	subject := kindUser + user
@@ -171,10 +174,10 @@ func (g *Gate) refusal(r *http.Request, a cache.Access, why error) *cache.Error 
 		return tooMany(l.what, l.wait)
 	}
 	e := &cache.Error{Status: http.StatusUnauthorized, Code: cache.CodeUnauthorized, Message: "authentication required", Err: &unauthorized{why, g.challenge(r, a, why)}}
-	switch why {
-	case errLogin:
+	switch {
+	case errors.Is(why, errLogin):
 		e.Message = "the user name or the password is wrong"
-	case errToken, errSubject:
+	case why == errToken || why == errSubject:
 		e.Message = errToken.Error()
 	}
 	return e

@@ -173,7 +173,8 @@ func (g *Gate) Refresh(ctx context.Context) error {
 // visit is what is known of the client of a request.
 type visit struct {
 	hop
-	user string
+	user  string
+	begun time.Time
 }
 
 type visitKey struct{}
@@ -184,7 +185,7 @@ func (g *Gate) visitOf(r *http.Request) *visit {
 	if v, ok := r.Context().Value(visitKey{}).(*visit); ok {
 		return v
 	}
-	return &visit{hop: g.Proxies.client(r)}
+	return &visit{hop: g.Proxies.client(r), begun: time.Now()}
 }
 
 // Client returns the address of the client of a request, and the subject that it has proved to be, such as
@@ -201,7 +202,7 @@ func Client(r *http.Request) (address netip.Addr, subject string) {
 func (g *Gate) Handler(next http.Handler) http.Handler {
 	g.prepare()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := &visit{hop: g.Proxies.client(r)}
+		v := &visit{hop: g.Proxies.client(r), begun: time.Now()}
 		r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 		g.boundBody(w, r)
 		if wait := g.addresses.take(sharer(v.address)); wait > 0 {
@@ -233,8 +234,6 @@ func (g *Gate) boundBody(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(g.MaxBody, 64<<10))
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		// An error means that this writer knows no deadlines, as in tests.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	}
+	// An error means that this writer knows no deadlines, as in tests.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +24,17 @@ const (
 	loginTimeout = 10 * time.Second // for a login that waits for a slot
 )
 
-var errLogin = errors.New("user name or password are wrong")
+var errLogin = errors.New("inbound: wrong credentials")
+
+// loginError is errLogin of a user who is known, for the log. A name that is not known could be a password
+// in the wrong place.
+type loginError struct{ user string }
+
+// Error names the user.
+func (l *loginError) Error() string { return errLogin.Error() + " of user " + strconv.Quote(l.user) }
+
+// Unwrap returns errLogin.
+func (l *loginError) Unwrap() error { return errLogin }
 
 // limitError reports something that was refused for a time.
 type limitError struct {

@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"cmp"
+	"errors"
 	"mime"
 	"net/http"
 	"net/url"
@@ -91,10 +92,10 @@ func (g *Gate) tokenError(err error) *cache.Error {
 	}
 	e := &cache.Error{Status: http.StatusUnauthorized, Code: cache.CodeUnauthorized, Message: "authentication required",
 		Err: &unauthorized{err, &cache.Challenge{Header: `Basic realm="` + g.service() + `"`}}}
-	switch err {
-	case errLogin:
+	switch {
+	case errors.Is(err, errLogin):
 		e.Message = "the user name or the password is wrong"
-	case errToken, errSubject:
+	case err == errToken || err == errSubject:
 		e.Message = "the refresh token is not valid any more: log in again"
 	}
 	return e

@@ -15,7 +15,8 @@ import (
 const (
 	defaultLifetime = 5 * time.Minute
 	maxTokenBytes   = 24 << 10
-	maxVerified     = 4096 // tokens whose signature is remembered
+	maxVerified     = 1024    // tokens whose signature is remembered
+	maxRemembered   = 2 << 10 // bytes of one of them
 	leeway          = 10 * time.Second
 )
 
@@ -64,7 +65,7 @@ func (t *tokens) access(text string) (*claims, error) {
 		return c, nil
 	}
 	c, err := t.check(text, t.service)
-	if err == nil {
+	if err == nil && len(text) <= maxRemembered {
 		t.verified.put(sum, c)
 	}
 	return c, err
