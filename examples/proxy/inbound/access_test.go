@@ -190,11 +190,17 @@ func TestAnonymous(t *testing.T) {
 		s.want(path, nobody, 200)
 		s.want(path, by, 200)
 	}
+	if err := s.cache.Idle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, path := range s.reads("team/app", "team/app") {
 		s.want(path, nobody, 401)
 		s.want(path, by, 401)
 	}
 	s.want("/v2/hub/alpine/manifests/v1", basic("alice", "wrong"), 401)
+	// A list without credentials would be taken for all that there is by clients that could log in.
+	s.want("/v2/_catalog", nobody, 401)
+	s.want("/v2/_catalog", bearer(s.get(nobody, "registry:catalog:*").Token), 200, `["hub/library/alpine"]`)
 	// The token ends with the patterns.
 	s.gate.SetPolicy(t.Context(), &inbound.Policy{Passwords: s.policy.Passwords}, s.keys)
 	s.want("/v2/hub/library/alpine/manifests/v1", by, 401)

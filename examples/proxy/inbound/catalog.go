@@ -29,6 +29,10 @@ func (g *Gate) serveCatalog(w http.ResponseWriter, r *http.Request) bool {
 	if len(id.pull) == 0 || id.pull.all() {
 		return false
 	}
+	if id.subject == "" { // some clients log in only if they are asked, and would take this for all that there is
+		g.answer(w, r, a, g.refusal(r, a, ErrNoCredentials))
+		return true
+	}
 	if id.token != nil && !covers(id.token.Access, a) {
 		g.answer(w, r, a, g.refusal(r, a, errScope))
 		return true
