@@ -22,8 +22,8 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// patience is how long the end of a site may take.
-const patience = 15 * time.Second
+// patience is how long the end of a site may take, and how long its cache waits for others.
+const patience = time.Minute
 
 // Site is a cache with its server and its store. Make one with [Open].
 type Site struct {
@@ -82,9 +82,10 @@ func (s *Site) Serve(c *cache.Cache, above ...string) error {
 	}
 	s.up = &upstream.Client{Hosts: hosts}
 	c.Store, c.Upstream, c.Observe = s.Dir, s.up, s.observe
-	// On a busy machine the figures of a story must be right too: a tag check may be slow,
-	// and a download that is slow gets no second connection.
-	c.Limits.StaleTimeout, c.Limits.Segments = patience, 1
+	// On a busy machine the figures of a story must be right too: a tag check or a download
+	// may be slow, and is not given up, nor asked for over a second connection.
+	c.Limits.StaleTimeout, c.Limits.AnswerTimeout, c.Limits.IdleTimeout = patience, patience, patience
+	c.Limits.Segments, c.Limits.LeastRate = 1, -1
 	s.Cache = c
 	if s.Outbox != nil {
 		if err := s.Outbox.Start(context.Background()); err != nil {
