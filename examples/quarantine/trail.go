@@ -115,16 +115,18 @@ func (t *trail) pushes(stage string) (n int) {
 	return n
 }
 
-// wait waits until there is such an entry.
-func (t *trail) wait(ctx context.Context, stage, what string, d digest.Digest) error {
+// wait waits until there is an entry about a digest at a stage that is one of what.
+func (t *trail) wait(ctx context.Context, stage string, d digest.Digest, what ...string) (entry, error) {
 	for {
-		if _, ok := t.has(stage, what, d); ok {
-			return nil
+		for _, w := range what {
+			if e, ok := t.has(stage, w, d); ok {
+				return e, nil
+			}
 		}
 		select {
 		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("the audit trail has no %s of %s at %s: %w", what, d, stage, ctx.Err())
+			return entry{}, fmt.Errorf("the audit trail has nothing of %q for %s at %s: %w", what, d, stage, ctx.Err())
 		}
 	}
 }

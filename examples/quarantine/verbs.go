@@ -90,13 +90,20 @@ func (s *story) refused(ctx context.Context, at *site.Site, tag, words string) {
 	s.check(r.Status == http.StatusForbidden && r.Code == "DENIED" && strings.Contains(r.Message, words), "the refusal is not 403 with the words %q", words)
 }
 
-// happened waits for an entry of the audit trail, and prints it.
+// happened waits for an entry of the audit trail, and prints it. A verdict of the scanner may
+// be another one.
 func (s *story) happened(ctx context.Context, stage, what string, version int) {
 	if s.err != nil {
 		return
 	}
-	if s.fail(s.trail.wait(ctx, stage, what, s.version(version))); s.err == nil {
-		s.Line("audit", "%s: %s, version %d", stage, what, version)
+	kinds := []string{what}
+	if stage == "scanner" {
+		kinds = []string{clean, rejected}
+	}
+	e, err := s.trail.wait(ctx, stage, s.version(version), kinds...)
+	if s.fail(err); err == nil {
+		s.Line("audit", "%s: %s, version %d", stage, e.what, version)
+		s.check(e.what == what, "%s says that version %d is %s; the story says %s", stage, version, e.what, what)
 	}
 }
 
