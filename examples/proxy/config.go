@@ -35,6 +35,7 @@ type config struct {
 	access         accessConfig
 	limits         limitsConfig
 	trustedProxies []word
+	bandwidth      bandwidthConfig
 }
 
 // tlsConfig names the certificate that clients receive.
@@ -103,6 +104,7 @@ type upstreamConfig struct {
 	anyUpstream bool // DANGER: see upstream.Host
 	azure       azureConfig
 	clientCert  clientCertConfig
+	bandwidth   int64
 }
 
 // azureConfig declares the tenant and network of an Azure Container Registry.

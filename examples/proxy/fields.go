@@ -35,6 +35,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"access":         c.access.read(r),
 		"limits":         c.limits.read(r),
 		"trustedProxies": r.words(&c.trustedProxies),
+		"bandwidth":      c.bandwidth.read(r),
 	})
 }
 
@@ -196,6 +197,7 @@ func (c *config) readUpstream(r reader) read {
 			"anyUpstream": r.flag(&one.anyUpstream),
 			"azure":       one.azure.read(r),
 			"clientCert":  one.clientCert.read(r),
+			"bandwidth":   r.bandwidth(&one.bandwidth),
 		})
 		r.require(pos, "host", one.host)
 		if one.plainHTTP && one.ca.given() {

@@ -33,6 +33,7 @@ type live struct {
 	gate        *inbound.Gate
 	keys        *inbound.Keys // of the token service, if the file names none
 	changes     chan struct{} // gets a value when a file has changed that takes effect without a signal
+	limits      limits
 }
 
 // newLive puts the settings of a file in force.
@@ -43,6 +44,7 @@ func newLive(file string, s *settings, log *slog.Logger) *live {
 	l.clientCAs.Store(s.clientCAs)
 	l.adminTLS.Store(s.adminTLS)
 	l.latest.Store(s)
+	l.limits.set(s.config)
 	return l
 }
 
@@ -90,6 +92,7 @@ func (l *live) reload(ctx context.Context) {
 	l.certificate.Store(next.certificate)
 	l.clientCAs.Store(next.clientCAs)
 	l.adminTLS.Store(next.adminTLS)
+	l.limits.set(next.config)
 	l.current = next
 	l.latest.Store(next)
 	l.gate.SetPolicy(ctx, next.policy, cmp.Or(next.keys, l.keys))

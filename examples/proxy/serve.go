@@ -74,7 +74,8 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	c := &cache.Cache{
 		Rules:    s.rules,
 		Store:    kept.Store,
-		Upstream: s.client,
+		Upstream: l.limits.opener(s.client),
+		Limits:   cache.Limits{LeastRate: -1}, // bandwidth.Upstream has one that leaves out what it holds back itself
 		Host:     s.config.publicHost.text,
 		Events:   s.events(outbox),
 		Logger:   log,
@@ -93,7 +94,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		return err
 	}
 	var group servers
-	if err := group.listen(l, l.gate.Handler(c), l.newAdmin(ctx, c, kept.Store, outbox)); err != nil {
+	if err := group.listen(l, l.gate.Handler(l.limits.handler(c)), l.newAdmin(ctx, c, kept.Store, outbox)); err != nil {
 		return err
 	}
 	s.warnExposed(log)

@@ -1,0 +1,126 @@
+package bandwidth
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Clients limits the bodies of all responses of a handler together. The addresses of clients
+// share the limit fairly. While nothing is limited, the handler gets the ResponseWriter of
+// the server itself, so that the kernel can send files. It is safe for concurrent use.
+type Clients struct {
+	Handler http.Handler
+	Limit   *Limit
+}
+
+// ServeHTTP serves a request.
+func (c *Clients) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c.Limit.Piece() == 0 {
+		c.Handler.ServeHTTP(w, r)
+		return
+	}
+	c.Handler.ServeHTTP(&writer{ResponseWriter: w, ctx: r.Context(), limit: c.Limit, key: ClientOf(r.RemoteAddr)}, r)
+}
+
+// ClientOf returns the client to which an address of the form host:port belongs. Since a
+// single machine may have all addresses of an IPv6 network of 64 bits, these are one client.
+func ClientOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if a = a.Unmap(); a.Is4() {
+		return a.String()
+	}
+	network, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return host
+	}
+	return network.String()
+}
+
+// writer is a ResponseWriter that waits for each piece of the body. The time for which it
+// waits is not counted against the deadline for writing.
+type writer struct {
+	http.ResponseWriter
+	ctx   context.Context
+	limit *Limit
+	key   string
+	until time.Time // the deadline for writing; zero if there is none
+}
+
+// Unwrap serves [http.ResponseController].
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// SetWriteDeadline sets the deadline for writing. Waiting puts it off.
+func (w *writer) SetWriteDeadline(t time.Time) error {
+	w.until = t
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
+}
+
+// take waits until n bytes may pass.
+func (w *writer) take(n int) error {
+	began := time.Now()
+	if err := w.limit.Take(w.ctx, w.key, n); err != nil {
+		return err
+	}
+	if waited := time.Since(began); waited > time.Millisecond && w.until.After(began) {
+		_ = w.SetWriteDeadline(w.until.Add(waited)) // a connection that is gone fails to write
+	}
+	return nil
+}
+
+// Write writes the body piece by piece.
+func (w *writer) Write(p []byte) (n int, err error) {
+	for first := true; first || len(p) > 0; first = false {
+		piece := p
+		if most := w.limit.Piece(); most > 0 {
+			piece = p[:min(len(p), most)]
+		}
+		if err := w.take(len(piece)); err != nil {
+			return n, err
+		}
+		m, err := w.ResponseWriter.Write(piece)
+		n += m
+		if err != nil {
+			return n, err
+		}
+		p = p[m:]
+	}
+	return n, nil
+}
+
+// ReadFrom lets the server send a file by itself, piece by piece. What it is given must stay
+// a limited file, or the kernel would not be asked.
+func (w *writer) ReadFrom(src io.Reader) (n int64, err error) {
+	whole, ok := src.(*io.LimitedReader)
+	if !ok {
+		whole = &io.LimitedReader{R: src, N: 1<<63 - 1}
+	}
+	for whole.N > 0 {
+		most := w.limit.Piece()
+		if most == 0 {
+			most = mostPiece // nothing is limited any more
+		}
+		piece := &io.LimitedReader{R: whole.R, N: min(whole.N, int64(most))}
+		want := piece.N
+		if err := w.take(int(want)); err != nil {
+			return n, err
+		}
+		m, err := io.Copy(w.ResponseWriter, piece)
+		n += m
+		whole.N -= want - piece.N
+		if err != nil || piece.N > 0 { // it failed, or there is no more
+			return n, err
+		}
+	}
+	return n, nil
+}

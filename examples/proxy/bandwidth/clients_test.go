@@ -1,0 +1,156 @@
+package bandwidth_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/pullthrough/pullthrough/examples/proxy/bandwidth"
+)
+
+// kernel is a ResponseWriter that notes what the kernel would be asked to send.
+type kernel struct {
+	*httptest.ResponseRecorder
+	files int // pieces that were limited files
+	other int
+	most  int64
+}
+
+func (k *kernel) ReadFrom(src io.Reader) (int64, error) {
+	l, ok := src.(*io.LimitedReader)
+	if ok {
+		_, ok = l.R.(*os.File)
+		k.most = max(k.most, l.N)
+	}
+	if ok {
+		k.files++
+	} else {
+		k.other++
+	}
+	return io.Copy(k.ResponseRecorder, src)
+}
+
+// TestKernelStillSendsFiles: without a limit the handler has the ResponseWriter of the server
+// itself, and with one a file is still a file, in pieces.
+func TestKernelStillSendsFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "blob")
+	data := bytes.Repeat([]byte("0123456789"), 30_000)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &bandwidth.Clients{Limit: new(bandwidth.Limit), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		if _, plain := w.(*kernel); plain != (r.URL.Path == "/plain") {
+			t.Errorf("%s: the handler has a %T", r.URL.Path, w)
+		}
+		if n, err := io.CopyN(w, f, int64(len(data))); err != nil || n != int64(len(data)) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})}
+	send := func(path string) *kernel {
+		k := &kernel{ResponseRecorder: httptest.NewRecorder()}
+		c.ServeHTTP(k, httptest.NewRequest("GET", path, nil))
+		if !bytes.Equal(k.Body.Bytes(), data) || k.other != 0 {
+			t.Errorf("%d bytes, %d pieces that are no files", k.Body.Len(), k.other)
+		}
+		return k
+	}
+	if k := send("/plain"); k.files != 1 {
+		t.Errorf("%d pieces, want one", k.files)
+	}
+	c.Limit.Set(16 << 20)
+	if k := send("/limited"); k.files < 9 || k.most > 32<<10 {
+		t.Errorf("%d pieces, the longest of %d bytes", k.files, k.most)
+	}
+}
+
+// TestClientsWait: responses take as long as the limit says, by HTTP/1.1 and h2, whether the
+// body is a file or not. The time does not count against the deadline for writing.
+func TestClientsWait(t *testing.T) {
+	const size = 300 << 10
+	path := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &bandwidth.Clients{Limit: new(bandwidth.Limit), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+			t.Error(err)
+		}
+		if r.URL.Path == "/file" {
+			http.ServeFile(w, r, path)
+			return
+		}
+		_, _ = w.Write(make([]byte, size))
+	})}
+	c.Limit.Set(bandwidth.Least)
+	for _, h2 := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(c)
+		server.EnableHTTP2 = h2
+		server.StartTLS()
+		for _, what := range []string{"/file", "/bytes"} {
+			begun := time.Now()
+			resp, err := server.Client().Get(server.URL + what)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if took := time.Since(begun); err != nil || n != size || took < 900*time.Millisecond {
+				t.Errorf("h2 %v, %s: %d bytes in %v, %v; want about 1.1 s", h2, what, n, took, err)
+			}
+		}
+		server.Close()
+	}
+}
+
+// TestClientThatLeaves: its response ends, and takes nothing more.
+func TestClientThatLeaves(t *testing.T) {
+	ended := make(chan error, 1)
+	c := &bandwidth.Clients{Limit: new(bandwidth.Limit), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, err := w.Write(make([]byte, 1<<30))
+		ended <- err
+	})}
+	c.Limit.Set(bandwidth.Least)
+	server := httptest.NewServer(c)
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("1 GiB was written")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the response does not end")
+	}
+}
+
+// TestAddressesOfOneClient: each client has its share, whatever its connections are, and
+// addresses of one IPv6 network are one client.
+func TestAddressesOfOneClient(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		same bool
+	}{
+		{"10.0.0.1:1", "10.0.0.1:2", true}, {"10.0.0.1:1", "10.0.0.2:1", false}, {"10.0.0.1:1", "[::ffff:10.0.0.1]:2", true},
+		{"[2001:db8::1]:1", "[2001:db8::2]:1", true}, {"[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false}, {"[fe80::1%eth0]:1", "[fe80::2%eth0]:1", true},
+		{"@", "@", true},
+	} {
+		if same := bandwidth.ClientOf(test.a) == bandwidth.ClientOf(test.b); same != test.same {
+			t.Errorf("%s and %s: %v", test.a, test.b, same)
+		}
+	}
+}
