@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,6 +83,31 @@ func TestKeysShareFairly(t *testing.T) {
 		}
 		if longest > 5*time.Second {
 			t.Errorf("somebody waited for %v", longest)
+		}
+	})
+}
+
+// TestKeysShareBytes: it is bytes that keys share, and not turns.
+func TestKeysShareBytes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var l bandwidth.Limit
+		l.Set(8 << 20)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var small atomic.Int64
+		for range 64 {
+			go func() {
+				for l.Take(ctx, "small", 512) == nil {
+					small.Add(512)
+				}
+			}()
+		}
+		large := 0
+		for l.Take(ctx, "large", l.Piece()) == nil {
+			large += l.Piece()
+		}
+		if share := float64(large) / float64(int64(large)+small.Load()); share < 0.47 || share > 0.53 {
+			t.Errorf("the key with large pieces gets %.2f, want half", share)
 		}
 	})
 }
