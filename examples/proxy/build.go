@@ -10,6 +10,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
 	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
+	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/webhook"
@@ -29,6 +30,7 @@ type settings struct {
 	sources       azure.Sources
 	credentials   map[string]*auth.CredentialSet
 	receivers     []webhook.Receiver
+	prefetch      []prefetch.Task
 	ruleCount     int
 	identityCount int
 	example       string // a name that the first rule covers; empty without rules
@@ -59,6 +61,7 @@ func build(file string) (*settings, error) {
 	s.ruleCount = len(c.rules)
 	s.receivers = newReceivers(c.webhooks, found)
 	s.readAccess(c, found)
+	s.prefetch = newPrefetch(c.prefetch, s.rules, found)
 	if s.ruleCount > 0 {
 		s.example = example(c.rules[0].source.text, c.rules[0].target.text)
 	}

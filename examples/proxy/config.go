@@ -36,6 +36,7 @@ type config struct {
 	limits         limitsConfig
 	trustedProxies []word
 	bandwidth      bandwidthConfig
+	prefetch       []prefetchConfig
 }
 
 // tlsConfig names the certificate that clients receive.

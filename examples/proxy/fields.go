@@ -36,6 +36,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"limits":         c.limits.read(r),
 		"trustedProxies": r.words(&c.trustedProxies),
 		"bandwidth":      c.bandwidth.read(r),
+		"prefetch":       r.list(c.readPrefetch(r)),
 	})
 }
 

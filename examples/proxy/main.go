@@ -23,7 +23,7 @@
 // to a day, however the program ends. A repeated event has the same ID.
 //
 // SIGHUP reads the file again and applies it in one step: rules, credentials, identities,
-// freshness, who may pull what, and the certificates of tls. Files of users, tokens and
+// freshness, prefetch lists, bandwidth, who may pull what, and the certificates of tls. Files of users, tokens and
 // certificates are read again when they change, too. Credentials and identities that did not change keep
 // their tokens. Secrets in a Key Vault are read again; those in files are read at every use
 // anyway. If the file has mistakes, or another key has changed, the log names each mistake

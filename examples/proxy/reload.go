@@ -15,6 +15,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
+	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
@@ -34,6 +35,7 @@ type live struct {
 	keys        *inbound.Keys // of the token service, if the file names none
 	changes     chan struct{} // gets a value when a file has changed that takes effect without a signal
 	limits      limits
+	prefetch    prefetch.Scheduler
 }
 
 // newLive puts the settings of a file in force.
@@ -93,6 +95,7 @@ func (l *live) reload(ctx context.Context) {
 	l.clientCAs.Store(next.clientCAs)
 	l.adminTLS.Store(next.adminTLS)
 	l.limits.set(next.config)
+	l.prefetch.Set(next.prefetch)
 	l.current = next
 	l.latest.Store(next)
 	l.gate.SetPolicy(ctx, next.policy, cmp.Or(next.keys, l.keys))

@@ -82,7 +82,7 @@ func (rc ruleConfig) note(fault error, found *mistakes) {
 // positionOf returns the position of a field of the library's rule in the file.
 func (rc ruleConfig) positionOf(field string) position {
 	if field == "platforms" {
-		return rc.wrongPlatform()
+		return rc.platforms.wrong()
 	}
 	proof := rc.credentials.position
 	switch {
@@ -98,27 +98,16 @@ func (rc ruleConfig) positionOf(field string) position {
 	return pos
 }
 
-// wrongPlatform returns the position of the first platform that is not valid by itself, or
+// wrong returns the position of the first platform that is not valid by itself, or
 // else that of the list.
-func (rc ruleConfig) wrongPlatform() position {
-	for _, w := range rc.platforms.list {
+func (p platformsConfig) wrong() position {
+	for _, w := range p.list {
 		_, err := rule.NewSet(rule.Rule{Name: "x", Source: "localhost/x", Target: "x", Platforms: []string{w.text}})
 		if err != nil && w.text != "" { // an empty one was noted when it was read
 			return w.position
 		}
 	}
-	return rc.platforms.position
-}
-
-// platformList returns the platforms for the library. If nil, only what is pulled is copied.
-func (rc ruleConfig) platformList() []string {
-	var list []string
-	for _, w := range rc.platforms.list {
-		if w.text != "" {
-			list = append(list, w.text)
-		}
-	}
-	return list
+	return p.position
 }
 
 // split returns the parts of joined errors. It does not split the faults of package rule,
@@ -149,7 +138,7 @@ func (rc ruleConfig) rule(general time.Duration, p proofs, found *mistakes) rule
 		Freshness:     cmp.Or(rc.freshness, general),
 		MaxStale:      rc.maxStale,
 		RequireAccess: rc.requireAccess,
-		Platforms:     rc.platformList(),
+		Platforms:     rc.platforms.texts(),
 		Referrers:     rc.referrers,
 	}
 }

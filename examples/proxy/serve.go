@@ -100,6 +100,10 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	s.warnExposed(log)
 	s.warnAdmin(ctx, log)
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
+	l.prefetch.Prefetch, l.prefetch.Log = c.Prefetch, log
+	l.prefetch.Set(s.prefetch)
+	defer l.prefetch.Close()
+	context.AfterFunc(ctx, l.prefetch.Close)
 	go l.follow(ctx, hangups)
 	return group.run(ctx, s.drain(), log)
 }
