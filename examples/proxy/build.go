@@ -10,6 +10,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
 	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
+	"github.com/pullthrough/pullthrough/examples/proxy/mirror"
 	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
@@ -31,6 +32,7 @@ type settings struct {
 	credentials   map[string]*auth.CredentialSet
 	receivers     []webhook.Receiver
 	prefetch      []prefetch.Task
+	mirrors       map[string][]mirror.Mirror
 	ruleCount     int
 	identityCount int
 	example       string // a name that the first rule covers; empty without rules
@@ -56,6 +58,7 @@ func build(file string) (*settings, error) {
 	p := proofs{identities: newIdentities(c, found), sources: s.sources}
 	p.sets = newCredentials(c.credentials, p.identities, found)
 	s.credentials = p.sets
+	s.mirrors = newMirrors(c.upstreams, p.sets, found)
 	s.identityCount = len(p.identities.List())
 	s.rules = newRules(c, p, found)
 	s.ruleCount = len(c.rules)

@@ -106,6 +106,7 @@ type upstreamConfig struct {
 	azure       azureConfig
 	clientCert  clientCertConfig
 	bandwidth   int64
+	mirrors     []mirrorConfig
 }
 
 // azureConfig declares the tenant and network of an Azure Container Registry.

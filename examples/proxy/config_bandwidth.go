@@ -6,7 +6,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullthrough/pullthrough/examples/proxy/bandwidth"
-	"github.com/pullthrough/pullthrough/upstream"
 )
 
 // bandwidthConfig holds the limits in bytes per second. 0 and less mean no limit.
@@ -50,11 +49,6 @@ func (l *limits) set(c *config) {
 		}
 	}
 	l.hosts.Set(hosts)
-}
-
-// opener returns what opens upstream repositories for the cache.
-func (l *limits) opener(c *upstream.Client) upstream.Opener {
-	return &bandwidth.Upstream{Opener: c, All: &l.upstream, Hosts: &l.hosts}
 }
 
 // handler returns a handler whose responses to clients are limited.

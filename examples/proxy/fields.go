@@ -199,6 +199,7 @@ func (c *config) readUpstream(r reader) read {
 			"azure":       one.azure.read(r),
 			"clientCert":  one.clientCert.read(r),
 			"bandwidth":   r.bandwidth(&one.bandwidth),
+			"mirrors":     r.list(one.readMirror(r)),
 		})
 		r.require(pos, "host", one.host)
 		if one.plainHTTP && one.ca.given() {

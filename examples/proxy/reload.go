@@ -15,6 +15,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
+	"github.com/pullthrough/pullthrough/examples/proxy/mirror"
 	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/rule"
@@ -35,6 +36,7 @@ type live struct {
 	keys        *inbound.Keys // of the token service, if the file names none
 	changes     chan struct{} // gets a value when a file has changed that takes effect without a signal
 	limits      limits
+	mirrors     mirror.Upstream
 	prefetch    prefetch.Scheduler
 }
 
@@ -47,6 +49,7 @@ func newLive(file string, s *settings, log *slog.Logger) *live {
 	l.adminTLS.Store(s.adminTLS)
 	l.latest.Store(s)
 	l.limits.set(s.config)
+	l.mirrors.Set(s.mirrors)
 	return l
 }
 
@@ -95,6 +98,7 @@ func (l *live) reload(ctx context.Context) {
 	l.clientCAs.Store(next.clientCAs)
 	l.adminTLS.Store(next.adminTLS)
 	l.limits.set(next.config)
+	l.mirrors.Set(next.mirrors)
 	l.prefetch.Set(next.prefetch)
 	l.current = next
 	l.latest.Store(next)
@@ -159,6 +163,13 @@ func (s *settings) keep(old *settings) (list []rule.Rule) {
 	for _, one := range s.config.credentials {
 		if slices.ContainsFunc(old.config.credentials, one.same) {
 			s.credentials[one.name.text] = old.credentials[one.name.text]
+		}
+	}
+	for _, mirrors := range s.mirrors {
+		for i, m := range mirrors {
+			if a, ok := m.Auth.(*auth.CredentialSet); ok {
+				mirrors[i].Auth = s.credentials[a.Name]
+			}
 		}
 	}
 	for r := range s.rules.All() {

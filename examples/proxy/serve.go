@@ -74,7 +74,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	c := &cache.Cache{
 		Rules:    s.rules,
 		Store:    kept.Store,
-		Upstream: l.limits.opener(s.client),
+		Upstream: l.opener(s.client, log),
 		Limits:   cache.Limits{LeastRate: -1}, // bandwidth.Upstream has one that leaves out what it holds back itself
 		Host:     s.config.publicHost.text,
 		Events:   s.events(outbox),
