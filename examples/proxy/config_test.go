@@ -298,6 +298,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("a: &a [*a]\nrules: *a\n"))
 	f.Add([]byte(federated("{tenant: contoso, clientID: 33333333-3333-3333-3333-333333333333}")))
 	f.Add([]byte("upstreams: [{host: a, realms: [b]}]\n"))
+	f.Add([]byte("upstreams: [{host: a, mirrors: [b/c, {host: d, credentials: e}], bandwidth: 1MiB}]\nprefetch: [{image: a/b:c, at: '03:00', jitter: 1h}, {images: [d], every: 1h}]\n"))
 	f.Add([]byte(hooked("    headers: {X-Token: {env: T}}\n    secrets: [a]\n    actions: [pull]\n")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "f")
@@ -307,7 +308,8 @@ func FuzzLoad(f *testing.F) {
 		c, found := load(path)
 		p := proofs{identities: newIdentities(c, found), sources: newSources(c, found)}
 		p.sets = newCredentials(c.credentials, p.identities, found)
-		newRules(c, p, found)
+		newPrefetch(c.prefetch, newRules(c, p, found), found)
+		newMirrors(c.upstreams, p.sets, found)
 		newReceivers(c.webhooks, found)
 		if err := found.err(); err != nil && !strings.HasPrefix(err.Error(), path+":") {
 			t.Errorf("no position: %v", err)

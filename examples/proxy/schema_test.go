@@ -142,7 +142,7 @@ func TestSuggestions(t *testing.T) {
 		{"case", "publichost: a.example\n", "1: publichost: unknown key; did you mean publicHost?"},
 		{"singular", "credential: []\n", "1: credential: unknown key; did you mean credentials?"},
 		{"two letters", rules("    platfroms: [all]\n"), "5: rules[0].platfroms: unknown key; did you mean platforms?"},
-		{"in another place", "platforms: [all]\n", "1: platforms: unknown key; platforms belongs into rules[]"},
+		{"in another place", "requireAccess: true\n", "1: requireAccess: unknown key; requireAccess belongs into rules[]"},
 		{"at the top", rules("    publicHost: a.example\n"), "5: rules[0].publicHost: unknown key; publicHost belongs into the top of the file"},
 		{"in several places", "plainHTTP: true\n", "1: plainHTTP: unknown key; plainHTTP belongs into upstreams[]"},
 		{"in two places", "source: x\n", "1: source: unknown key; source belongs into rules[] or webhooks[]"},

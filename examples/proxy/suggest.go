@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// unknown says what is wrong with a key that is not known at a path: which one was meant,
-// where it belongs, or else which keys there are.
-func unknown(key, path string, known map[string]read) string {
+// unknown says what is wrong with a key that is not among those known at a path: which one was
+// meant, where of all paths it belongs, or else which keys there are.
+func unknown(key, path string, known map[string]read, all sketch) string {
 	here := slices.Sorted(maps.Keys(known))
 	near, distance := nearest(key, here)
-	switch places := placesOf(key, path); {
+	switch places := placesOf(key, path, all); {
 	case distance == 1:
 		return "unknown key; did you mean " + near + "?"
 	case len(places) > 0:
@@ -42,8 +42,7 @@ func nearest(key string, keys []string) (near string, distance int) {
 const mostPlaces = 2
 
 // placesOf returns the places where a key is known, apart from path.
-func placesOf(key, path string) (places []string) {
-	all := describe()
+func placesOf(key, path string, all sketch) (places []string) {
 	for _, at := range slices.Sorted(maps.Keys(all)) {
 		if at == pattern(path) || all[at].Properties[key] == nil || strings.Contains(at, "*") {
 			continue

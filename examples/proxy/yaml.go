@@ -37,11 +37,20 @@ type mistake struct {
 type mistakes struct {
 	file string
 	list []mistake
+	keys sketch // what describe returned; nil until it is needed
 }
 
 // add notes a mistake.
 func (m *mistakes) add(pos position, format string, args ...any) {
 	m.list = append(m.list, mistake{pos, fmt.Sprintf(format, args...)})
+}
+
+// allKeys returns the keys that a file can have.
+func (m *mistakes) allKeys() sketch {
+	if m.keys == nil {
+		m.keys = describe()
+	}
+	return m.keys
 }
 
 // count returns how many mistakes there are so far.
@@ -113,7 +122,7 @@ func (r reader) fields(n *yaml.Node, pos position, known map[string]read) {
 			f(n.Content[i+1], here)
 			continue
 		}
-		r.add(here, "%s", unknown(key.Value, pos.key, known))
+		r.add(here, "%s", unknown(key.Value, pos.key, known, r.allKeys()))
 	}
 }
 
