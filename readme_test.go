@@ -35,11 +35,15 @@ var (
 	cells   = regexp.MustCompile(`(?m)^\| ([^|]*) \|`)
 )
 
-// TestReadmeCompiles: every Go program and part of one in the README compiles.
+// TestReadmeCompiles: every Go program and part of one in README and GUIDE compiles.
 func TestReadmeCompiles(t *testing.T) {
-	data, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
+	var data []byte
+	for _, document := range []string{"README.md", "GUIDE.md"} {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = append(data, text...)
 	}
 	_, folders := sources(t, 0) // which has the test run again when a source changes
 	blocks := goBlock.FindAllStringSubmatch(string(data), -1)
@@ -109,9 +113,9 @@ func program(t *testing.T, block string, folders map[string][]*ast.File) string 
 	return "package readme\n" + imports + body
 }
 
-// TestReadmeTellsEveryLimit: the table of limits has the fields of cache.Limits.
-func TestReadmeTellsEveryLimit(t *testing.T) {
-	data, err := os.ReadFile("README.md")
+// TestGuideTellsEveryLimit: the table of limits has the fields of cache.Limits.
+func TestGuideTellsEveryLimit(t *testing.T) {
+	data, err := os.ReadFile("GUIDE.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +159,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 			names[name+"."+member], names[pkg+"."+name+"."+member] = true, true
 		}
 	}
-	for _, document := range []string{"README.md", "SECURITY.md", "CONTRIBUTING.md"} {
+	for _, document := range []string{"README.md", "GUIDE.md", "SECURITY.md", "CONTRIBUTING.md"} {
 		data, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
