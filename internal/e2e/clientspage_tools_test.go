@@ -122,6 +122,19 @@ func withChart(t *testing.T, v *visit) {
 	os.Remove(filepath.Join(v.dir, "demo-0.1.0.tgz"))
 }
 
+// withSignature has notation sign the image at the hub, with a key of its own that it trusts.
+func withSignature(t *testing.T, v *visit) {
+	notation := v.need(t, "notation")
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(v.dir, "config"))
+	v.env = append(v.env, "XDG_CONFIG_HOME="+filepath.Join(v.dir, "config"))
+	policy := write(t, v.dir, "policy.json", `{"version": "1.0", "trustPolicies": [{"name": "all", "registryScopes": ["*"], "trustStores": ["ca:e2e"],
+		"trustedIdentities": ["*"], "signatureVerification": {"level": "strict", "override": {"revocation": "skip"}}}]}`)
+	command(t, notation, "cert", "generate-test", "--default", "e2e")
+	command(t, notation, "policy", "import", policy)
+	command(t, notation, "sign", "--insecure-registry", v.hub.registry+"/"+alpine+":"+alpineTag)
+	v.pulls = false
+}
+
 // shortFolder makes a folder with a short path: that of a socket may have 107 characters at
 // most, and that of t.TempDir contains the name of the test.
 func shortFolder(t *testing.T) string {
