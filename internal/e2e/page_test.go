@@ -63,3 +63,34 @@ func sectionOf(t *testing.T, sections []section, name string) section {
 	t.Fatalf("the page has no section %q", name)
 	return section{}
 }
+
+// TestPagesNameWhatExists: the links of the pages of examples/proxy lead to files, and the keys
+// of their table of keys are those of config.yaml.
+func TestPagesNameWhatExists(t *testing.T) {
+	folder := filepath.Join("..", "..", "examples", "proxy")
+	links := 0
+	for _, page := range []string{"README.md", "CLIENTS.md", "COMPARISON.md"} {
+		for _, s := range readPage(t, page) {
+			for _, found := range regexp.MustCompile(`\]\(([^)#:]+)(#[\w-]*)?\)`).FindAllStringSubmatch(s.text, -1) {
+				links++
+				if _, err := os.Stat(filepath.Join(folder, filepath.FromSlash(found[1]))); err != nil {
+					t.Errorf("%s: %v", page, err)
+				}
+			}
+		}
+	}
+	known, err := os.ReadFile(filepath.Join(folder, "config.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := 0
+	for _, found := range regexp.MustCompile("`([a-zA-Z]+)`").FindAllStringSubmatch(sectionOf(t, readPage(t, "README.md"), "Keys").text, -1) {
+		keys++
+		if !regexp.MustCompile(`(?m)[ #{,-]*\b` + found[1] + `:`).Match(known) {
+			t.Errorf("README.md names the key %s, which config.yaml does not have", found[1])
+		}
+	}
+	if links < 10 || keys < 20 {
+		t.Errorf("%d links and %d keys were found", links, keys)
+	}
+}
