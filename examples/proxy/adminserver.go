@@ -7,6 +7,8 @@ import (
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
+	"github.com/pullthrough/pullthrough/examples/proxy/health"
+	"github.com/pullthrough/pullthrough/examples/proxy/metrics"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/webhook"
 )
@@ -15,6 +17,11 @@ import (
 func (l *live) newAdmin(ctx context.Context, c *cache.Cache, in store.Store, outbox *webhook.Outbox) *admin.Server {
 	s := l.current
 	return &admin.Server{
+		Ready: &health.Ready{Cache: c, Store: in, Hosts: l.recorder.Hosts, Ending: ctx.Done()},
+		Metrics: metrics.Handler(metrics.Source{
+			Cache: c, Recorder: l.recorder, Outbox: outbox, Size: sizeOf(in), Credentials: l.credentialSets, Logger: l.log,
+		}),
+		Debug: s.profiles(),
 		API: &admin.API{
 			Cache:   c,
 			Store:   in,

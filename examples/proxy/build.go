@@ -52,6 +52,7 @@ func build(file string) (*settings, error) {
 	}
 	s.loadCertificate(c, found)
 	s.readAdmin(c, found)
+	s.checkDebug(c, found)
 	s.readStore(c, found)
 	s.client = newClient(c.upstreams, found)
 	s.sources = newSources(c, found)

@@ -18,6 +18,7 @@ type config struct {
 	listen, admin word
 	publicHost    word
 	adminAccess   adminConfig
+	debug         debugConfig
 	tls           listenTLSConfig
 	store         word
 	tenant, cloud word

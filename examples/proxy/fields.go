@@ -17,6 +17,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"listen":      r.address(&c.listen),
 		"admin":       r.address(&c.admin),
 		"adminAccess": c.adminAccess.read(r),
+		"debug":       c.debug.read(r),
 		"publicHost":  r.host(&c.publicHost),
 		"tls":         c.tls.read(r),
 		"store":       r.like(r.word(&c.store), `^(dir:.+|mem:?)$`),

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
+	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/store"
 )
@@ -21,6 +24,11 @@ func (l *live) record(ctx context.Context, c *cache.Cache, in store.Store) (stop
 		cancel()
 		<-done
 	}
+}
+
+// credentialSets returns the credential sets that are in force.
+func (l *live) credentialSets() []*auth.CredentialSet {
+	return slices.Collect(maps.Values(l.latest.Load().credentials))
 }
 
 // sizeOf returns what tells the size of a store.

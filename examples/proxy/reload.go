@@ -121,6 +121,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"listen", s.listen == next.listen},
 		{"admin", s.admin == next.admin},
 		{"adminAccess", s.config.adminAccess.same(next.config.adminAccess)},
+		{"debug", s.config.debug.pprof == next.config.debug.pprof},
 		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
 		{"tls", s.sameTLS(next)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},
