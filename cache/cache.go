@@ -66,6 +66,11 @@ type Cache struct {
 	// index and what refers to a manifest: a client that knows a digest gets it if the
 	// upstream has it.
 	Admit func(context.Context, Candidate) error
+	// Held is called when Admit does not admit a digest that is new to a tag, with what Admit
+	// returned: once for each digest of a tag and each reason, unless that was long ago, on
+	// the goroutine that asked Admit. It is for people who watch; [Cache.HeldTags] lists what
+	// is held. If nil, only the log says so.
+	Held func(Candidate, error)
 	// Next answers what no rule covers, /v2/ and /v2/_catalog included. It is not
 	// guarded by Authorize but for /v2/: see [Guard]. If nil, those are answered
 	// here, from what is stored.

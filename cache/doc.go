@@ -57,6 +57,13 @@
 // A pull by digest of something stored asks nobody. A digest that the upstream has just
 // said three times not to have is not asked for within the next second.
 //
+// A digest that is new to a tag is served and moves the tag only if [Cache.Admit] admits it.
+// Meanwhile the tag stands for the former image, with detail=held; where there is none, the
+// pull is refused with 403 and a text that says why and until when. [Cache.HeldTags] and
+// [Cache.Explain] show what is held, [Cache.Held] is told, and [Cache.Reconsider] ends holds
+// early. Pulls by digest are not gated. An Admit that takes its time makes no upstream look
+// slow and takes no slot.
+//
 // A client that sends Cache-Control: only-if-cached (RFC 9111 section 5.2.1.7) gets what
 // is here or 504, and no upstream is asked because of it, not even later. Manifests and
 // blobs by digest are the stored ones. Tags and lists are the last that are known,

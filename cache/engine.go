@@ -103,7 +103,7 @@ func newEngine(c *Cache) *engine {
 	e.local = newLocal(s, records, e.limits, e.log, &e.stats)
 	e.fetcher = newFetcher(c, e.local, e.limits, e.log, &e.stats, e.ctx)
 	e.fetcher.flights.Go = e.crew.Go
-	e.admission = newAdmission(c.Admit)
+	e.admission = newAdmission(c)
 	e.lists = &lists{shelf: newShelf("lists", records, e.limits.KeptBytes), stats: &e.stats, ended: e.ctx}
 	e.worker = &worker{
 		copier: c.Copier, events: c.Events, limits: e.limits, log: e.log, origins: e.origins, local: e.local,

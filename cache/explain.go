@@ -28,6 +28,9 @@ type Explanation struct {
 	// asked last, and HeldErr is why. They are empty if there is none.
 	Held    digest.Digest
 	HeldErr error
+	// HeldUntil is when the [Hold] of that digest ends: Admit is asked again at the first
+	// pull after it. It is zero if Admit refused without one.
+	HeldUntil time.Time
 	// Text is all that in a sentence.
 	Text string
 }
@@ -64,8 +67,8 @@ func (c *Cache) Explain(ctx context.Context, repository, reference string) (Expl
 			x.Copy = &s
 		}
 	}
-	if held, ok := e.admission.refusedFor(r.Repo, reference); ok && d == "" {
-		x.Held, x.HeldErr = held.digest, held.err
+	if held, ok := e.admission.heldOf(r.Repo, reference); ok && d == "" {
+		x.Held, x.HeldErr, x.HeldUntil = held.Digest, held.Err, held.Until
 	}
 	x.Text = x.sentence()
 	return x, nil
@@ -89,11 +92,13 @@ func (x Explanation) sentence() string {
 		text += "; nothing is stored, so a pull fails"
 	case x.Trouble != nil:
 		text += "; nothing complete is stored and the source cannot be asked, so a pull fails"
+	case x.Held != "":
+		text += "; nothing complete is stored"
 	default:
 		text += "; nothing complete is stored, so a pull streams from the source"
 	}
 	if x.Held != "" {
-		text += "; the tag was seen at " + x.Held.String() + ", which is not admitted: " + x.HeldErr.Error()
+		text += x.heldSentence()
 	}
 	if x.Copy == nil {
 		return text
@@ -106,6 +111,18 @@ func (x Explanation) sentence() string {
 		text += "; it is tried again at " + x.Copy.Next.UTC().Format(time.RFC3339)
 	}
 	return text
+}
+
+// heldSentence says what was not admitted, and what follows from that.
+func (x Explanation) heldSentence() string {
+	text := "; the tag was seen at " + x.Held.String() + ", which is not admitted: " + x.HeldErr.Error()
+	switch {
+	case !x.HeldUntil.IsZero() && !time.Now().Before(x.HeldUntil):
+		return text + "; that time has passed, so the next pull asks again whether it is admitted"
+	case x.Stored:
+		return text + "; meanwhile the tag stands for the former image"
+	}
+	return text + "; a pull is refused as long as the tag stands for it"
 }
 
 // copyWords say what a state means. They never change.

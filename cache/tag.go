@@ -3,8 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -62,6 +60,9 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 	}
 	a := e.check(ctx, r, tag, head, s, patience)
 	if patienceEnded(a.err) {
+		if e.admission.decides(r.Repo, tag) {
+			return e.undecided(r.Repo, tag, s)
+		}
 		slow := r.TooSlow("manifest "+tag, a.err)
 		if a.err = slow; s.man != nil { // a slow upstream counts as down, or each pull would wait as long
 			r.Heard(slow)
@@ -116,13 +117,11 @@ func (e *engine) newCheck(ctx context.Context, r repository, k tagCheck, terms a
 	own := false // read at the end of its own check only
 	a, err := e.tagChecks.Ask(ctx, k, terms, func(wanted context.Context, begin func()) answer {
 		own = true
-		slot, err := r.Slot(wanted, false)
-		if err != nil {
-			return answer{err: err}
+		a, s := e.ask(wanted, begin, r, k, s)
+		if a.err != nil || a.same {
+			return a
 		}
-		defer slot.Release()
-		begin()
-		return e.ask(slot, r, k, s)
+		return e.moved(r, k, s, a) // without a slot, since the embedder may take its time
 	})
 	if err == nil && !own {
 		e.stats.checksShared.Add(1)
@@ -196,14 +195,20 @@ func (e *engine) noteRefusal(r origin.Repo, tag string, s *storedTag, a answer) 
 }
 
 // ask sends one tag check. What it learns counts even when all clients have left. s is
-// what was stored when a client came.
-func (e *engine) ask(slot origin.Slot, r repository, k tagCheck, s *storedTag) answer {
+// what was stored when a client came, and now is what was stored when the upstream was
+// asked.
+func (e *engine) ask(wanted context.Context, begin func(), r repository, k tagCheck, s *storedTag) (a answer, now *storedTag) {
+	slot, err := r.Slot(wanted, false)
+	if err != nil {
+		return answer{err: err}, s
+	}
+	defer slot.Release()
+	begin()
 	tag, head := k.tag.tag, k.head
 	if !e.local.stays(k.tag, s) {
 		s = e.local.tag(e.ctx, r.Repo, tag)
 	}
 	asked := s.askNow()
-	var a answer
 	if s.man == nil && !head {
 		a.man, a.err = e.fetcher.manifest(e.ctx, slot, r.Repo, tag, nil)
 		a.state = fwd("miss", a.err)
@@ -213,34 +218,29 @@ func (e *engine) ask(slot origin.Slot, r repository, k tagCheck, s *storedTag) a
 	a.asked = asked
 	if a.same {
 		s.good(asked)
+		e.admission.settle(k.tag)
 	}
 	e.noteRefusal(r.Repo, tag, s, a)
-	if a.err != nil || a.same {
-		return a
-	}
+	return a, s
+}
+
+// moved sees to a tag that stands for something else than what is stored, s, if that is
+// admitted.
+func (e *engine) moved(r repository, k tagCheck, s *storedTag, a answer) answer {
+	tag := k.tag.tag
 	stored, since := e.find(e.ctx, r.Repo, a.man.Digest)
 	a.remote = stored == nil
 	if err := e.admission.admit(e.ctx, r.Repo, tag, a.man, func() *oci.Content { return s.man }); err != nil {
 		return e.notAdmitted(r.Repo, tag, s, a, err)
 	}
-	e.sightings.add(r.Repo, tag, a.man.Digest, asked)
+	e.sightings.add(r.Repo, tag, a.man.Digest, a.asked)
 	switch {
 	case stored != nil:
 		e.submit(r, stored, unseen) // nothing to copy: the tag moves
-	case !head:
+	case !k.head:
 		e.submit(r, a.man, since)
 	}
 	return a
-}
-
-// notAdmitted is the answer for a tag whose new digest the embedder does not admit now.
-func (e *engine) notAdmitted(r origin.Repo, tag string, s *storedTag, a answer, err error) answer {
-	e.log.Info("a new digest is not admitted", "repository", r.Name, "tag", tag, "digest", a.man.Digest.String(), "err", err)
-	if s.man != nil {
-		return answer{man: s.man, state: "fwd=request; fwd-status=200; detail=held", asked: a.asked}
-	}
-	return answer{err: &Error{Status: http.StatusForbidden, Code: CodeDenied, Err: err,
-		Message: fmt.Sprintf("tag '%s' of repository '%s' is not admitted: %s", tag, r.Name, err)}}
 }
 
 // compare asks whether a stored tag has moved, or where a tag is (HEAD).

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 
 	"github.com/pullthrough/pullthrough/auth"
 )
@@ -25,7 +24,7 @@ func (a *accounts) of(c auth.Credential) string {
 	h := hmac.New(sha256.New, a.key)
 	for _, secret := range []string{c.Username, c.Password.Reveal(), c.RefreshToken.Reveal(), c.AccessToken.Reveal()} {
 		sum := sha256.Sum256([]byte(secret)) // of one length, so that no two credentials look alike
-		_, _ = io.WriteString(h, string(sum[:]))
+		_, _ = h.Write(sum[:])
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
