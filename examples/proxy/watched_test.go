@@ -137,6 +137,7 @@ func TestPprofOnlyIfNamed(t *testing.T) {
 			t.Errorf("%q: %v, want %q", file, err, want)
 		}
 	}
+	t.Chdir(t.TempDir())
 	access := "admin: 127.0.0.1:1\nadminAccess: {token: {value: " + token + "}}\n"
 	if keys := built(t, access).fixed(built(t, access+"debug: {pprof: true}\n")); !slices.Equal(keys, []string{"debug"}) {
 		t.Errorf("keys that need a restart: %q", keys)

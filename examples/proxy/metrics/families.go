@@ -38,6 +38,9 @@ func families() []Family {
 		{"pullthrough_upstream_limited", "Whether an upstream host said last that it is asked too often: 1 or 0.", "gauge", host},
 		{"pullthrough_upstream_last_success_timestamp_seconds", "When an upstream host last answered with success.", "gauge", host},
 
+		{"pullthrough_upstream_budget_remaining", "Requests that an upstream host still allows, of the account that has fewest left.", "gauge", host},
+		{"pullthrough_upstream_budget_limit", "Requests that an upstream host allows that account in its window.", "gauge", host},
+
 		{"pullthrough_downloads", "Blobs that are being downloaded (flights).", "gauge", nil},
 		{"pullthrough_download_readers", "Requests and copies that use those downloads.", "gauge", nil},
 		{"pullthrough_followers_total", "Requests for a blob that joined a download.", "counter", nil},

@@ -39,6 +39,7 @@ func pulledOnce(t *testing.T) (s *scene, end func()) {
 	s.pull("local/team/app/blobs/" + img.Layers[0].Digest.String())
 	s.pull("local/team/app/manifests/v1")
 	s.pull("elsewhere/manifests/v1")
+	s.rec.Call(upstream.Call{Source: upstream.Source{Host: "hub.example.com"}, Op: upstream.OpManifest, Status: 200, RateLimit: &upstream.RateLimit{Limit: 100, Remaining: 7}})
 	s.up.Pace(1 << 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, body, err := s.source.Cache.Blob(ctx, "local/team/big", big.Layers[0].Digest)
@@ -108,6 +109,8 @@ func TestFigures(t *testing.T) {
 		`pullthrough_upstream_up{host="` + s.up.Host() + `"} 1`,
 		`pullthrough_upstream_up{host="down.example.com"} 0`,
 		`pullthrough_upstream_limited{host="down.example.com"} 0`,
+		`pullthrough_upstream_budget_remaining{host="hub.example.com"} 7`,
+		`pullthrough_upstream_budget_limit{host="hub.example.com"} 100`,
 		`pullthrough_downloads 1`,
 		`pullthrough_download_readers 1`,
 		`pullthrough_tag_checks_total 1`,

@@ -90,6 +90,10 @@ func (s *scrape) upstreams(hosts []watch.HostState) {
 			s.gauge("pullthrough_upstream_up", flag(h.Reachable()), h.Host)
 			s.gauge("pullthrough_upstream_limited", flag(h.Status == watch.HostLimited), h.Host)
 		}
+		if b, ok := h.Budget(); ok {
+			s.gauge("pullthrough_upstream_budget_remaining", float64(b.Remaining), h.Host)
+			s.gauge("pullthrough_upstream_budget_limit", float64(b.Limit), h.Host)
+		}
 		if !h.LastSuccess.IsZero() {
 			s.gauge("pullthrough_upstream_last_success_timestamp_seconds", float64(h.LastSuccess.UnixMilli())/1000, h.Host)
 		}

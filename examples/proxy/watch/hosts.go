@@ -42,14 +42,56 @@ type HostState struct {
 	LastSuccess time.Time `json:"lastSuccess,omitzero"`
 	// LastError is the last failure, whosever it was; nil if there was none. That the
 	// host does not have something is no failure.
-	LastError *HostError  `json:"lastError,omitempty"`
-	Calls     []CallCount `json:"calls"` // by operation and status
-	Bytes     int64       `json:"bytes"` // that it sent
-	Retries   int64       `json:"retries"`
+	LastError *HostError `json:"lastError,omitempty"`
+	// Budgets are what the host said last of the requests that it allows, for each account
+	// that is used there; at most 16.
+	Budgets []Budget    `json:"budgets,omitempty"`
+	Calls   []CallCount `json:"calls"` // by operation and status
+	Bytes   int64       `json:"bytes"` // that it sent
+	Retries int64       `json:"retries"`
 }
 
 // Reachable reports whether the host answered when it was asked last.
 func (h HostState) Reachable() bool { return h.Status != HostUnreachable && h.Status != HostUnknown }
+
+// Budget is how many requests a host allows one account, as it said at a time.
+type Budget struct {
+	Time      time.Time     `json:"time"`
+	Source    string        `json:"source,omitempty"` // whose requests the host counts, in its own word
+	Limit     int           `json:"limit"`            // zero if the host did not say
+	Remaining int           `json:"remaining"`
+	Window    time.Duration `json:"window"` // in nanoseconds; zero if the host did not say
+	account   string
+}
+
+// maxBudgets is how many budgets are kept of a host.
+const maxBudgets = 16
+
+// Budget returns the budget of the host that has least left. It is false if the host said
+// nothing, or so long ago that it counts for nothing by now.
+func (h HostState) Budget() (least Budget, ok bool) {
+	for _, b := range h.Budgets {
+		if b.Window > 0 && time.Since(b.Time) > b.Window {
+			continue
+		}
+		if !ok || b.Remaining < least.Remaining {
+			least, ok = b, true
+		}
+	}
+	return least, ok
+}
+
+// budget notes what a host said of an account. The one that was heard of least recently makes room.
+func (h *host) budget(l *upstream.RateLimit, now time.Time) {
+	if l == nil {
+		return
+	}
+	h.Budgets = slices.DeleteFunc(h.Budgets, func(b Budget) bool { return b.account == l.Account })
+	if len(h.Budgets) >= maxBudgets {
+		h.Budgets = slices.Delete(h.Budgets, 0, 1)
+	}
+	h.Budgets = append(h.Budgets, Budget{Time: now, Source: cut(l.Source, maxName), Limit: l.Limit, Remaining: l.Remaining, Window: l.Window, account: l.Account})
+}
 
 // HostError is a call of a host that failed.
 type HostError struct {
@@ -81,6 +123,7 @@ func (r *Recorder) Call(c upstream.Call) {
 	h.calls[callKey{opOf(c.Op), statusOf(c.Status)}]++
 	h.Bytes += c.Bytes
 	h.Retries += int64(c.Retries)
+	h.budget(c.RateLimit, now)
 	h.judge(c, now)
 }
 
@@ -137,6 +180,7 @@ func (t *hostTable) of(name string) *host {
 
 func (h *host) state() HostState {
 	s := h.HostState
+	s.Budgets = slices.Clone(h.Budgets)
 	for k, n := range h.calls {
 		s.Calls = append(s.Calls, CallCount{k.op, k.status, n})
 	}

@@ -80,6 +80,41 @@ func TestStateChanges(t *testing.T) {
 	})
 }
 
+// TestBudgets: each account has what the host said last, there are not too many, and the least
+// is the one that counts, for as long as its window.
+func TestBudgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := &watch.Recorder{}
+		call := func(l *upstream.RateLimit) watch.HostState {
+			rec.Call(upstream.Call{Source: upstream.Source{Host: "h"}, Op: upstream.OpManifest, Status: 200, RateLimit: l})
+			return rec.Hosts()[0]
+		}
+		if b, ok := call(nil).Budget(); ok {
+			t.Errorf("a budget of a host that said nothing: %+v", b)
+		}
+		call(&upstream.RateLimit{Limit: 100, Remaining: 70, Window: 6 * time.Hour, Source: "192.0.2.1"})
+		call(&upstream.RateLimit{Limit: 100, Remaining: 3, Window: time.Hour, Source: "b", Account: "b"})
+		h := call(&upstream.RateLimit{Limit: 100, Remaining: 69, Window: 6 * time.Hour, Source: "192.0.2.1"})
+		if b, ok := h.Budget(); !ok || b.Remaining != 3 || b.Source != "b" || len(h.Budgets) != 2 {
+			t.Errorf("%+v of %+v", b, h.Budgets)
+		}
+		time.Sleep(2 * time.Hour)
+		if b, ok := h.Budget(); !ok || b.Remaining != 69 || b.Limit != 100 {
+			t.Errorf("after the window of b: %+v", b)
+		}
+		for i := range 100 {
+			h = call(&upstream.RateLimit{Remaining: i, Account: fmt.Sprint("x", i)})
+		}
+		if len(h.Budgets) != 16 || h.Budgets[15].Remaining != 99 {
+			t.Errorf("%d budgets: %+v", len(h.Budgets), h.Budgets)
+		}
+		call(nil)
+		if len(rec.Hosts()[0].Budgets) != 16 {
+			t.Error("a call that says nothing of budgets changes them")
+		}
+	})
+}
+
 // TestStatuses: which statuses have a count of their own.
 func TestStatuses(t *testing.T) {
 	for status, want := range map[int]string{0: "none", 200: "200", 206: "206", 404: "404", 429: "429", 299: "2xx", 418: "4xx", 599: "5xx", 600: "other", -3: "other", 12: "other"} {
