@@ -81,6 +81,8 @@ func (p *Pull) whyAbsent() string {
 
 func (p *Pull) whyRefused() string {
 	switch {
+	case p.Detail == "held":
+		return "What the tag stands for at the source is not admitted, and no former image is stored."
 	case p.UpstreamStatus != 0:
 		return fmt.Sprintf("Nothing is stored that could be served, and the source %s.", p.upstreamSaid())
 	case p.Status == 401:
@@ -124,6 +126,8 @@ func (p *Pull) upstreamSaid() string {
 		return fmt.Sprintf("answered with status %d", p.UpstreamStatus)
 	}
 	switch p.Detail {
+	case "budget":
+		return "allows few more requests, which are kept for what is not stored"
 	case "timeout":
 		return "took too long to answer"
 	case "unreachable":
