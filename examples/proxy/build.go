@@ -9,6 +9,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
+	"github.com/pullthrough/pullthrough/examples/proxy/gate"
 	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
 	"github.com/pullthrough/pullthrough/examples/proxy/mirror"
 	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
@@ -33,6 +34,7 @@ type settings struct {
 	receivers     []webhook.Receiver
 	prefetch      []prefetch.Task
 	mirrors       map[string][]mirror.Mirror
+	gates         map[string]gate.Rule // by rule
 	ruleCount     int
 	identityCount int
 	example       string // a name that the first rule covers; empty without rules
@@ -64,6 +66,7 @@ func build(file string) (*settings, error) {
 	s.rules = newRules(c, p, found)
 	s.ruleCount = len(c.rules)
 	s.receivers = newReceivers(c.webhooks, found)
+	s.gates = newGates(c.rules, found)
 	s.readAccess(c, found)
 	s.prefetch = newPrefetch(c.prefetch, s.rules, found)
 	if s.ruleCount > 0 {

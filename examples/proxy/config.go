@@ -57,6 +57,8 @@ type ruleConfig struct {
 	platforms             platformsConfig
 	referrers             bool
 	maxBytes              int64
+	minAge                time.Duration
+	gate                  gateConfig
 }
 
 // evictionConfig says what is given up when space is short.
@@ -108,6 +110,7 @@ type upstreamConfig struct {
 	clientCert  clientCertConfig
 	bandwidth   int64
 	mirrors     []mirrorConfig
+	keepBudget  int64 // pulls that are kept for what is not stored
 }
 
 // azureConfig declares the tenant and network of an Azure Container Registry.

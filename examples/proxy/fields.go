@@ -76,6 +76,8 @@ func (c *config) readRule(r reader) read {
 			"platforms":         one.platforms.read(r),
 			"referrers":         r.flag(&one.referrers),
 			"maxBytes":          r.bytes(&one.maxBytes),
+			"minAge":            r.minAge(&one.minAge),
+			"gate":              one.gate.read(r),
 		})
 		r.require(pos, "name", one.name)
 		r.require(pos, "source", one.source)
@@ -201,6 +203,7 @@ func (c *config) readUpstream(r reader) read {
 			"clientCert":  one.clientCert.read(r),
 			"bandwidth":   r.bandwidth(&one.bandwidth),
 			"mirrors":     r.list(one.readMirror(r)),
+			"keepBudget":  r.number(&one.keepBudget),
 		})
 		r.require(pos, "host", one.host)
 		if one.plainHTTP && one.ca.given() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
+	"github.com/pullthrough/pullthrough/examples/proxy/gate"
 	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
 	"github.com/pullthrough/pullthrough/examples/proxy/mirror"
 	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
@@ -38,6 +39,8 @@ type live struct {
 	limits      limits
 	mirrors     mirror.Upstream
 	prefetch    prefetch.Scheduler
+	gates       gate.Gates
+	reconsider  func(ctx context.Context, repository, tag string) (int, error) // of the cache
 }
 
 // newLive puts the settings of a file in force.
@@ -88,7 +91,9 @@ func (l *live) reload(ctx context.Context) {
 		return
 	}
 	list := next.keep(l.current)
+	l.gates.Assign(next.gates) // before the rules: none is without its gate for a moment
 	if err := l.current.rules.Assign(list...); err != nil {
+		l.gates.Assign(l.current.gates)
 		l.log.Error("not reloaded: the rules do not fit", "error", err)
 		return
 	}
@@ -100,6 +105,7 @@ func (l *live) reload(ctx context.Context) {
 	l.limits.set(next.config)
 	l.mirrors.Set(next.mirrors)
 	l.prefetch.Set(next.prefetch)
+	l.endHolds(ctx)
 	l.current = next
 	l.latest.Store(next)
 	l.gate.SetPolicy(ctx, next.policy, cmp.Or(next.keys, l.keys))
@@ -131,7 +137,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"nested", s.config.nested == next.config.nested},
 		{"drain", s.drain() == next.drain()},
 		{"upstreams", maps.EqualFunc(s.client.Hosts, next.client.Hosts, sameHost) && maps.Equal(s.sources.Hosts, next.sources.Hosts) &&
-			sameClientCerts(s.config.upstreams, next.config.upstreams)},
+			sameClientCerts(s.config.upstreams, next.config.upstreams) && s.sameBudget(next)},
 		{"webhooks", sameWebhooks(s.config.webhooks, next.config.webhooks)},
 		{"access", s.sameAccess(next)},
 		{"limits", s.config.limits == next.config.limits},

@@ -71,6 +71,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	}
 	defer endOutbox(outbox, log)
 
+	defer l.startGates(ctx, kept.Store)()
 	c := &cache.Cache{
 		Rules:    s.rules,
 		Store:    kept.Store,
@@ -83,7 +84,10 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		Observe:  l.observe,
 
 		Authorize: l.gate.Authorize,
+
+		Admit: l.gates.Admit, Held: l.held, KeepBudget: s.keepBudget(),
 	}
+	l.reconsider = c.Reconsider
 	if err := c.Start(ctx); err != nil {
 		return fmt.Errorf("starting the cache: %w", err)
 	}
