@@ -100,8 +100,11 @@ func TestRuleWithMostSightsMakesRoom(t *testing.T) {
 			wantHeld(t, g, candidate("crowd", fmt.Sprintf("c/%d", i), "v1", "x"), time.Hour)
 		}
 		wantHeld(t, g, mine, 71*time.Hour)
+		late := candidate("hub", "library/alpine", "3.22", "y")
+		wantHeld(t, g, late, 72*time.Hour)
 		wantHeld(t, g, candidate("crowd", "c/99", "v1", "x"), time.Hour)
 		time.Sleep(time.Minute)
+		wantHeld(t, g, late, 72*time.Hour-time.Minute)
 		wantHeld(t, g, candidate("crowd", "c/0", "v1", "x"), time.Hour) // forgotten
 		if n := count(t, records); n != 10 {
 			t.Errorf("%d records, want 10", n)
