@@ -106,11 +106,11 @@ type stack struct {
 // configuration may follow.
 func newStack(t *testing.T, more ...string) *stack {
 	t.Helper()
-	return startProxy(t, newSource(t))
+	return startProxy(t, newSource(t), more...)
 }
 
-// startProxy starts a proxy in front of a source.
-func startProxy(t *testing.T, from *source) *stack {
+// startProxy starts a proxy in front of a source; hub/* stands for all of it.
+func startProxy(t *testing.T, from *source, more ...string) *stack {
 	t.Helper()
 	s := &stack{source: from}
 	dir := t.TempDir()
