@@ -51,6 +51,28 @@ func (a *authority) issue(template *x509.Certificate) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// statusOver returns the status of a request over a connection on which a certificate is shown, or -1 if
+// there is no answer.
+func statusOver(t *testing.T, server *httptest.Server, path string, certificate *tls.Certificate, by proof) int {
+	t.Helper()
+	transport := server.Client().Transport.(*http.Transport).Clone()
+	defer transport.CloseIdleConnections()
+	if certificate != nil {
+		transport.TLSClientConfig.Certificates = []tls.Certificate{*certificate}
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by(r)
+	resp, err := (&http.Client{Transport: transport}).Do(r)
+	if err != nil {
+		return -1
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
 // TestClientCertificates: a certificate is who a client is, by any of its names; what is shown besides counts
 // more.
 func TestClientCertificates(t *testing.T) {
@@ -69,22 +91,7 @@ func TestClientCertificates(t *testing.T) {
 	t.Cleanup(server.Close)
 	get := func(path string, certificate *tls.Certificate, by proof) int {
 		t.Helper()
-		transport := server.Client().Transport.(*http.Transport).Clone()
-		defer transport.CloseIdleConnections()
-		if certificate != nil {
-			transport.TLSClientConfig.Certificates = []tls.Certificate{*certificate}
-		}
-		r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		by(r)
-		resp, err := (&http.Client{Transport: transport}).Do(r)
-		if err != nil {
-			return -1
-		}
-		resp.Body.Close()
-		return resp.StatusCode
+		return statusOver(t, server, path, certificate, by)
 	}
 	uri, err := url.Parse("spiffe://example.com/node")
 	if err != nil {

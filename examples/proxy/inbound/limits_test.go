@@ -58,6 +58,14 @@ func TestRequestsOfAUser(t *testing.T) {
 	s.want("/v2/", from("192.0.2.4", nobody), 401)
 }
 
+// ask sends a request on a connection, and reads the begin of its answer.
+func ask(conn net.Conn) error {
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") // the answer tells whether it came
+	_, err := io.ReadFull(conn, make([]byte, 15))
+	return err
+}
+
 // TestConnections: one connection too many is closed at once; those that there are go on, and when one ends there is
 // room again.
 func TestConnections(t *testing.T) {
@@ -79,12 +87,6 @@ func TestConnections(t *testing.T) {
 			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })}
 			go server.Serve(limits.Listen(plain))
 			defer server.Close()
-			ask := func(conn net.Conn) error {
-				conn.SetDeadline(time.Now().Add(20 * time.Second))
-				io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") // the answer tells whether it came
-				_, err := io.ReadFull(conn, make([]byte, 15))
-				return err
-			}
 			dial := func() net.Conn {
 				conn, err := net.Dial("tcp", plain.Addr().String())
 				if err != nil {
@@ -110,9 +112,7 @@ func TestConnections(t *testing.T) {
 				}
 			}
 			for _, conn := range open {
-				conn.SetDeadline(time.Now().Add(20 * time.Second))
-				io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-				if _, err := io.ReadFull(conn, make([]byte, 15)); err != nil {
+				if err := ask(conn); err != nil {
 					t.Errorf("a connection that was there: %v", err)
 				}
 			}
@@ -172,6 +172,18 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 }
 
+// wantList fails unless a request gets this list of repositories, and this Link.
+func (s *site) wantList(path string, by proof, want, next string) {
+	s.t.Helper()
+	a := s.want(path, by, 200)
+	if got := strings.TrimSpace(a.body); got != `{"repositories":[`+want+`]}` {
+		s.t.Errorf("%s: %s, want %s", path, got, want)
+	}
+	if link := a.header.Get("Link"); link != next {
+		s.t.Errorf("%s: Link is %q, want %q", path, link, next)
+	}
+}
+
 // TestCatalog: a list of repositories has those that one may read, page by page.
 func TestCatalog(t *testing.T) {
 	s := newSite(t, &inbound.Gate{}, func(s *site) {
@@ -193,27 +205,17 @@ func TestCatalog(t *testing.T) {
 	if err := s.cache.Idle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantList := func(path string, by proof, want, next string) {
-		t.Helper()
-		a := s.want(path, by, 200)
-		if got := strings.TrimSpace(a.body); got != `{"repositories":[`+want+`]}` {
-			t.Errorf("%s: %s, want %s", path, got, want)
-		}
-		if link := a.header.Get("Link"); link != next {
-			t.Errorf("%s: Link is %q, want %q", path, link, next)
-		}
-	}
 	all := `"hub/library/alpine","secret/plan","team/app","team/tool"`
 	mine := `"hub/library/alpine","team/app","team/tool"`
 	catalog := bearer(s.get(alice, "registry:catalog:*").Token)
-	wantList("/v2/_catalog", carol, all, "")
+	s.wantList("/v2/_catalog", carol, all, "")
 	for _, by := range []proof{alice, catalog} {
-		wantList("/v2/_catalog", by, mine, "")
-		wantList("/v2/_catal%6Fg?n=100", by, mine, "")
-		wantList("/v2/_catalog?n=2", by, `"hub/library/alpine","team/app"`, `</v2/_catalog?last=team%2Fapp&n=2>; rel="next"`)
-		wantList("/v2/_catalog?n=2&last=team/app", by, `"team/tool"`, "")
-		wantList("/v2/_catalog?n=1", by, `"hub/library/alpine"`, `</v2/_catalog?last=hub%2Flibrary%2Falpine&n=1>; rel="next"`)
-		wantList("/v2/_catalog?last=zzz", by, "", "")
+		s.wantList("/v2/_catalog", by, mine, "")
+		s.wantList("/v2/_catal%6Fg?n=100", by, mine, "")
+		s.wantList("/v2/_catalog?n=2", by, `"hub/library/alpine","team/app"`, `</v2/_catalog?last=team%2Fapp&n=2>; rel="next"`)
+		s.wantList("/v2/_catalog?n=2&last=team/app", by, `"team/tool"`, "")
+		s.wantList("/v2/_catalog?n=1", by, `"hub/library/alpine"`, `</v2/_catalog?last=hub%2Flibrary%2Falpine&n=1>; rel="next"`)
+		s.wantList("/v2/_catalog?last=zzz", by, "", "")
 	}
 	s.want("/v2/_catalog?n=x", alice, 400)
 	s.want("/v2/_catalog?n=-1", alice, 400)

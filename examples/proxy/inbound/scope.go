@@ -68,13 +68,13 @@ func parseScope(text string) (scope, error) {
 	return scope{Type: kind, Name: rest[:i], Actions: strings.Split(rest[i+1:], ",")}, nil
 }
 
-// covers reports whether one of the scopes of a token is for an access. Names count as the client
-// has written them and in their canonical form, since clients ask for tokens for either.
+// covers reports whether one of the scopes of a token is for an access. The token service has put the
+// canonical name into the token beside the one that the client has asked for.
 func covers(scopes []scope, a cache.Access) bool {
 	return slices.ContainsFunc(scopes, func(s scope) bool {
 		if a.Kind == cache.AccessCatalog {
 			return s.has(typeRegistry, catalogName, cache.ActionAll)
 		}
-		return s.has(typeRepository, a.Repository, cache.ActionPull) || s.has(typeRepository, a.Requested, cache.ActionPull)
+		return s.has(typeRepository, a.Repository, cache.ActionPull)
 	})
 }

@@ -82,42 +82,42 @@ func readKeys(t *testing.T, path string) *inbound.Keys {
 	return keys
 }
 
-// TestForgedTokens: only a token that this service has signed, for itself, opens anything, and only as
-// long as it is good.
-func TestForgedTokens(t *testing.T) {
-	key, ec := newEd25519(t), newP256(t)
-	s := newSite(t, &inbound.Gate{}, func(s *site) { s.keys = readKeys(t, writeKeys(t, key, ec)) })
+// forge makes a token for a repository of Carol, signed in any way, after change has changed its claims.
+func forge(t *testing.T, method jwt.SigningMethod, id string, with any, change func(jwt.MapClaims)) string {
+	t.Helper()
 	now := time.Now()
-	forge := func(method jwt.SigningMethod, id string, with any, change func(jwt.MapClaims)) string {
-		c := jwt.MapClaims{
-			"iss": "pullthrough", "aud": []string{"pullthrough"}, "sub": "user:carol", "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Minute).Unix(), "jti": "x",
-			"access": []any{map[string]any{"type": "repository", "name": "secret/plan", "actions": []string{"pull"}}},
-		}
-		if change != nil {
-			change(c)
-		}
-		one := jwt.NewWithClaims(method, c)
-		one.Header["kid"] = id
-		text, err := one.SignedString(with)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
+	c := jwt.MapClaims{
+		"iss": "pullthrough", "aud": []string{"pullthrough"}, "sub": "user:carol", "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Minute).Unix(), "jti": "x",
+		"access": []any{map[string]any{"type": "repository", "name": "secret/plan", "actions": []string{"pull"}}},
 	}
-	set := func(name string, value any) func(jwt.MapClaims) {
-		return func(c jwt.MapClaims) {
-			if c[name] = value; value == nil {
-				delete(c, name)
-			}
-		}
+	if change != nil {
+		change(c)
 	}
-	good := func(change func(jwt.MapClaims)) string {
-		return forge(jwt.SigningMethodEdDSA, keyID(t, key), key, change)
+	one := jwt.NewWithClaims(method, c)
+	one.Header["kid"] = id
+	text, err := one.SignedString(with)
+	if err != nil {
+		t.Fatal(err)
 	}
-	const path = "/v2/secret/plan/manifests/v1"
-	s.want(path, bearer(good(nil)), 200)
-	s.want(path, bearer(forge(jwt.SigningMethodES256, keyID(t, ec), ec, nil)), 200)
+	return text
+}
 
+// set changes a claim, or removes it if value is nil.
+func set(name string, value any) func(jwt.MapClaims) {
+	return func(c jwt.MapClaims) {
+		if c[name] = value; value == nil {
+			delete(c, name)
+		}
+	}
+}
+
+// forgeries are tokens that open nothing.
+func forgeries(t *testing.T, key ed25519.PrivateKey, ec *ecdsa.PrivateKey) map[string]string {
+	t.Helper()
+	now := time.Now()
+	good := func(change func(jwt.MapClaims)) string {
+		return forge(t, jwt.SigningMethodEdDSA, keyID(t, key), key, change)
+	}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -129,17 +129,17 @@ func TestForgedTokens(t *testing.T) {
 	publicPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
 	head, rest, _ := strings.Cut(good(nil), ".")
 	payload, signature, _ := strings.Cut(rest, ".")
-	for name, text := range map[string]string{
-		"no algorithm":                  forge(jwt.SigningMethodNone, keyID(t, key), jwt.UnsafeAllowNoneSignatureType, nil),
-		"HMAC with the public key":      forge(jwt.SigningMethodHS256, keyID(t, key), []byte(key.Public().(ed25519.PublicKey)), nil),
-		"HMAC with the PEM":             forge(jwt.SigningMethodHS256, keyID(t, key), publicPEM, nil),
-		"HMAC with the DER":             forge(jwt.SigningMethodHS512, keyID(t, key), public, nil),
-		"RSA":                           forge(jwt.SigningMethodRS256, keyID(t, key), rsaKey, nil),
-		"RSA-PSS":                       forge(jwt.SigningMethodPS256, keyID(t, key), rsaKey, nil),
-		"another key":                   forge(jwt.SigningMethodEdDSA, keyID(t, key), newEd25519(t), nil),
-		"another key by its name":       forge(jwt.SigningMethodEdDSA, "other", newEd25519(t), nil),
-		"no name of a key":              forge(jwt.SigningMethodEdDSA, "", key, nil),
-		"the other key's algorithm":     forge(jwt.SigningMethodES256, keyID(t, key), ec, nil),
+	return map[string]string{
+		"no algorithm":                  forge(t, jwt.SigningMethodNone, keyID(t, key), jwt.UnsafeAllowNoneSignatureType, nil),
+		"HMAC with the public key":      forge(t, jwt.SigningMethodHS256, keyID(t, key), []byte(key.Public().(ed25519.PublicKey)), nil),
+		"HMAC with the PEM":             forge(t, jwt.SigningMethodHS256, keyID(t, key), publicPEM, nil),
+		"HMAC with the DER":             forge(t, jwt.SigningMethodHS512, keyID(t, key), public, nil),
+		"RSA":                           forge(t, jwt.SigningMethodRS256, keyID(t, key), rsaKey, nil),
+		"RSA-PSS":                       forge(t, jwt.SigningMethodPS256, keyID(t, key), rsaKey, nil),
+		"another key":                   forge(t, jwt.SigningMethodEdDSA, keyID(t, key), newEd25519(t), nil),
+		"another key by its name":       forge(t, jwt.SigningMethodEdDSA, "other", newEd25519(t), nil),
+		"no name of a key":              forge(t, jwt.SigningMethodEdDSA, "", key, nil),
+		"the other key's algorithm":     forge(t, jwt.SigningMethodES256, keyID(t, key), ec, nil),
 		"expired":                       good(set("exp", now.Add(-time.Minute).Unix())),
 		"without an end":                good(set("exp", nil)),
 		"not yet":                       good(set("nbf", now.Add(time.Hour).Unix())),
@@ -165,7 +165,22 @@ func TestForgedTokens(t *testing.T) {
 		"padding":                       head + "." + payload + "." + signature + "==",
 		"too long":                      good(set("jti", strings.Repeat("x", 30<<10))),
 		"nothing":                       "..",
-	} {
+	}
+}
+
+// TestForgedTokens: only a token that this service has signed, for itself, opens anything, and only as
+// long as it is good.
+func TestForgedTokens(t *testing.T) {
+	key, ec := newEd25519(t), newP256(t)
+	s := newSite(t, &inbound.Gate{}, func(s *site) { s.keys = readKeys(t, writeKeys(t, key, ec)) })
+	good := func(change func(jwt.MapClaims)) string {
+		return forge(t, jwt.SigningMethodEdDSA, keyID(t, key), key, change)
+	}
+	const path = "/v2/secret/plan/manifests/v1"
+	s.want(path, bearer(good(nil)), 200)
+	s.want(path, bearer(forge(t, jwt.SigningMethodES256, keyID(t, ec), ec, nil)), 200)
+
+	for name, text := range forgeries(t, key, ec) {
 		a := s.do(path, bearer(text))
 		if a.status != 401 || !strings.Contains(a.header.Get("WWW-Authenticate"), `error="invalid_token"`) {
 			t.Errorf("%s: status %d, %s: %s", name, a.status, a.header.Get("WWW-Authenticate"), a.body)
