@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,16 +104,15 @@ func TestWatch(t *testing.T) {
 	write("a", "1")
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		told := 0
-		go Watch(ctx, time.Second, func() []string { return []string{path("a"), path("b")} }, func() { told++ })
-		want := func(what string, n int) {
+		var told atomic.Int64
+		go Watch(ctx, time.Second, func() []string { return []string{path("a"), path("b")} }, func() { told.Add(1) })
+		want := func(what string, n int64) {
 			t.Helper()
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if told != n {
-				t.Errorf("%s: told %d times, want %d", what, told, n)
+			if got := told.Swap(0); got != n {
+				t.Errorf("%s: told %d times, want %d", what, got, n)
 			}
-			told = 0
 		}
 		time.Sleep(time.Second / 2)
 		want("nothing", 0)
@@ -122,7 +122,7 @@ func TestWatch(t *testing.T) {
 			write("a", "123456789"[:i+3])
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if told != 0 {
+			if told.Load() != 0 {
 				t.Error("told while it changes")
 			}
 		}

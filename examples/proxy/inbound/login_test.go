@@ -99,7 +99,7 @@ func TestWrongLoginsStarveNobody(t *testing.T) {
 		})
 	}
 	good := 0
-	for round := 0; sent.Load() < 3000 && !t.Failed(); round++ {
+	for round := 0; sent.Load() < 2000 && !t.Failed(); round++ {
 		begin := time.Now()
 		s.want("/v2/team/app/manifests/v1", alice, 200)
 		if round%10 == 0 { // a new password: nothing is remembered of the old one
@@ -136,24 +136,22 @@ func TestSameLoginIsCheckedOnce(t *testing.T) {
 // is compared as well.
 func TestUnknownUsersTakeAsLong(t *testing.T) {
 	s := newSite(t, &inbound.Gate{FailedLogins: inbound.Rate{Count: 1000, Per: time.Second}}, func(s *site) {
-		hash, err := bcrypt.GenerateFromPassword([]byte(alicePassword), 11) // 100 ms and more
+		hash, err := bcrypt.GenerateFromPassword([]byte(alicePassword), 8) // many times what a request takes
 		if err != nil {
 			t.Fatal(err)
 		}
 		write(t, s.htpasswd, "alice:"+string(hash)+"\n")
 	})
-	least := func(user string) time.Duration {
-		best := time.Hour
-		for i := range 3 {
+	best := map[string]time.Duration{"alice": time.Hour, "mallory": time.Hour}
+	for i := range 5 { // in turns, so that a busy machine slows both
+		for user := range best {
 			begin := time.Now()
 			s.want("/v2/", basic(user, fmt.Sprint("wrong ", i)), 401)
-			best = min(best, time.Since(begin))
+			best[user] = min(best[user], time.Since(begin))
 		}
-		return best
 	}
-	known, unknown := least("alice"), least("mallory")
-	if unknown < known/3 {
-		t.Errorf("a known user is refused in %v, an unknown one in %v", known, unknown)
+	if best["mallory"] < best["alice"]/5 {
+		t.Errorf("a known user is refused in %v, an unknown one in %v", best["alice"], best["mallory"])
 	}
 }
 
