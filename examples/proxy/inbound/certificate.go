@@ -14,7 +14,7 @@ func (p *rights) certificate(c *x509.Certificate) (subject string, pull Patterns
 	for _, uri := range c.URIs {
 		names = append(names, uri.String())
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return name == "" || name == Anyone })
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
 	for _, name := range names {
 		if all, ok := p.patterns[kindCertificate+name]; ok {
 			return kindCertificate + name, all
