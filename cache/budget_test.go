@@ -12,6 +12,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -220,6 +221,37 @@ func TestNoBudgetKept(t *testing.T) {
 			t.Error("the upstream is not asked any more")
 		}
 	})
+}
+
+// mirrored asks another host in the place of that of a rule.
+type mirrored struct {
+	*upstream.Client
+	host string
+}
+
+func (m mirrored) Open(s upstream.Source, a auth.Authenticator) (upstream.Repository, error) {
+	s.Host = m.host
+	return m.Client.Open(s, a)
+}
+
+// TestBudgetOfAMirror: what another host says that stands in for that of the rule is not
+// about the host of the rule.
+func TestBudgetOfAMirror(t *testing.T) {
+	for host, spared := range map[string]bool{"mirror.example.com": false, source: true} {
+		inBubble(t, func(c *clock) {
+			c.up.LimitPulls(2, time.Hour)
+			first := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+			c.wantPulled("app/api/manifests/v1", first)
+			next := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 2000))
+			if spared {
+				c.wantSpared("app/api/manifests/v1", first)
+			} else {
+				c.wantPulled("app/api/manifests/v1", next)
+			}
+		}, keepTwo, func(c *clock) {
+			c.cache.Upstream = mirrored{c.cache.Upstream.(*upstream.Client), host}
+		})
+	}
 }
 
 // TestPrefetchWithoutBudget: what is prefetched is waited for.

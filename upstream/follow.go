@@ -31,7 +31,7 @@ func (r *requester) follow(ctx context.Context, c call, u *url.URL, s *session) 
 			return nil, g.echoes.clean(err)
 		}
 		if !g.leftHome {
-			noteRateLimit(ctx, resp.Header, s.account, g.echoes.repeats)
+			noteRateLimit(ctx, resp.Header, r.source.Host, s.account, g.echoes.repeats)
 		}
 		location := resp.Header.Get("Location")
 		if !isRedirect(resp.StatusCode) || location == "" || staysHome(ctx) {

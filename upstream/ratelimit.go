@@ -12,6 +12,8 @@ import (
 // Docker Hub does of pulls: in the headers ratelimit-limit, ratelimit-remaining and
 // docker-ratelimit-source.
 type RateLimit struct {
+	// Host is the host that says it. If empty, it is that of the rule.
+	Host string
 	// Limit is how many requests are allowed in Window. It is 0 if the host does not say.
 	Limit int
 	// Remaining is how many of them are left.
@@ -112,12 +114,12 @@ func ReportRateLimit(ctx context.Context, l RateLimit) {
 // noteRateLimit reports what a response of the rule's own host says of its limits. What
 // the target of a redirect says is about somebody else. A source that repeats a secret
 // is left out.
-func noteRateLimit(ctx context.Context, h http.Header, account string, repeats func(string) bool) {
+func noteRateLimit(ctx context.Context, h http.Header, host, account string, repeats func(string) bool) {
 	l := rateLimit(h)
 	if l == nil {
 		return
 	}
-	l.Account = account
+	l.Host, l.Account = host, account
 	if l.Source != "" && repeats(l.Source) {
 		l.Source = ""
 	}

@@ -31,7 +31,7 @@ func TestRateLimitsAreTold(t *testing.T) {
 	}
 	account := told[0].Account
 	for i, want := range []int{1, 0, 0, 0} {
-		if r := (upstream.RateLimit{Limit: 2, Remaining: want, Window: time.Hour, Source: "account-alice", Account: account}); told[i] != r {
+		if r := (upstream.RateLimit{Host: s.up.Host(), Limit: 2, Remaining: want, Window: time.Hour, Source: "account-alice", Account: account}); told[i] != r {
 			t.Errorf("%+v, want %+v", told[i], r)
 		}
 	}

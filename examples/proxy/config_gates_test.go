@@ -73,6 +73,19 @@ func TestGatesAreRead(t *testing.T) {
 	}
 }
 
+// untilState waits until the tag v1 is answered in a way.
+func (p *process) untilState(t *testing.T, state string) {
+	t.Helper()
+	p.until(t, state, func() bool {
+		resp, err := client().Head(p.url + "/v2/local/team/app/manifests/v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.Header.Get("Cache-Status") == "pullthrough; "+state
+	})
+}
+
 // TestAgeInTheProgram: an image is held over a restart, the log and the refusal say until
 // when, and a reload with a shorter age admits it at once.
 func TestAgeInTheProgram(t *testing.T) {
@@ -81,6 +94,7 @@ func TestAgeInTheProgram(t *testing.T) {
 	store := "store: dir:" + filepath.Join(t.TempDir(), "images")
 	p := startProxy(t, file(up, store))
 	wantImage(t, p.url, first, up)
+	p.untilState(t, "fwd=request; fwd-status=200; detail=unchanged") // a copy that is not finished would be held too
 	url := func() string { return p.url + "/v2/local/team/app/manifests/" }
 	second := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 2000))
 	up.AddImage("team/app", "v2", upstreamtest.Layers(1, 3000))
@@ -168,14 +182,7 @@ func TestBudgetInTheProgram(t *testing.T) {
 	first := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1000))
 	p := startProxy(t, strings.Replace(file(up), "plainHTTP: true", "plainHTTP: true, keepBudget: 2", 1))
 	wantImage(t, p.url, first, up)
-	p.until(t, "the copy", func() bool {
-		resp, err := client().Head(p.url + "/v2/local/team/app/manifests/v1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		return resp.Header.Get("Cache-Status") == "pullthrough; fwd=stale; detail=budget"
-	})
+	p.untilState(t, "fwd=stale; detail=budget")
 	up.AddImage("team/app", "v1", upstreamtest.Layers(1, 2000))
 	up.AddImage("team/app", "v2", upstreamtest.Layers(1, 3000))
 	wantImage(t, p.url, first, up)

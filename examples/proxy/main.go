@@ -22,7 +22,11 @@
 // that a receiver has not taken wait in the store, up to 10,000 for each receiver and for up
 // to a day, however the program ends. A repeated event has the same ID.
 //
-// SIGHUP reads the file again and applies it in one step: rules, credentials, identities,
+// With minAge and gate, a rule holds images that are new to a tag until this program has known
+// them for a while, and until a command or an HTTP service admits them. The tag stands for the
+// former image meanwhile; a first pull is refused. Pulls by digest are not held.
+//
+// SIGHUP reads the file again and applies it in one step: rules with their gates, which are asked anew, credentials, identities,
 // freshness, prefetch lists, bandwidth, who may pull what, and the certificates of tls. Files of users, tokens and
 // certificates are read again when they change, too. Credentials and identities that did not change keep
 // their tokens. Secrets in a Key Vault are read again; those in files are read at every use

@@ -39,9 +39,13 @@ func newBudgets(keep map[string]int) budgets {
 	return budgets{keep: keep, accounts: lru.New[healthKey, string](4096), low: lru.New[account, rest](4096)}
 }
 
-// told remembers what a host said to a request of r.
+// told remembers what a host said to a request of r. What another host says that an Opener
+// asks in its place, such as a mirror, is about that one.
 func (b *budgets) told(r Repo, l upstream.RateLimit) {
 	key := r.healthKeys().rule
+	if l.Host != "" && l.Host != key.host {
+		return
+	}
 	if known, ok := b.accounts.Get(key); !ok || known != l.Account {
 		b.accounts.Put(key, l.Account, 1)
 	}
