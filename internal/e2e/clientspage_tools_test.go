@@ -9,6 +9,18 @@ import (
 	"testing"
 )
 
+// withAccess fails unless the proxy refuses clients that have not logged in.
+func withAccess(t *testing.T, v *visit) {
+	for _, name := range []string{"oras", "regctl", "skopeo"} {
+		v.need(t, name)
+	}
+	_, err := try(t, v.need(t, "crane"), "manifest", v.stack.host+"/hub/"+alpine+":"+alpineTag)
+	if err == nil || !strings.Contains(err.Error(), "authentication required") {
+		t.Errorf("without a login: %v", err)
+	}
+	v.pulls = false
+}
+
 // withContainerd starts containerd, and has ctr know it.
 func withContainerd(t *testing.T, v *visit) {
 	c := startContainerd(t)
