@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -233,9 +234,10 @@ func TestPodServes(t *testing.T) {
 		"startup": c.container().StartupProbe, "liveness": c.container().LivenessProbe, "readiness": c.container().ReadinessProbe,
 	} {
 		get := probe.HTTPGet
-		if got := status(t, "http://"+addresses[get.Port.StrVal]+get.Path); got != http.StatusOK {
-			t.Errorf("%s probe: %s at port %s answers %d", name, get.Path, get.Port.StrVal, got)
-		}
+		// The kubelet asks again, too.
+		p.until(t, fmt.Sprintf("the %s probe, %s at port %s", name, get.Path, get.Port.StrVal), func() bool {
+			return status(t, "http://"+addresses[get.Port.StrVal]+get.Path) == http.StatusOK
+		})
 	}
 	p.terminate(t)
 }
