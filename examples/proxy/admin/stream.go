@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
@@ -182,6 +183,7 @@ func errorOf(err error) *Error {
 	out := &Error{Status: http.StatusInternalServerError, Code: CodeFailed, Message: bound(err.Error(), maxText), Err: err}
 	if e, ok := errors.AsType[*cache.Error](err); ok {
 		out.Status, out.Code, out.RetryAfter = e.Status, Code(e.Code), e.RetryAfter
+		out.Message = strings.TrimPrefix(out.Message, "cache: "+string(e.Code)+": ")
 		return out
 	}
 	return classify(err, out)
