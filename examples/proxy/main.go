@@ -5,6 +5,10 @@
 //	proxy -schema               print the JSON schema of the file
 //	proxy store ls DIR [REPO]   list what a store has, or a repository in it
 //	proxy store check DIR       look for damage in a store; with -repair, make it good
+//	proxy help                  list the commands that show a running proxy, and act on it
+//
+// Those commands talk to the admin address over HTTP, as other programs can; package admin has
+// the paths. To act there needs a token or a client certificate; see adminAccess.
 //
 // See config.yaml for a file with every key. HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE apply
 // to upstreams, webhooks, Microsoft Entra and Key Vault, but never to the managed-identity
@@ -44,6 +48,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 )
 
@@ -52,6 +57,7 @@ const (
 	exitOK    = 0
 	exitFault = 1 // the file has mistakes, or serving failed
 	exitUsage = 2
+	// Commands that need a running proxy have more: see package remote.
 )
 
 func main() {
@@ -79,8 +85,13 @@ func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, s
 	file := flags.String("config", "", "the YAML `FILE` to read, and to read again at SIGHUP")
 	check := flags.Bool("check", false, "only check the file")
 	schema := flags.Bool("schema", false, "only print the JSON schema of the file, which editors know how to use")
-	if len(args) > 0 && args[0] == "store" {
-		return runStore(ctx, args[1:], stdout, stderr)
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		c, ok := find(args[0])
+		if !ok {
+			fmt.Fprintf(stderr, "there is no command %q; proxy help lists them\n", args[0])
+			return exitUsage
+		}
+		return c.run(ctx, args[1:], stdout, stderr)
 	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -92,7 +103,7 @@ func run(ctx context.Context, hangups <-chan os.Signal, args []string, stdout, s
 		return printSchema(stdout, stderr)
 	}
 	if *file == "" || flags.NArg() > 0 {
-		fmt.Fprintln(stderr, "usage: proxy [-check] -config FILE, or proxy store ls|check DIR")
+		fmt.Fprintln(stderr, "usage: proxy [-check] -config FILE, or proxy COMMAND; proxy help lists the commands")
 		return exitUsage
 	}
 	s, err := build(*file)

@@ -9,21 +9,29 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/pullthrough/pullthrough/examples/proxy/remote"
 	"github.com/pullthrough/pullthrough/store"
 )
 
 const storeUsage = `usage: proxy store ls DIR [REPOSITORY]
        proxy store check [-repair] DIR
-DIR is the folder of a store that no proxy has open.`
+       proxy store size|ls|check -admin ADDRESS ... | -config FILE ...
+DIR is the folder of a store that no proxy has open. The last form asks a running proxy; "proxy help store ls"
+describes it.`
 
 // runStore runs a command about a store and returns its exit code.
 func runStore(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	command := ""
 	if len(args) > 0 {
 		command = args[0]
+	}
+	if c, ok := remote.Find("store " + command); ok && asksProxy(args) {
+		return runRemote(c)(ctx, args[1:], stdout, stderr)
 	}
 	flags := flag.NewFlagSet("proxy store "+command, flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -67,6 +75,14 @@ func runStore(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return exitFault
 	}
 	return exitOK
+}
+
+// asksProxy reports whether the arguments of store are for a running proxy: they say so, or
+// name no folder while the environment names a proxy, or there is no other form.
+func asksProxy(args []string) bool {
+	folder := slices.ContainsFunc(args[1:], func(a string) bool { return !strings.HasPrefix(a, "-") })
+	help := slices.Equal(args[1:], []string{"-h"})
+	return args[0] == "size" || help || remote.Uses(args) || !folder && os.Getenv("PROXY_ADMIN") != ""
 }
 
 // openStore opens a store that is there.

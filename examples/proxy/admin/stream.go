@@ -180,10 +180,14 @@ func errorOf(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	out := &Error{Status: http.StatusInternalServerError, Code: CodeFailed, Message: bound(err.Error(), maxText), Err: err}
+	text := err.Error()
+	for _, of := range []string{"cache: ", "store: ", "webhook: "} {
+		text = strings.TrimPrefix(text, of)
+	}
+	out := &Error{Status: http.StatusInternalServerError, Code: CodeFailed, Message: bound(text, maxText), Err: err}
 	if e, ok := errors.AsType[*cache.Error](err); ok {
 		out.Status, out.Code, out.RetryAfter = e.Status, Code(e.Code), e.RetryAfter
-		out.Message = strings.TrimPrefix(out.Message, "cache: "+string(e.Code)+": ")
+		out.Message = strings.TrimPrefix(out.Message, string(e.Code)+": ")
 		return out
 	}
 	return classify(err, out)
