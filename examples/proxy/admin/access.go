@@ -50,6 +50,14 @@ func (a *Access) call(r *http.Request) *Error {
 	return a.prove(r)
 }
 
+// scrape guards the metrics.
+func (a *Access) scrape(r *http.Request) *Error {
+	if err := readOnly(r); err != nil {
+		return err
+	}
+	return a.named(r)
+}
+
 // visit guards the page: another site may lead to it, but not use it.
 func (a *Access) visit(r *http.Request) *Error {
 	if err := a.named(r); err != nil {

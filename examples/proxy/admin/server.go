@@ -80,7 +80,7 @@ func (s *Server) route(r *http.Request) (part http.Handler, guard func(*http.Req
 	case p == "/readyz":
 		return orHandler(s.Ready, health), readOnly
 	case p == "/metrics":
-		return s.Metrics, s.Access.named
+		return s.Metrics, s.Access.scrape
 	case strings.HasPrefix(p, "/debug/pprof/"):
 		return s.Debug, s.Access.act
 	case p == "/api" || strings.HasPrefix(p, "/api/"):
