@@ -264,6 +264,9 @@ func TestHostileProxy(t *testing.T) {
 			if strings.ContainsAny(out+err, "\x1b\x07\r\u009b\u202e") {
 				t.Errorf("a sequence for the terminal is in %q", out+err)
 			}
+			if name == "long line" && !strings.Contains(err, "token too long") {
+				t.Errorf("a line of 3 MiB was read: %s", err)
+			}
 			if len(out+err) > 10000 {
 				t.Errorf("it prints %d bytes", len(out+err))
 			}

@@ -223,6 +223,11 @@ func TestPathTricks(t *testing.T) {
 			t.Errorf("%s: status %d: %s", path, status, body)
 		}
 	}
+	for _, path := range []string{"/healthz/../api/v1/stats", "//healthz", "/health%7a", "/healthz/.", "/x%2f..%2fhealthz"} {
+		if status, body := k.raw("GET", path); status != http.StatusBadRequest || !strings.Contains(body, `"PATH_INVALID"`) {
+			t.Errorf("%s: status %d: %s", path, status, body)
+		}
+	}
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "get", "PROPFIND"} {
 		for _, path := range []string{"/healthz", "/metrics", "/api/v1/stats", "/"} {
 			if status, body := k.raw(method, path); status < 400 {
