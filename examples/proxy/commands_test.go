@@ -95,7 +95,7 @@ func TestCommands(t *testing.T) {
 	k.want(exitOK, "nothing complete is stored, so a pull streams", "explain", "local/team/app:v1")
 	k.want(exitOK, "local/team/app:v1: done, 128.2 KiB, "+img.Digest.String()+"|local/team/app: done, 32.2 KiB", "prefetch", "local/team/app:v1", "local/team/app")
 	k.want(exitOK, "a complete copy is here|digest  "+img.Digest.String(), "explain", "local/team/app@"+img.Digest.String())
-	k.want(exitOK, "images copied                  2|copies now                     0", "stats")
+	k.want(exitOK, "images copied                    2|copies now                       0", "stats")
 	k.want(exitOK, "repositories  1|content ", "store", "size")
 	k.want(exitOK, "REPOSITORY      RULE   BYTES\nlocal/team/app  local  ", "store", "ls")
 	k.want(exitOK, "local/team/app  local", "store", "ls", "-largest")

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -80,7 +79,10 @@ func runStore(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 // asksProxy reports whether the arguments of store are for a running proxy: they say so, or
 // name no folder while the environment names a proxy, or there is no other form.
 func asksProxy(args []string) bool {
-	folder := slices.ContainsFunc(args[1:], func(a string) bool { return !strings.HasPrefix(a, "-") })
+	folder := slices.ContainsFunc(args[1:], func(a string) bool {
+		info, err := os.Stat(a)
+		return err == nil && info.IsDir()
+	})
 	help := slices.Equal(args[1:], []string{"-h"})
 	return args[0] == "size" || help || remote.Uses(args) || !folder && os.Getenv("PROXY_ADMIN") != ""
 }

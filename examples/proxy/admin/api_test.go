@@ -4,10 +4,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
@@ -232,5 +234,18 @@ func TestReceiversOverHTTP(t *testing.T) {
 	}
 	if got := ask[admin.DeliveryList](k, "GET", "deliveries?receiver=dead&limit=1", ""); len(got.Deliveries) != 1 || got.Deliveries[0].Error == "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestStatsAreWhole: the answer has every counter of the cache, so that a new one is not forgotten.
+func TestStatsAreWhole(t *testing.T) {
+	have := map[string]bool{}
+	for f := range reflect.TypeFor[admin.Stats]().Fields() {
+		have[f.Name] = true
+	}
+	for f := range reflect.TypeFor[cache.Stats]().Fields() {
+		if !have[f.Name] {
+			t.Errorf("cache.Stats.%s is not in the answer", f.Name)
+		}
 	}
 }

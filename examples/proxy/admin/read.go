@@ -129,10 +129,12 @@ func (a *API) stats(r *http.Request) (any, error) {
 	}
 	s := a.Cache.Stats()
 	return Stats{
-		Started: a.Started, Requests: s.Requests, Hits: s.Hits, Bytes: s.Bytes, Checks: s.Checks, Stale: s.Stale,
+		Started: a.Started, Requests: s.Requests, Hits: s.Hits, Bytes: s.Bytes, Checks: s.Checks,
+		ChecksShared: s.ChecksShared, Stale: s.Stale,
 		ManifestsFetched: s.ManifestsFetched, BytesFetched: s.BytesFetched, BlobConnections: s.BlobConnections,
-		Segments: s.Segments, Adopted: s.Adopted, Copied: s.Copied, JobsFailed: s.JobsFailed, JobsDropped: s.JobsDropped,
-		Evicted: s.Evicted, EvictedBytes: s.EvictedBytes, StoreErrors: s.StoreErrors, Downloads: s.Downloads, Jobs: s.Jobs,
+		Segments: s.Segments, Followers: s.Followers, Adopted: s.Adopted, Copied: s.Copied, JobsFailed: s.JobsFailed, JobsDropped: s.JobsDropped,
+		Evicted: s.Evicted, EvictedBytes: s.EvictedBytes, StoreErrors: s.StoreErrors, Downloads: s.Downloads,
+		Readers: s.Readers, Jobs: s.Jobs,
 	}, nil
 }
 

@@ -180,11 +180,13 @@ type Stats struct {
 	Hits             int64     `json:"hits"`
 	Bytes            int64     `json:"bytes"`
 	Checks           int64     `json:"checks"`
+	ChecksShared     int64     `json:"checksShared"`
 	Stale            int64     `json:"stale"`
 	ManifestsFetched int64     `json:"manifestsFetched"`
 	BytesFetched     int64     `json:"bytesFetched"`
 	BlobConnections  int64     `json:"blobConnections"`
 	Segments         int64     `json:"segments"`
+	Followers        int64     `json:"followers"`
 	Adopted          int64     `json:"adopted"`
 	Copied           int64     `json:"copied"`
 	JobsFailed       int64     `json:"jobsFailed"`
@@ -193,6 +195,7 @@ type Stats struct {
 	EvictedBytes     int64     `json:"evictedBytes"`
 	StoreErrors      int64     `json:"storeErrors"`
 	Downloads        int       `json:"downloads"`
+	Readers          int       `json:"readers"`
 	Jobs             int       `json:"jobs"`
 }
 

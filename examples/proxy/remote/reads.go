@@ -124,11 +124,11 @@ func runStats(ctx context.Context, k *call) error {
 			value any
 		}{
 			{"started", s.Started}, {"requests", s.Requests}, {"answered without any upstream", s.Hits}, {"bytes sent", size(s.Bytes)},
-			{"bytes fetched", size(s.BytesFetched)}, {"tag checks", s.Checks}, {"tags served without a check", s.Stale},
-			{"manifests fetched", s.ManifestsFetched}, {"connections for blobs", s.BlobConnections}, {"segments", s.Segments},
+			{"bytes fetched", size(s.BytesFetched)}, {"tag checks", s.Checks}, {"pulls that shared a tag check", s.ChecksShared}, {"tags served without a check", s.Stale},
+			{"manifests fetched", s.ManifestsFetched}, {"connections for blobs", s.BlobConnections}, {"segments", s.Segments}, {"requests that joined a download", s.Followers},
 			{"blobs adopted", s.Adopted}, {"images copied", s.Copied}, {"copies that failed once", s.JobsFailed},
 			{"copies without room", s.JobsDropped}, {"images evicted", s.Evicted}, {"bytes evicted", size(s.EvictedBytes)},
-			{"trouble with the store", s.StoreErrors}, {"downloads now", s.Downloads}, {"copies now", s.Jobs},
+			{"trouble with the store", s.StoreErrors}, {"downloads now", s.Downloads}, {"readers of downloads now", s.Readers}, {"copies now", s.Jobs},
 		} {
 			row(w, one.name, one.value)
 		}
