@@ -83,9 +83,18 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(data)+1))
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout)) // without deadlines a client may be slow
 	w.WriteHeader(status)
-	_, _ = w.Write(append(data, '\n')) // a client that has left needs no answer
+	// A client that has left, or does not read, needs no answer.
+	_, _ = w.Write(append(data, '\n'))
+	_ = rc.Flush()
+	_ = rc.SetWriteDeadline(time.Time{}) // for the next request of the connection
 }
+
+// answerTimeout is how long a client may take for an answer.
+const answerTimeout = 30 * time.Second
 
 // throttle lets one through in a second. The zero value is ready to use.
 type throttle struct {

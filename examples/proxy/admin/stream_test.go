@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -161,4 +162,43 @@ func TestOneCheckAtATime(t *testing.T) {
 		status, _, _ := k.do(k.request("POST", "/api/v1/check", `{"rate": -1}`))
 		return status == http.StatusOK
 	})
+}
+
+// deadlines is a ResponseWriter that notes the deadline of each write.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	now   time.Time
+	wrote []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.now = t
+	return nil
+}
+
+func (d *deadlines) Write(b []byte) (int, error) {
+	d.wrote = append(d.wrote, d.now)
+	return d.ResponseRecorder.Write(b)
+}
+
+// TestClientsThatDoNotRead: every answer and every line has a deadline, which does not stay for
+// the next request of the connection.
+func TestClientsThatDoNotRead(t *testing.T) {
+	k := newKit(t, open())
+	k.image("app", "v1", 1000)
+	for _, r := range []*http.Request{
+		k.request("GET", "/api/v1/stats", ""), k.request("GET", "/api/v1/nothing", ""), k.request("POST", "/api/v1/prefetch", target("v1")),
+		k.request("POST", "/api/v1/check", `{"rate": -1}`),
+	} {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		k.server.ServeHTTP(w, r)
+		if len(w.wrote) == 0 || !w.now.IsZero() {
+			t.Errorf("%s: %d writes, and the deadline %v stays", r.URL.Path, len(w.wrote), w.now)
+		}
+		for _, at := range w.wrote {
+			if left := time.Until(at); left <= 0 || left > time.Minute {
+				t.Errorf("%s: a write has %v", r.URL.Path, left)
+			}
+		}
+	}
 }
