@@ -16,6 +16,7 @@ package admin
 
 import (
 	"cmp"
+	"io"
 	"log/slog"
 	"net/http"
 	"path"
@@ -69,6 +70,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	part.ServeHTTP(w, r)
+}
+
+// Close ends what the API does behind requests, and waits for that.
+func (s *Server) Close() error {
+	if c, ok := s.API.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // route returns the part that answers a path, and the guard before it.

@@ -26,7 +26,9 @@ const (
 type looks struct {
 	mu      sync.Mutex
 	last    *look
-	running chan struct{} // closed when the look that is under way has ended; nil if there is none
+	running chan struct{}      // closed when the look that is under way has ended; nil if there is none
+	stop    context.CancelFunc // ends the look that is under way
+	closed  bool               // no look begins any more
 }
 
 // look is what was seen at once.
@@ -42,9 +44,11 @@ type look struct {
 func (a *API) look(ctx context.Context, wait time.Duration) (last *look, running bool) {
 	l := &a.looks
 	l.mu.Lock()
-	if l.running == nil && (l.last == nil || time.Since(l.last.at) > lookEvery) {
+	if l.running == nil && !l.closed && (l.last == nil || time.Since(l.last.at) > lookEvery) {
+		var stopped context.Context
+		stopped, l.stop = context.WithCancel(context.WithoutCancel(ctx)) // it is for others too
 		l.running = make(chan struct{})
-		go a.lookNow(l.running)
+		go a.lookNow(stopped, l.running)
 	}
 	ended := l.running
 	l.mu.Unlock()
@@ -63,17 +67,25 @@ func (a *API) look(ctx context.Context, wait time.Duration) (last *look, running
 	return l.last, l.running != nil
 }
 
-// lookNow looks at all images. It ends with the program.
-func (a *API) lookNow(ended chan struct{}) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-a.Ending:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+// Close ends what goes on behind requests, and waits for that. The store is not asked
+// afterwards, except for requests that come nevertheless.
+func (a *API) Close() error {
+	l := &a.looks
+	l.mu.Lock()
+	l.closed = true
+	running := l.running
+	if running != nil {
+		l.stop()
+	}
+	l.mu.Unlock()
+	if running != nil {
+		<-running
+	}
+	return nil
+}
+
+// lookNow looks at all images.
+func (a *API) lookNow(ctx context.Context, ended chan struct{}) {
 	now := &look{}
 	now.sizes, now.err = a.Cache.Sizes(ctx)
 	now.at = time.Now().UTC()
@@ -84,6 +96,7 @@ func (a *API) lookNow(ended chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last, l.running = now, nil
+	l.stop()
 	close(ended)
 }
 

@@ -9,10 +9,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/examples/proxy/admin"
+	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -201,4 +204,46 @@ func TestClientsThatDoNotRead(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCloseEndsTheLook: after Close nothing looks at the store behind requests, and no new look
+// begins.
+func TestCloseEndsTheLook(t *testing.T) {
+	s := &slowSizer{began: make(chan struct{}), ended: make(chan struct{})}
+	c := &cache.Cache{Store: s}
+	defer c.Shutdown(context.Background())
+	a := &admin.API{Cache: c, Store: s}
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/rules", nil)) // without rules nobody looks
+	go a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/api/v1/repositories?wait=30s", nil))
+	<-s.began
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-s.ended:
+	default:
+		t.Error("the look goes on")
+	}
+	n := s.calls.Load()
+	a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/api/v1/repositories", nil))
+	if got := s.calls.Load(); got != n {
+		t.Error("another look began")
+	}
+}
+
+// slowSizer is a store whose size is not known before the caller leaves.
+type slowSizer struct {
+	store.Mem
+	began, ended chan struct{}
+	calls        atomic.Int32
+}
+
+func (s *slowSizer) Size(ctx context.Context) (store.Size, error) {
+	if s.calls.Add(1) == 1 {
+		close(s.began)
+		<-ctx.Done()
+		close(s.ended)
+	}
+	return store.Size{}, ctx.Err()
 }
