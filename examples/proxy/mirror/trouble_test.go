@@ -48,7 +48,12 @@ func TestMirrorInTrouble(t *testing.T) {
 			}
 			s.want(test.name+", another rule", 1, 1, 0)
 
-			time.Sleep(test.pause)
+			time.Sleep(test.pause - test.takes - time.Second) // another rule has waited, too
+			if err := s.blob(r, 1); err != nil {
+				t.Error(err)
+			}
+			s.want(test.name+", left out all the time", 1, 0, 0)
+			time.Sleep(time.Second)
 			if err := s.blob(r, 1); err != nil {
 				t.Error(err)
 			}
@@ -86,6 +91,18 @@ func TestMirrorInTrouble(t *testing.T) {
 	})
 }
 
+// TestSlowManifest: no call of a mirror takes longer than the patience with it.
+func TestSlowManifest(t *testing.T) {
+	inBubble(t, func(s *scene) {
+		s.first.Fail(upstreamtest.Fault{Hang: true})
+		begun := time.Now()
+		if d, err := s.manifest(s.repo("r", nil), "v1"); err != nil || d != s.img.Digest || time.Since(begun) != mirror.Patience {
+			t.Errorf("%s, %v after %v", d, err, time.Since(begun))
+		}
+		s.want("slow manifest", 1, 1, 1)
+	})
+}
+
 // TestOneProbe: while a request finds out whether a mirror answers again, others do not wait.
 func TestOneProbe(t *testing.T) {
 	inBubble(t, func(s *scene) {
@@ -106,6 +123,9 @@ func TestOneProbe(t *testing.T) {
 		begun := time.Now()
 		if err := s.blob(r, 1); err != nil || time.Since(begun) > 0 {
 			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+		if n := s.first.Count("", "", ""); n != 2 {
+			t.Errorf("the mirror got %d requests, want the one that failed and the one that finds out", n)
 		}
 		cancel() // the one that asked leaves: nobody knows, and the next one asks
 		if err := <-ended; !errors.Is(err, context.Canceled) {
