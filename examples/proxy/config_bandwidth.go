@@ -2,10 +2,12 @@ package main
 
 import (
 	"net/http"
+	"net/netip"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pullthrough/pullthrough/examples/proxy/bandwidth"
+	"github.com/pullthrough/pullthrough/examples/proxy/inbound"
 )
 
 // bandwidthConfig holds the limits in bytes per second. 0 and less mean no limit.
@@ -32,26 +34,29 @@ func (r reader) bandwidth(to *int64) read {
 	}
 }
 
-// limits are the limits in force.
-type limits struct {
+// rates are the limits in force.
+type rates struct {
 	upstream, clients bandwidth.Limit
 	hosts             bandwidth.Hosts
 }
 
 // set puts the limits of a file in force, also for what is under way.
-func (l *limits) set(c *config) {
-	l.upstream.Set(c.bandwidth.upstream)
-	l.clients.Set(c.bandwidth.clients)
+func (r *rates) set(c *config) {
+	r.upstream.Set(c.bandwidth.upstream)
+	r.clients.Set(c.bandwidth.clients)
 	hosts := map[string]int64{}
 	for _, u := range c.upstreams {
 		if u.bandwidth > 0 {
 			hosts[host(u.host.text)] = u.bandwidth
 		}
 	}
-	l.hosts.Set(hosts)
+	r.hosts.Set(hosts)
 }
 
 // handler returns a handler whose responses to clients are limited.
-func (l *limits) handler(h http.Handler) http.Handler {
-	return &bandwidth.Clients{Handler: h, Limit: &l.clients}
+func (r *rates) handler(h http.Handler) http.Handler {
+	return &bandwidth.Clients{Handler: h, Limit: &r.clients, Client: func(r *http.Request) netip.Addr {
+		address, _ := inbound.Client(r)
+		return address
+	}}
 }

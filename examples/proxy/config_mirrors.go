@@ -115,6 +115,6 @@ func (m mirrorConfig) mirror(sets map[string]*auth.CredentialSet, found *mistake
 // opener returns what opens upstream repositories for the cache: within the limits, and from
 // mirrors first.
 func (l *live) opener(c *upstream.Client, log *slog.Logger) upstream.Opener {
-	l.mirrors.Opener, l.mirrors.Log = &bandwidth.Upstream{Opener: c, All: &l.limits.upstream, Hosts: &l.limits.hosts}, log
+	l.mirrors.Opener, l.mirrors.Log = &bandwidth.Upstream{Opener: c, All: &l.rates.upstream, Hosts: &l.rates.hosts}, log
 	return &l.mirrors
 }

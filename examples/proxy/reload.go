@@ -36,7 +36,7 @@ type live struct {
 	gate        *inbound.Gate
 	keys        *inbound.Keys // of the token service, if the file names none
 	changes     chan struct{} // gets a value when a file has changed that takes effect without a signal
-	limits      limits
+	rates       rates
 	mirrors     mirror.Upstream
 	prefetch    prefetch.Scheduler
 	gates       gate.Gates
@@ -51,7 +51,7 @@ func newLive(file string, s *settings, log *slog.Logger) *live {
 	l.clientCAs.Store(s.clientCAs)
 	l.adminTLS.Store(s.adminTLS)
 	l.latest.Store(s)
-	l.limits.set(s.config)
+	l.rates.set(s.config)
 	l.mirrors.Set(s.mirrors)
 	return l
 }
@@ -102,7 +102,7 @@ func (l *live) reload(ctx context.Context) {
 	l.certificate.Store(next.certificate)
 	l.clientCAs.Store(next.clientCAs)
 	l.adminTLS.Store(next.adminTLS)
-	l.limits.set(next.config)
+	l.rates.set(next.config)
 	l.mirrors.Set(next.mirrors)
 	l.prefetch.Set(next.prefetch)
 	l.endHolds(ctx)

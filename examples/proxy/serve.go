@@ -100,7 +100,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	operate := l.newAdmin(ctx, c, kept.Store, outbox)
 	defer func() { err = errors.Join(err, operate.Close()) }()
 	var group servers
-	if err := group.listen(l, l.gate.Handler(l.limits.handler(c)), operate); err != nil {
+	if err := group.listen(l, l.gate.Handler(l.rates.handler(c)), operate); err != nil {
 		return err
 	}
 	s.warnExposed(log)

@@ -3,7 +3,6 @@ package bandwidth
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -15,6 +14,9 @@ import (
 type Clients struct {
 	Handler http.Handler
 	Limit   *Limit
+	// Client returns the address of the client that sent a request, which may lie behind a
+	// proxy. If nil, it is the one that the connection comes from.
+	Client func(*http.Request) netip.Addr
 }
 
 // ServeHTTP serves a request.
@@ -23,27 +25,25 @@ func (c *Clients) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.Handler.ServeHTTP(w, r)
 		return
 	}
-	c.Handler.ServeHTTP(&writer{ResponseWriter: w, ctx: r.Context(), limit: c.Limit, key: ClientOf(r.RemoteAddr)}, r)
+	c.Handler.ServeHTTP(&writer{ResponseWriter: w, ctx: r.Context(), limit: c.Limit, key: Share(c.client(r))}, r)
 }
 
-// ClientOf returns the client to which an address of the form host:port belongs. Since a
-// single machine may have all addresses of an IPv6 network of 64 bits, these are one client.
-func ClientOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
+// client returns the address of the client, or one that is not valid if it has none.
+func (c *Clients) client(r *http.Request) netip.Addr {
+	if c.Client != nil {
+		return c.Client(r)
 	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	if a = a.Unmap(); a.Is4() {
+	a, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return a.Addr()
+}
+
+// Share names the share that an address has. Since a single machine may have all addresses of
+// an IPv6 network of 64 bits, these have one share.
+func Share(a netip.Addr) string {
+	if a = a.Unmap(); !a.Is6() {
 		return a.String()
 	}
-	network, err := a.WithZone("").Prefix(64)
-	if err != nil {
-		return host
-	}
+	network, _ := a.WithZone("").Prefix(64) // fails for no such address
 	return network.String()
 }
 

@@ -2,11 +2,14 @@ package bandwidth_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,12 +148,49 @@ func TestAddressesOfOneClient(t *testing.T) {
 		a, b string
 		same bool
 	}{
-		{"10.0.0.1:1", "10.0.0.1:2", true}, {"10.0.0.1:1", "10.0.0.2:1", false}, {"10.0.0.1:1", "[::ffff:10.0.0.1]:2", true},
-		{"[2001:db8::1]:1", "[2001:db8::2]:1", true}, {"[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false}, {"[fe80::1%eth0]:1", "[fe80::2%eth0]:1", true},
-		{"@", "@", true},
+		{"10.0.0.1", "10.0.0.1", true}, {"10.0.0.1", "10.0.0.2", false}, {"10.0.0.1", "::ffff:10.0.0.1", true},
+		{"2001:db8::1", "2001:db8::2", true}, {"2001:db8::1", "2001:db8:0:1::1", false}, {"fe80::1%eth0", "fe80::2%eth0", true},
 	} {
-		if same := bandwidth.ClientOf(test.a) == bandwidth.ClientOf(test.b); same != test.same {
+		a, b := netip.MustParseAddr(test.a), netip.MustParseAddr(test.b)
+		if same := bandwidth.Share(a) == bandwidth.Share(b); same != test.same {
 			t.Errorf("%s and %s: %v", test.a, test.b, same)
 		}
 	}
+}
+
+// TestClientBehindAProxy: a client whose requests come through a proxy beside those of a
+// crowd has its own share.
+func TestClientBehindAProxy(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var mu sync.Mutex
+		got := map[string]int{}
+		c := &bandwidth.Clients{
+			Limit:  new(bandwidth.Limit),
+			Client: func(r *http.Request) netip.Addr { return netip.MustParseAddr(r.URL.Path[1:]) },
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				for {
+					n, err := w.Write(make([]byte, 512))
+					if err != nil {
+						return
+					}
+					mu.Lock()
+					got[r.URL.Path] += n
+					mu.Unlock()
+				}
+			}),
+		}
+		c.Limit.Set(bandwidth.Least)
+		var all sync.WaitGroup
+		for _, path := range append(many(50, "/10.0.0.1"), "/10.0.0.2") {
+			all.Go(func() {
+				c.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", path, nil))
+			})
+		}
+		all.Wait()
+		if share := float64(got["/10.0.0.2"]) / float64(got["/10.0.0.1"]+got["/10.0.0.2"]); share < 0.47 || share > 0.53 {
+			t.Errorf("one connection beside 50 gets %.2f, want half: %v", share, got)
+		}
+	})
 }
