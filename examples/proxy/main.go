@@ -30,13 +30,13 @@
 // them for a while, and until a command or an HTTP service admits them. The tag stands for the
 // former image meanwhile; a first pull is refused. Pulls by digest are not held.
 //
-// SIGHUP reads the file again and applies it in one step: rules with their gates, which are asked anew, credentials, identities,
-// freshness, prefetch lists, bandwidth, who may pull what, and the certificates of tls. Files of users, tokens and
-// certificates are read again when they change, too. Credentials and identities that did not change keep
-// their tokens. Secrets in a Key Vault are read again; those in files are read at every use
-// anyway. If the file has mistakes, or another key has changed, the log names each mistake
-// with its line, or the keys that need a restart, and nothing changes. SIGHUP never ends the
-// program.
+// SIGHUP reads the file again and applies it in one step: rules with their gates, which are
+// asked anew, credentials, identities, freshness, prefetch lists, mirrors, bandwidth, who may
+// pull what, and the certificates of tls. Files of users, tokens and certificates are read
+// again when they change, too. Credentials and identities that did not change keep their
+// tokens. Secrets in a Key Vault are read again; those in files are read at every use anyway.
+// If the file has mistakes, or another key has changed, the log names each mistake with its
+// line, or the keys that need a restart, and nothing changes. SIGHUP never ends the program.
 package main
 
 import (
