@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -53,8 +54,8 @@ func TestPrefetchIsRead(t *testing.T) {
 		{Images: []prefetch.Image{{Repository: "quay/b", Reference: "v1"}, {Repository: "quay/c", Reference: "sha256:" + strings.Repeat("a", 64)}}, Schedule: prefetch.Daily{Hour: 3}, Jitter: 10 * time.Minute},
 		{Images: []prefetch.Image{{Repository: "quay/d", Reference: "v2", Platforms: []string{"linux/amd64"}}}, Schedule: prefetch.Every(24 * time.Hour)},
 	}
-	if got := fmt.Sprintf("%+v", s.prefetch); got != fmt.Sprintf("%+v", want) {
-		t.Errorf("got %s\nwant %+v", got, want)
+	if !reflect.DeepEqual(s.prefetch, want) {
+		t.Errorf("got %#v\nwant %#v", s.prefetch, want)
 	}
 }
 
