@@ -19,7 +19,7 @@ func (l *live) newAdmin(ctx context.Context, c *cache.Cache, in store.Store, out
 	return &admin.Server{
 		Ready: &health.Ready{Cache: c, Store: in, Hosts: l.recorder.Hosts, Ending: ctx.Done()},
 		Metrics: metrics.Handler(metrics.Source{
-			Cache: c, Recorder: l.recorder, Outbox: outbox, Size: sizeOf(in), Credentials: l.credentialSets, Logger: l.log,
+			Cache: c, Recorder: l.recorder, Outbox: outbox, Size: sizeOf(in), Credentials: l.credentialSets, Prefetch: l.prefetch.Stats, Logger: l.log,
 		}),
 		Debug: s.profiles(),
 		API: &admin.API{

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/webhook"
@@ -35,6 +36,8 @@ type Source struct {
 	Size func(context.Context) (store.Size, error)
 	// Credentials returns the credential sets that are in use. If nil, there are none.
 	Credentials func() []*auth.CredentialSet
+	// Prefetch returns the figures of the prefetch lists. If nil, there are none.
+	Prefetch func() prefetch.Stats
 	// Logger gets what goes wrong. If nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -91,6 +94,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	if c.Size != nil {
 		size, err := c.size.Do(context.Background())
 		s.store(size, err)
+	}
+	if c.Prefetch != nil {
+		s.prefetch(c.Prefetch())
 	}
 	if c.Credentials != nil {
 		s.credentials(c.Credentials())

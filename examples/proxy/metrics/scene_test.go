@@ -12,6 +12,7 @@ import (
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/examples/proxy/metrics"
+	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
@@ -60,7 +61,8 @@ func newScene(t *testing.T) *scene {
 			}
 		}
 	})
-	s.source = metrics.Source{Cache: c, Recorder: s.rec, Outbox: outbox, Size: mem.Size, Credentials: func() []*auth.CredentialSet { return []*auth.CredentialSet{set} }}
+	s.source = metrics.Source{Cache: c, Recorder: s.rec, Outbox: outbox, Size: mem.Size, Credentials: func() []*auth.CredentialSet { return []*auth.CredentialSet{set} },
+		Prefetch: func() prefetch.Stats { return prefetch.Stats{Images: 3, Copied: 2, Failed: 1} }}
 	return s
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/webhook"
@@ -128,6 +129,13 @@ func (s *scrape) copies(counts map[cache.CopyStatus]cache.CopyCount) {
 		s.gauge("pullthrough_copy_jobs", float64(counts[state].Jobs), string(state))
 		s.gauge("pullthrough_copy_oldest_seconds", s.age(counts[state].Oldest), string(state))
 	}
+}
+
+// prefetch sends what became of the prefetch lists.
+func (s *scrape) prefetch(n prefetch.Stats) {
+	s.gauge("pullthrough_prefetch_images", float64(n.Images))
+	s.count("pullthrough_prefetched_total", n.Copied)
+	s.count("pullthrough_prefetch_failures_total", n.Failed)
 }
 
 // slots sends how slots are used.
