@@ -95,6 +95,9 @@ func TestWatched(t *testing.T) {
 		`pullthrough_credential_set_healthy{set="the-set"} 1`, `pullthrough_upstream_up{host="`+up.Host()+`"} 1`, "pullthrough_store_up 1", `receiver="hook-`,
 		"pullthrough_copied_total 1", "go_goroutines ", "process_start_time_seconds ")
 	see("/readyz", "", http.StatusOK, `"ready": true`, `"host": "`+up.Host()+`"`, `"status": "ok"`)
+	if status, body := w.see("/healthz", ""); status != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: status %d, %q", status, body)
+	}
 	see("/debug/pprof/", "", http.StatusUnauthorized)
 	see("/debug/pprof/", token, http.StatusOK, "goroutine")
 	see("/debug/pprof/goroutine?debug=1", token, http.StatusOK, "goroutine profile")

@@ -148,7 +148,13 @@ func TestTroubleShows(t *testing.T) {
 		t.Errorf("status %d, want 403", status)
 	}
 	s.rec.Call(upstream.Call{Source: upstream.Source{Host: "busy.example.com"}, Op: upstream.OpManifest, Status: 429, Err: &upstream.Error{Class: upstream.Limited, Status: 429}})
+	odd := down("odd.example.com")
+	odd.Err = errors.New("nobody knows")
+	s.rec.Call(odd)
 	text := scrape(t, s.source)
+	if strings.Contains(text, `pullthrough_upstream_up{host="odd.example.com"}`) {
+		t.Error("a host is up or down of which nobody knows")
+	}
 	for _, want := range []string{
 		"pullthrough_store_up 0\n", `pullthrough_upstream_limited{host="busy.example.com"} 1` + "\n", `pullthrough_upstream_up{host="busy.example.com"} 1` + "\n",
 		`pullthrough_credential_set_healthy{set="registry-set"} 0` + "\n", `pullthrough_requests_total{outcome="refused",rule="local"} 1` + "\n",

@@ -39,7 +39,7 @@ func TestBounds(t *testing.T) {
 		rec.Request(request(), o)
 		o.Rule = ""
 		rec.Request(request(), o)
-		rec.Call(upstream.Call{Source: upstream.Source{Host: fmt.Sprintf("%02d.example.com", i), Repository: long, Rule: "a"}, Op: "what is this", Status: 100 + i*7, Err: errors.New(long)})
+		rec.Call(upstream.Call{Source: upstream.Source{Host: fmt.Sprintf("%02d.example.com", i), Repository: long, Rule: "a"}, Op: upstream.Op(fmt.Sprint("op", i)), Status: 100 + i*7, Err: errors.New(long)})
 		rec.Call(upstream.Call{Source: upstream.Source{Host: "00.example.com", Repository: "x", Rule: "a"}, Op: upstream.OpBlob, Status: 100 + i*9})
 	}
 	rules := rec.Rules()
