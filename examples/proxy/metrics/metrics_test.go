@@ -280,9 +280,11 @@ func BenchmarkScrape(b *testing.B) {
 		b.Fatal(n)
 	}
 	h := metrics.Handler(s)
-	size := 0
+	size, scrapes, before := 0, 0, cpu(b)
 	for b.Loop() {
 		size = serve(b, h)
+		scrapes++
 	}
+	b.ReportMetric(float64(cpu(b)-before)/float64(scrapes)/1e6, "cpu-ms/op") // what a busy machine does not change
 	b.ReportMetric(float64(size), "bytes")
 }

@@ -116,7 +116,10 @@ type CallCount struct {
 // Call records a call of an upstream. It is for [upstream.Client.Observe].
 func (r *Recorder) Call(c upstream.Call) {
 	r.init()
-	now := time.Now()
+	now, text := time.Now(), ""
+	if c.Err != nil {
+		text = cut(c.Err.Error(), maxText)
+	}
 	r.hosts.mu.Lock()
 	defer r.hosts.mu.Unlock()
 	h := r.hosts.of(c.Source.Host)
@@ -124,7 +127,7 @@ func (r *Recorder) Call(c upstream.Call) {
 	h.Bytes += c.Bytes
 	h.Retries += int64(c.Retries)
 	h.budget(c.RateLimit, now)
-	h.judge(c, now)
+	h.judge(c, now, text)
 }
 
 // Hosts returns the state of each upstream host that was asked, sorted by name.
@@ -188,8 +191,8 @@ func (h *host) state() HostState {
 	return s
 }
 
-// judge draws from a call how the host is.
-func (h *host) judge(c upstream.Call, now time.Time) {
+// judge draws from a call how the host is. text is that of its error.
+func (h *host) judge(c upstream.Call, now time.Time, text string) {
 	u, failed := errors.AsType[*upstream.Error](c.Err)
 	switch {
 	case c.Err == nil, errors.Is(c.Err, upstream.ErrUnchanged), errors.Is(c.Err, upstream.ErrIncomplete):
@@ -202,7 +205,7 @@ func (h *host) judge(c upstream.Call, now time.Time) {
 		h.become(HostOK, now)
 		return
 	}
-	e := &HostError{Time: now, Status: c.Status, Op: opOf(c.Op), Rule: c.Source.Rule, Repository: cut(c.Source.Repository, maxName), Text: cut(c.Err.Error(), maxText)}
+	e := &HostError{Time: now, Status: c.Status, Op: opOf(c.Op), Rule: c.Source.Rule, Repository: cut(c.Source.Repository, maxName), Text: text}
 	h.LastError = e
 	if !failed {
 		return
