@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"testing"
 	"time"
 
@@ -76,4 +78,53 @@ func TestBandwidth(t *testing.T) {
 	}
 	p.signal(t)
 	p.wantExit(t, exitOK)
+}
+
+// TestBandwidthOfClientsBehindAProxy: of clients whose requests come through a trusted proxy,
+// one with a single connection is not held up by one with many.
+func TestBandwidthOfClientsBehindAProxy(t *testing.T) {
+	up := upstreamtest.NewRegistry(t)
+	layer := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 512<<10)).Layers[0].Digest.String()
+	p := startProxy(t, file(up, "trustedProxies: [127.0.0.1]", "bandwidth: {clients: 256KiB}"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	type result struct {
+		client string
+		err    error
+	}
+	ended, begun := make(chan result, 9), make(chan struct{}, 9)
+	pull := func(name string) {
+		err := func() error {
+			req, err := http.NewRequestWithContext(ctx, "GET", p.url+"/v2/local/team/app/blobs/"+layer, nil)
+			if err != nil {
+				return err
+			}
+			req.Header.Set("X-Forwarded-For", name)
+			resp, err := client().Do(req)
+			begun <- struct{}{}
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != 512<<10 {
+				return fmt.Errorf("status %d, %d bytes, %w", resp.StatusCode, n, err)
+			}
+			return nil
+		}()
+		ended <- result{name, err}
+	}
+	for range 8 {
+		go pull("10.0.0.1")
+	}
+	for range 8 {
+		<-begun
+	}
+	go pull("10.0.0.2")
+	if r := <-ended; r.err != nil || r.client != "10.0.0.2" {
+		t.Errorf("%s, %v; want that the client with one connection is served first", r.client, r.err)
+	}
+	cancel() // the others would take three times as long
+	for range 8 {
+		<-ended
+	}
 }
