@@ -14,10 +14,10 @@ import (
 )
 
 // newAdmin returns the handler of the admin listener. Its streams end with ctx.
-func (l *live) newAdmin(ctx context.Context, c *cache.Cache, in store.Store, outbox *webhook.Outbox) *admin.Server {
+func (l *live) newAdmin(ctx context.Context, c *cache.Cache, in store.Store, outbox *webhook.Outbox, ready *health.Ready) *admin.Server {
 	s := l.current
 	return &admin.Server{
-		Ready: &health.Ready{Cache: c, Store: in, Hosts: l.recorder.Hosts, Ending: ctx.Done()},
+		Ready: ready,
 		Metrics: metrics.Handler(metrics.Source{
 			Cache: c, Recorder: l.recorder, Outbox: outbox, Size: sizeOf(in), Credentials: l.credentialSets, Prefetch: l.prefetch.Stats, Logger: l.log,
 		}),

@@ -93,16 +93,16 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	}
 	defer func() { err = errors.Join(err, shutdown(c)) }()
 	defer l.record(ctx, c, kept.Store)()
-
 	if err := l.open(ctx, c); err != nil {
 		return err
 	}
-	operate := l.newAdmin(ctx, c, kept.Store, outbox)
+	operate, status := l.operators(ctx, c, kept.Store, outbox)
 	defer func() { err = errors.Join(err, operate.Close()) }()
 	var group servers
 	if err := group.listen(l, l.gate.Handler(l.rates.handler(c)), operate); err != nil {
 		return err
 	}
+	status.Address = s.clientAddress(group.address)
 	s.warnExposed(log)
 	s.warnAdmin(ctx, log)
 	fmt.Fprintln(out, "proxy:", s.greeting(group.address))
