@@ -83,22 +83,6 @@ func (c *Cache) Copies() []CopyState {
 	return states
 }
 
-// CopyCount is how many copy jobs are in one state, and when the oldest of them was made.
-type CopyCount struct {
-	Jobs   int
-	Oldest time.Time
-}
-
-// CopyCounts returns the states that copy jobs are in; those of none are left out. It costs
-// much less than [Cache.Copies], since it looks at no blob.
-func (c *Cache) CopyCounts() map[CopyStatus]CopyCount {
-	counts := map[CopyStatus]CopyCount{}
-	for state, t := range c.engine().ledger.Tallies() {
-		counts[CopyStatus(state)] = CopyCount(t)
-	}
-	return counts
-}
-
 // copyState is a copy job with how far it is.
 func (e *engine) copyState(c ledger.Copy) CopyState {
 	s := copyState(c)

@@ -29,9 +29,14 @@ type CopyPage struct {
 	Copies []CopyState
 	// More says that there are more selected jobs after the last of Copies.
 	More bool
-	// Counts is how many jobs of each state are selected, whether on this page or not. Oldest
-	// is when the oldest of them was created. It is zero if there are none.
-	Counts map[CopyStatus]int
+	// Counts counts the selected jobs by state, whether they are on this page or not. States
+	// without any are left out.
+	Counts map[CopyStatus]CopyCount
+}
+
+// CopyCount is how many copy jobs are in one state, and when the oldest of them was made.
+type CopyCount struct {
+	Jobs   int
 	Oldest time.Time
 }
 
@@ -51,9 +56,9 @@ func (c *Cache) CopiesPage(f CopyFilter) CopyPage {
 		}
 	}
 	found := e.ledger.Page(s)
-	p := CopyPage{More: found.More, Counts: map[CopyStatus]int{}, Oldest: found.Oldest}
-	for state, n := range found.Counts {
-		p.Counts[CopyStatus(state)] = n
+	p := CopyPage{More: found.More, Counts: map[CopyStatus]CopyCount{}}
+	for state, t := range found.Counts {
+		p.Counts[CopyStatus(state)] = CopyCount(t)
 	}
 	for _, one := range found.Copies {
 		p.Copies = append(p.Copies, e.copyState(one))

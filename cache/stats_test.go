@@ -72,11 +72,11 @@ func TestFollowersAreCounted(t *testing.T) {
 	})
 }
 
-// TestCopyCounts: the counts agree with the list of copies, and a copy that runs has a slot.
-func TestCopyCounts(t *testing.T) {
+// TestCountsOfCopies: the counts agree with the list of copies, and a copy that runs has a slot.
+func TestCountsOfCopies(t *testing.T) {
 	inBubble(t, func(c *clock) {
 		img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1<<20))
-		if n := c.cache.CopyCounts(); len(n) != 0 {
+		if n := c.cache.CopiesPage(cache.CopyFilter{Limit: -1}).Counts; len(n) != 0 {
 			c.Errorf("before a pull: %v", n)
 		}
 		begun := time.Now()
@@ -84,7 +84,7 @@ func TestCopyCounts(t *testing.T) {
 		c.manifest("v1")
 		time.Sleep(time.Second)
 		synctest.Wait()
-		n := c.cache.CopyCounts()
+		n := c.cache.CopiesPage(cache.CopyFilter{Limit: -1}).Counts
 		one := n[cache.CopyRunning]
 		if len(n) != 1 || one.Jobs != 1 || one.Oldest.Before(begun) || one.Oldest.After(time.Now()) {
 			c.Errorf("while %s is copied: %v", img.Digest, n)
@@ -93,7 +93,7 @@ func TestCopyCounts(t *testing.T) {
 			c.Errorf("while it is copied: %+v", j)
 		}
 		c.pass(time.Minute)
-		if n, j := c.cache.CopyCounts(), c.cache.Slots().Jobs; len(n) != 0 || j.Held != 0 {
+		if n, j := c.cache.CopiesPage(cache.CopyFilter{Limit: -1}).Counts, c.cache.Slots().Jobs; len(n) != 0 || j.Held != 0 {
 			c.Errorf("afterwards: %v, %+v", n, j)
 		}
 	})

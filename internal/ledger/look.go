@@ -68,27 +68,6 @@ func (l *Ledger) Len() int {
 	return len(l.entries)
 }
 
-// Tally is how many copy jobs are in one state, and when the oldest of them was made.
-type Tally struct {
-	Jobs   int
-	Oldest time.Time
-}
-
-// Tallies returns the states that copy jobs are in, without looking at any in detail.
-func (l *Ledger) Tallies() map[State]Tally {
-	l.mu.Lock()
-	defer l.unlock()
-	all := map[State]Tally{}
-	for _, e := range l.entries {
-		t := all[e.state]
-		if t.Jobs++; t.Jobs == 1 || e.job.Created.Before(t.Oldest) {
-			t.Oldest = e.job.Created
-		}
-		all[e.state] = t
-	}
-	return all
-}
-
 // Slots returns how the slots of Config.AtOnce are used.
 func (l *Ledger) Slots() share.Use {
 	l.mu.Lock()

@@ -21,9 +21,14 @@ type Selection struct {
 // Page is a list of selected jobs, the oldest first.
 type Page struct {
 	Copies []Copy
-	More   bool          // there are more after the last of Copies
-	Counts map[State]int // of all selected jobs, listed or not
-	Oldest time.Time     // Created of the oldest selected job, listed or not
+	More   bool            // there are more after the last of Copies
+	Counts map[State]Tally // of all selected jobs, listed or not; states of none are left out
+}
+
+// Tally is how many jobs are in one state, and when the oldest of them was made.
+type Tally struct {
+	Jobs   int
+	Oldest time.Time
 }
 
 // Page lists selected copy jobs. It looks at every job, and at the blobs of those that it
@@ -35,16 +40,17 @@ func (l *Ledger) Page(s Selection) Page {
 	if s.Repository != "" {
 		all = l.repos[s.Repository]
 	}
-	p := Page{Counts: map[State]int{}}
+	p := Page{Counts: map[State]Tally{}}
 	var first []*entry // the oldest of what can be listed, and one more if there are more
 	for _, e := range all {
 		if s.ID != "" && e.job.ID != s.ID || s.States != nil && !slices.Contains(s.States, e.state) {
 			continue
 		}
-		p.Counts[e.state]++
-		if p.Oldest.IsZero() || e.job.Created.Before(p.Oldest) {
-			p.Oldest = e.job.Created
+		t := p.Counts[e.state]
+		if t.Jobs++; t.Jobs == 1 || e.job.Created.Before(t.Oldest) {
+			t.Oldest = e.job.Created
 		}
+		p.Counts[e.state] = t
 		if compareAge(e.job.Created, e.job.ID, s.AfterTime, s.AfterID) > 0 {
 			first = insertOldest(first, e, s.Limit+1)
 		}

@@ -41,10 +41,13 @@ func (a *API) copies(r *http.Request) (any, error) {
 		}
 	}
 	p := a.Cache.CopiesPage(f)
-	list := CopyList{Copies: []Copy{}, Counts: map[string]int{}, Oldest: p.Oldest}
+	list := CopyList{Copies: []Copy{}, Counts: map[string]int{}}
 	for state, n := range p.Counts {
-		list.Counts[string(state)] = n
-		list.Total += n
+		list.Counts[string(state)] = n.Jobs
+		list.Total += n.Jobs
+		if list.Oldest.IsZero() || n.Oldest.Before(list.Oldest) {
+			list.Oldest = n.Oldest
+		}
 	}
 	for _, s := range p.Copies {
 		list.Copies = append(list.Copies, copyOf(s))

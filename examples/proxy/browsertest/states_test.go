@@ -99,14 +99,16 @@ type fakeCache struct {
 }
 
 func (f *fakeCache) CopiesPage(filter cache.CopyFilter) cache.CopyPage {
-	p := cache.CopyPage{Counts: map[cache.CopyStatus]int{}}
+	p := cache.CopyPage{Counts: map[cache.CopyStatus]cache.CopyCount{}}
 	wanted := map[cache.CopyStatus]bool{}
 	for _, s := range filter.States {
 		wanted[s] = true
 	}
 	for _, c := range f.copies {
 		if filter.States == nil || wanted[c.State] {
-			p.Counts[c.State]++
+			n := p.Counts[c.State]
+			n.Jobs++
+			p.Counts[c.State] = n
 			if len(p.Copies) < filter.Limit {
 				p.Copies = append(p.Copies, c)
 			}

@@ -86,7 +86,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s.requests(c.Recorder)
 	s.upstreams(c.Recorder.Hosts())
 	s.work(c.Cache.Stats())
-	s.copies(c.Cache.CopyCounts())
+	s.copies(c.Cache.CopiesPage(cache.CopyFilter{Limit: -1}).Counts)
 	s.slots(c.Cache.Slots())
 	if c.Outbox != nil {
 		s.deliveries(c.Outbox.States())

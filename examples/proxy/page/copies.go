@@ -72,25 +72,25 @@ func copyWords() []struct {
 // viewCopies gathers the copy jobs.
 func (p *Page) viewCopies(q query, now time.Time) copiesView {
 	counts := p.Cache.CopiesPage(cache.CopyFilter{Limit: -1}).Counts
-	v := copiesView{Running: counts[cache.CopyRunning] + counts[cache.CopySubmitted], Parked: counts[cache.CopyParked]}
+	v := copiesView{Running: counts[cache.CopyRunning].Jobs + counts[cache.CopySubmitted].Jobs, Parked: counts[cache.CopyParked].Jobs}
 	for _, n := range counts {
-		v.Total += n
+		v.Total += n.Jobs
 	}
 	switch {
 	case v.Parked > 0:
 		v.Level = warn
-	case counts[cache.CopyPaused] > 0:
+	case counts[cache.CopyPaused].Jobs > 0:
 		v.Level = warn
 	}
 	selected := cache.CopyStatus(q.get(keyCopies))
 	v.Filters = []choice{{Name: "All", Count: formatNumber(v.Total), Link: q.link("copies", keyCopies, "", keyAfter, "")}}
 	known := false
 	for _, w := range copyWords() {
-		if counts[w.status] == 0 && w.status != selected {
+		if counts[w.status].Jobs == 0 && w.status != selected {
 			continue
 		}
 		v.Filters = append(v.Filters, choice{
-			Name: w.state.Word, Count: formatNumber(counts[w.status]), Selected: w.status == selected,
+			Name: w.state.Word, Count: formatNumber(counts[w.status].Jobs), Selected: w.status == selected,
 			Link: q.link("copies", keyCopies, string(w.status), keyAfter, ""),
 		})
 		known = known || w.status == selected
@@ -99,7 +99,7 @@ func (p *Page) viewCopies(q query, now time.Time) copiesView {
 	var list []cache.CopyState
 	if known {
 		page := p.Cache.CopiesPage(cache.CopyFilter{States: []cache.CopyStatus{selected}, After: q.after(), Limit: copyRows})
-		list, of = page.Copies, counts[selected]
+		list, of = page.Copies, counts[selected].Jobs
 		if page.More {
 			v.Next = q.link("copies", keyAfter, cursor(list[len(list)-1]))
 		}

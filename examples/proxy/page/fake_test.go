@@ -32,12 +32,14 @@ type fakeCache struct {
 
 // CopiesPage does what that of cache.Cache does.
 func (f *fakeCache) CopiesPage(filter cache.CopyFilter) cache.CopyPage {
-	p := cache.CopyPage{Counts: map[cache.CopyStatus]int{}}
+	p := cache.CopyPage{Counts: map[cache.CopyStatus]cache.CopyCount{}}
 	for _, c := range f.copies {
 		if filter.States != nil && !slices.Contains(filter.States, c.State) {
 			continue
 		}
-		p.Counts[c.State]++
+		n := p.Counts[c.State]
+		n.Jobs++
+		p.Counts[c.State] = n
 		after := filter.After
 		if !after.Created.IsZero() && (c.Created.Before(after.Created) || c.Created.Equal(after.Created) && c.ID <= after.ID) {
 			continue
