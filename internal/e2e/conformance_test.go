@@ -36,8 +36,7 @@ func TestConformance(t *testing.T) {
 		server := httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(log.New(io.Discard, "", 0))))
 		t.Cleanup(server.Close)
 		other := strings.TrimPrefix(server.URL, "http://")
-		content.copy(t, registry, other)
-		content.conforms(t, suite, other)
+		content.copy(t, registry, other).conforms(t, suite, other)
 	})
 }
 

@@ -44,18 +44,33 @@ func makeContent(t *testing.T, suite, registry string) *suiteContent {
 	return c
 }
 
-// copy copies the content from one registry to another, in the order in which it came.
-func (c *suiteContent) copy(t *testing.T, from, to string) {
+// maxCopied bounds the manifests that copy takes along: the registry of the test reads all
+// that it has for each list of referrers.
+const maxCopied = 1 << 20
+
+// copy copies the content from one registry to another, in the order in which it came, without
+// the largest manifests. It returns what it copied.
+func (c *suiteContent) copy(t *testing.T, from, to string) *suiteContent {
 	t.Helper()
 	from, to = "http://"+from+"/v2/"+suiteRepository, "http://"+to+"/v2/"+suiteRepository
 	for _, b := range c.blobs {
 		_, body := fetch(t, from+"/blobs/"+b)
 		send(t, http.MethodPost, to+"/blobs/uploads/?digest="+b, "application/octet-stream", body, http.StatusCreated)
 	}
-	for _, ref := range slices.Concat(c.manifests, c.tags) {
-		mediaType, body := fetch(t, from+"/manifests/"+ref)
-		send(t, http.MethodPut, to+"/manifests/"+ref, mediaType, body, http.StatusCreated)
+	copied := &suiteContent{blobs: c.blobs}
+	take := func(references []string) (taken []string) {
+		for _, ref := range references {
+			mediaType, body := fetch(t, from+"/manifests/"+ref)
+			if len(body) <= maxCopied {
+				send(t, http.MethodPut, to+"/manifests/"+ref, mediaType, body, http.StatusCreated)
+				taken = append(taken, ref)
+			}
+		}
+		return taken
 	}
+	copied.manifests = take(c.manifests)
+	copied.tags = take(c.tags) // an index needs its children first
+	return copied
 }
 
 // fetch returns the type and the bytes of content, which must be there.
