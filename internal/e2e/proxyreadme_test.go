@@ -46,8 +46,9 @@ func TestProxyReadme(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	// What SIGHUP does is not looked for: SIGTERM follows at once, and may come first.
 	for _, words := range []string{
-		"ok: 1 rule", "proxy: listening on http://", "\nok\n", "ache-Status: pullthrough", "msg=reloaded",
+		"ok: 1 rule", "proxy: listening on http://", "\nok\n", "ache-Status: pullthrough",
 		"hub/library/alpine", alpineTag, "checked, faults: 0",
 	} {
 		if !strings.Contains(out, words) {
