@@ -12,9 +12,13 @@ const (
 	ActionPush   = "push"
 	ActionDelete = "delete"
 	ActionPing   = "ping"
+	// ActionQuarantine says that a manifest is held: its tag does not move yet. ACR has the
+	// action for registries that quarantine what is pushed. No cache sends it by itself: an
+	// embedder can do so in cache.Cache.Held.
+	ActionQuarantine = "quarantine"
 )
 
-// Event is a copy or a deletion that happened, in the JSON of ACR's webhooks.
+// Event is a copy, a deletion or a hold that happened, in the JSON of ACR's webhooks.
 type Event struct {
 	// ID is the same in every delivery of one event.
 	ID string `json:"id"`
@@ -22,7 +26,7 @@ type Event struct {
 	Timestamp time.Time `json:"timestamp"`
 	// Action is one of the Action constants.
 	Action string `json:"action"`
-	// Target is the manifest that was copied or deleted. It is zero for a ping.
+	// Target is the manifest that was copied, deleted or held. It is zero for a ping.
 	Target Target `json:"target,omitzero"`
 	// Request is the request that caused the event. It may be nil.
 	Request *Request `json:"request,omitempty"`
@@ -36,7 +40,7 @@ type Target struct {
 	Digest     string `json:"digest,omitempty"`
 	Length     int64  `json:"length,omitempty"`
 	Repository string `json:"repository,omitempty"`
-	// Tag is the tag that moved to the manifest. It is empty in the event of the
+	// Tag is the tag that moved to the manifest, or is held from doing so. It is empty in the event of the
 	// manifest itself.
 	Tag string `json:"tag,omitempty"`
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/examples/proxy/gate"
 	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // The bounds of what the file may say of gates.
@@ -165,12 +166,37 @@ func (l *live) endHolds(ctx context.Context) {
 	}
 }
 
-// held logs for the operator that a tag does not move.
+// held tells the operator that a tag does not move: in the log, and, once that is decided, by
+// an event.
 func (l *live) held(c cache.Candidate, err error) {
 	level := slog.LevelWarn
 	if gate.Undecided(err) {
 		level = slog.LevelInfo
+	} else {
+		l.sendHeld(c)
 	}
 	l.log.Log(context.Background(), level, "an image is held: its tag does not move", "rule", c.Source.Rule, "source", c.Source.String(),
 		"repository", c.Repository, "tag", c.Tag, "digest", c.Digest.String(), "former", c.Former.String(), "why", err.Error())
 }
+
+// sendHeld writes down the event of an image that is held, which is delivered later, as all events.
+// After a restart the gate is asked again, so the event is sent again if the image is still held.
+func (l *live) sendHeld(c cache.Candidate) {
+	if l.events == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), heldTimeout)
+	defer cancel()
+	err := l.events.Send(ctx, webhook.Event{
+		ID: webhook.NewID(), Timestamp: time.Now().UTC(), Action: webhook.ActionQuarantine,
+		Target: webhook.Target{
+			MediaType: c.MediaType, Size: c.Size, Length: c.Size, Digest: c.Digest.String(), Repository: c.Repository, Tag: c.Tag,
+		},
+	})
+	if err != nil {
+		l.log.Error("the event of an image that is held was not taken over", "repository", c.Repository, "tag", c.Tag, "error", err)
+	}
+}
+
+// heldTimeout is how long a pull waits for the event of what is held to be written down.
+const heldTimeout = 2 * time.Second

@@ -14,6 +14,8 @@ import (
 
 	"github.com/pullthrough/pullthrough/examples/proxy/gate"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+	"github.com/pullthrough/pullthrough/webhook"
+	"github.com/pullthrough/pullthrough/webhook/webhooktest"
 )
 
 // TestGateMistakes has a row for each mistake of a gate and of keepBudget.
@@ -188,5 +190,41 @@ func TestBudgetInTheProgram(t *testing.T) {
 	wantImage(t, p.url, first, up)
 	if status, body := fetch(t, client(), p.url+"/v2/local/team/app/manifests/v2"); status != 200 {
 		t.Errorf("what is not stored: status %d: %s", status, body)
+	}
+}
+
+// TestEventOfAHold: a receiver that asks for it learns once from each process of an image that
+// is held, and one that names no actions does not.
+func TestEventOfAHold(t *testing.T) {
+	up, asked, other := upstreamtest.NewRegistry(t), webhooktest.New(t), webhooktest.New(t)
+	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1000))
+	config := file(up, "store: dir:"+filepath.Join(t.TempDir(), "images")) + "    minAge: 72h\n" + fmt.Sprintf(`webhooks:
+  - {url: %q, actions: [quarantine]}
+  - {url: %q}
+`, asked.URL(), other.URL())
+	var ids []string
+	for range 2 {
+		p := startProxy(t, config)
+		for range 3 {
+			if status, body := fetch(t, client(), p.url+"/v2/local/team/app/manifests/v1"); status != http.StatusForbidden {
+				t.Fatalf("status %d: %s", status, body)
+			}
+		}
+		p.until(t, "the event", func() bool { return len(asked.Events()) > len(ids) })
+		p.signal(t)
+		p.wantExit(t, exitOK)
+		for _, ev := range asked.Events()[len(ids):] {
+			ids = append(ids, ev.ID)
+			want := webhook.Target{MediaType: img.MediaType, Size: img.Size, Length: img.Size, Digest: img.Digest.String(), Repository: "local/team/app", Tag: "v1"}
+			if ev.Action != webhook.ActionQuarantine || ev.Target != want {
+				t.Errorf("%+v", ev)
+			}
+		}
+	}
+	if len(ids) != 2 {
+		t.Errorf("events %q, want one from each process", ids)
+	}
+	if got := other.Events(); len(got) != 0 {
+		t.Errorf("a receiver without actions got %+v", got)
 	}
 }

@@ -32,7 +32,7 @@ func newReceivers(list []webhookConfig, found *mistakes) []webhook.Receiver {
 		}
 		for _, a := range w.actions {
 			if a.text != "" && !slices.Contains(actions(), a.text) {
-				found.add(a.position, "%q is neither push nor delete", a.text)
+				found.add(a.position, "%q is not push, delete or quarantine", a.text)
 			}
 		}
 		all = append(all, webhook.Receiver{Name: name, Sink: w.hook(found), Scope: webhook.Scope(w.scope.text), Actions: w.actionSet()})

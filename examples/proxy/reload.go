@@ -21,6 +21,7 @@ import (
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // live holds the settings in force, and reads the file again.
@@ -32,6 +33,7 @@ type live struct {
 	adminTLS    atomic.Pointer[tls.Config]
 	latest      atomic.Pointer[settings] // current, for those who only read
 	recorder    *watch.Recorder
+	events      webhook.Sink // nil without receivers
 	clientCAs   atomic.Pointer[x509.CertPool]
 	gate        *inbound.Gate
 	keys        *inbound.Keys // of the token service, if the file names none

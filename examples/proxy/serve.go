@@ -71,6 +71,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	}
 	defer endOutbox(outbox, log)
 
+	l.events = s.events(outbox)
 	defer l.startGates(ctx, kept.Store)()
 	c := &cache.Cache{
 		Rules:    s.rules,
@@ -78,7 +79,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 		Upstream: l.opener(s.client, log),
 		Limits:   cache.Limits{LeastRate: -1}, // bandwidth.Upstream has one that leaves out what it holds back itself
 		Host:     s.config.publicHost.text,
-		Events:   s.events(outbox),
+		Events:   l.events,
 		Logger:   log,
 		Eviction: s.eviction(),
 		Observe:  l.observe,

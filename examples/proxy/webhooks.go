@@ -136,21 +136,24 @@ func (w webhookConfig) receiverName() string {
 	return "hook-" + hex.EncodeToString(sum[:6])
 }
 
-// actionSet returns the actions sorted, or nil if the webhook receives all.
+// actionSet returns the actions sorted. Those of a webhook that names none are what ACR's
+// webhooks are mostly for, so that events of holds come to those who ask for them.
 func (w webhookConfig) actionSet() []string {
+	if len(w.actions) == 0 {
+		return []string{webhook.ActionDelete, webhook.ActionPush}
+	}
 	var all []string
 	for _, a := range w.actions {
 		all = append(all, a.text)
 	}
 	slices.Sort(all)
-	if all = slices.Compact(all); len(all) == len(actions()) {
-		return nil
-	}
-	return all
+	return slices.Compact(all)
 }
 
 // actions returns the actions of which webhooks can receive events.
-func actions() []string { return []string{webhook.ActionPush, webhook.ActionDelete} }
+func actions() []string {
+	return []string{webhook.ActionPush, webhook.ActionDelete, webhook.ActionQuarantine}
+}
 
 // same reports whether two webhooks are equal, apart from their positions.
 func (w webhookConfig) same(o webhookConfig) bool {

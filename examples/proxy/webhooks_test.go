@@ -38,7 +38,7 @@ func TestWebhookMistakes(t *testing.T) {
 		{"scope", hooked("    scope: team/*\n"), `3: webhooks[0].scope: scope "team/*" names no repository: REPOSITORY, REPOSITORY:TAG or REPOSITORY:* is expected`},
 		{"scope without tag", hooked("    scope: 'team/api:'\n"), `3: webhooks[0].scope: scope "team/api:" names no tag after the colon`},
 		{"empty scope", hooked("    scope: ''\n"), "3: webhooks[0].scope: is empty"},
-		{"action", hooked("    actions:\n      - push\n      - pull\n"), `5: webhooks[0].actions[1]: "pull" is neither push nor delete`},
+		{"action", hooked("    actions:\n      - push\n      - pull\n"), `5: webhooks[0].actions[1]: "pull" is not push, delete or quarantine`},
 		{"no action", hooked("    actions: []\n"), "3: webhooks[0].actions: is empty"},
 		{"empty action", hooked("    actions: ['']\n"), "3: webhooks[0].actions[0]: is empty"},
 		{"actions in a word", hooked("    actions: push\n"), "3: webhooks[0].actions: wants a list, not a single value"},
@@ -123,7 +123,7 @@ func TestWebhooksRead(t *testing.T) {
 `)
 	// The names are made of the hashes of the URL and of env:PROXY_TEST_URL.
 	names := []string{"hook-0890e443bdae", "hook-308d36e48a58", "third"}
-	scopes, actions := []webhook.Scope{"", "team/api:*", ""}, [][]string{nil, {"push"}, nil}
+	scopes, actions := []webhook.Scope{"", "team/api:*", ""}, [][]string{{"delete", "push"}, {"push"}, {"delete", "push"}}
 	for i, r := range s.receivers {
 		if r.Name != names[i] || r.Scope != scopes[i] || !slices.Equal(r.Actions, actions[i]) {
 			t.Errorf("receiver %d is %+v", i, r)
