@@ -127,19 +127,26 @@
 	});
 
 	// ask asks for the token, and resolves to an empty string if nobody gives it.
+	let settle = null; // resolves the question that is open
 	const ask = () => new Promise((resolve) => {
-		const dialog = at("ask"), field = at("ask-token");
-		field.value = "";
-		dialog.returnValue = "no";
-		dialog.addEventListener("close", () => {
-			resolve(dialog.returnValue === "ok" ? field.value : "");
-			field.value = "";
-		}, {once: true});
-		dialog.showModal();
-		field.focus();
+		settle?.("");
+		settle = resolve;
+		at("ask-token").value = "";
+		at("ask").returnValue = "no";
+		at("ask").showModal();
+		at("ask-token").focus();
+	});
+
+	// The event comes later than the end: the dialog may be open again by then.
+	at("ask").addEventListener("close", () => {
+		if (at("ask").open || !settle) return;
+		settle(at("ask").returnValue === "ok" ? at("ask-token").value : "");
+		settle = null;
+		at("ask-token").value = "";
 	});
 
 	const send = async (form) => {
+		if (at("ask").open) return;
 		const proved = document.body.dataset.proved === "yes";
 		if (!proved && !token) token = await ask();
 		if (!proved && !token) return;
