@@ -92,6 +92,7 @@ func TestCommands(t *testing.T) {
 	k.up.AddImage("team/app", "latest", upstreamtest.Layers(1, 1<<15))
 
 	k.want(exitOK, "0 copies", "copies")
+	k.want(exitOK, "0 held", "held")
 	k.want(exitOK, "nothing complete is stored, so a pull streams", "explain", "local/team/app:v1")
 	k.want(exitOK, "local/team/app:v1: done, 128.2 KiB, "+img.Digest.String()+"|local/team/app: done, 32.2 KiB", "prefetch", "local/team/app:v1", "local/team/app")
 	k.want(exitOK, "a complete copy is here|digest  "+img.Digest.String(), "explain", "local/team/app@"+img.Digest.String())
@@ -121,7 +122,7 @@ func TestCommands(t *testing.T) {
 	k.want(exitOK, "REPOSITORY", "store", "ls")
 
 	for _, args := range [][]string{
-		{"copies"}, {"explain", "local/team/app"}, {"stats"}, {"store", "size"}, {"store", "ls"}, {"rules"}, {"receivers"}, {"deliveries", "scanner"},
+		{"copies"}, {"held"}, {"explain", "local/team/app"}, {"stats"}, {"store", "size"}, {"store", "ls"}, {"rules"}, {"receivers"}, {"deliveries", "scanner"},
 		{"prefetch", "local/team/app:v1"}, {"check"}, {"evict"}, {"retry", "-all"}, {"ping", "scanner"}, {"delete", "local/team/app:v1"},
 	} {
 		out := k.want(exitOK, "{", append(args, "-json")...)

@@ -17,6 +17,7 @@ import (
 // API answers everything below /api/v1/, in JSON:
 //
 //	GET  copies, copies/ID             copy jobs that are not finished; parameters state, repository
+//	GET  held                          tags whose new image is not admitted; parameter repository
 //	GET  explain                       what a pull would do; parameters repository, reference
 //	GET  rules, stats, store           the rules without secrets, the counters, the size of the store
 //	GET  repositories                  what is stored; parameter order=bytes: the largest first
@@ -62,6 +63,8 @@ func reads(path string) answer {
 	switch path {
 	case "copies":
 		return (*API).copies
+	case "held":
+		return (*API).held
 	case "explain":
 		return (*API).explain
 	case "rules":

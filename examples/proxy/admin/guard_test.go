@@ -312,7 +312,7 @@ func TestWrongParameters(t *testing.T) {
 	k := newKit(t, open())
 	for path, words := range map[string]string{
 		"copies?state=what": `state: "what"`, "copies?limit=0": "limit", "copies?limit=x": "limit", "copies?limit=-1": "limit", "copies?after=x": "after",
-		"copies?what=1": `"what" is no parameter`, "copies?limit=1&limit=2": "given twice", "copies?%zz": "cannot be read",
+		"held?limit=x": "limit", "held?after=x": "after", "held?state=x": "no parameter", "copies?what=1": `"what" is no parameter`, "copies?limit=1&limit=2": "given twice", "copies?%zz": "cannot be read",
 		"copies/x?limit=1": "no parameter", "explain": "repository is missing", "explain?repository=a": "reference is missing", "stats?x=1": "no parameter",
 		"store?wait=x": "wait", "store?wait=-1s": "wait", "repositories?order=x": "order", "repositories?order=bytes&after=a": "after", "tags": "repository",
 		"manifests?limit=1": "repository", "receivers?after=nobody": "after", "deliveries": "receiver is missing",

@@ -122,6 +122,9 @@ func (a *API) explain(r *http.Request) (any, error) {
 	if x.HeldErr != nil {
 		out.HeldError = bound(x.HeldErr.Error(), maxText)
 	}
+	if !x.HeldUntil.IsZero() {
+		out.HeldUntil = x.HeldUntil.UTC()
+	}
 	return out, nil
 }
 

@@ -38,6 +38,32 @@ type Copy struct {
 	Error    string    `json:"error,omitempty"`
 }
 
+// HeldList is the answer of GET /api/v1/held.
+type HeldList struct {
+	// Held are in the order of repositories and tags.
+	Held []HeldTag `json:"held"`
+	// Next is the parameter after of the next page. It is empty on the last one.
+	Next string `json:"next,omitempty"`
+	// Total counts all tags that the parameters select.
+	Total int `json:"total"`
+}
+
+// HeldTag is a tag that has a new digest upstream which is not admitted here.
+type HeldTag struct {
+	Repository string `json:"repository"`
+	Tag        string `json:"tag"`
+	Digest     string `json:"digest"`
+	// Former is what the tag stands for meanwhile. If empty, pulls of the tag are refused.
+	Former string `json:"former,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+	Source string `json:"source,omitempty"`
+	// Since is when the digest was not admitted for the first time, as far as this process
+	// remembers. Until is when that is decided anew; it is zero if each pull decides anew.
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"`
+	Reason string    `json:"reason"`
+}
+
 // Explanation is the answer of GET /api/v1/explain: what a pull would do now, and why.
 type Explanation struct {
 	Repository string `json:"repository"`
@@ -49,9 +75,12 @@ type Explanation struct {
 	Fresh      bool   `json:"fresh"`
 	Copy       *Copy  `json:"copy,omitempty"`
 	Trouble    string `json:"trouble,omitempty"`
-	Held       string `json:"held,omitempty"`
-	HeldError  string `json:"heldError,omitempty"`
-	Text       string `json:"text"`
+	// Held is a digest that the tag has upstream and that is not admitted here, HeldError is
+	// why, and HeldUntil is when that is decided anew; it is zero if each pull decides anew.
+	Held      string    `json:"held,omitempty"`
+	HeldError string    `json:"heldError,omitempty"`
+	HeldUntil time.Time `json:"heldUntil,omitzero"`
+	Text      string    `json:"text"`
 }
 
 // Target is the body of POST /api/v1/prefetch, retry and delete, of which each takes some

@@ -57,6 +57,8 @@ func families() []Family {
 		{"pullthrough_copy_failures_total", "Copies that failed and are tried again.", "counter", nil},
 		{"pullthrough_copy_jobs_dropped_total", "Copy jobs that found the queue full.", "counter", nil},
 
+		{"pullthrough_held_tags", "Tags whose new image is not admitted.", "gauge", nil},
+
 		{"pullthrough_prefetch_images", "Images in the prefetch lists.", "gauge", nil},
 		{"pullthrough_prefetched_total", "Images of prefetch lists that were copied or found complete.", "counter", nil},
 		{"pullthrough_prefetch_failures_total", "Images of prefetch lists that were not copied at one of their times.", "counter", nil},

@@ -87,6 +87,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s.upstreams(c.Recorder.Hosts())
 	s.work(c.Cache.Stats())
 	s.copies(c.Cache.CopiesPage(cache.CopyFilter{Limit: -1}).Counts)
+	s.gauge("pullthrough_held_tags", float64(len(c.Cache.HeldTags()))) // at most 4096
 	s.slots(c.Cache.Slots())
 	if c.Outbox != nil {
 		s.deliveries(c.Outbox.States())

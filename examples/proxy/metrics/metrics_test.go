@@ -288,3 +288,17 @@ func BenchmarkScrape(b *testing.B) {
 	b.ReportMetric(float64(cpu(b)-before)/float64(scrapes)/1e6, "cpu-ms/op") // what a busy machine does not change
 	b.ReportMetric(float64(size), "bytes")
 }
+
+// TestHeldTags: a tag that is not admitted counts once, however often it is pulled.
+func TestHeldTags(t *testing.T) {
+	s := newScene(t)
+	s.up.AddImage("team/app", "new", upstreamtest.Layers(1, 1000))
+	for _, want := range []string{"0", "1", "1"} {
+		if lines := ours(scrape(t, s.source)); !slices.Contains(lines, "pullthrough_held_tags "+want) {
+			t.Errorf("pullthrough_held_tags is not %s in\n%s", want, strings.Join(lines, "\n"))
+		}
+		if status := s.pull("local/team/app/manifests/new"); status != http.StatusForbidden {
+			t.Errorf("status %d", status)
+		}
+	}
+}

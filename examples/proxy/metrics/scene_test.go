@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -50,7 +51,7 @@ func newScene(t *testing.T) *scene {
 	}
 	client := s.up.Client()
 	client.Observe = s.rec.Call
-	c := &cache.Cache{Rules: rules, Store: mem, Upstream: client, Events: outbox, Observe: s.rec.Request}
+	c := &cache.Cache{Rules: rules, Store: mem, Upstream: client, Events: outbox, Observe: s.rec.Request, Admit: admit}
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +65,14 @@ func newScene(t *testing.T) *scene {
 	s.source = metrics.Source{Cache: c, Recorder: s.rec, Outbox: outbox, Size: mem.Size, Credentials: func() []*auth.CredentialSet { return []*auth.CredentialSet{set} },
 		Prefetch: func() prefetch.Stats { return prefetch.Stats{Images: 3, Copied: 2, Failed: 1} }}
 	return s
+}
+
+// admit admits everything but the tag new.
+func admit(_ context.Context, c cache.Candidate) error {
+	if c.Tag == "new" {
+		return errors.New("it is new")
+	}
+	return nil
 }
 
 // pull sends a request through the cache and returns the status.

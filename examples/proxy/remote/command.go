@@ -81,6 +81,7 @@ var errFaults = errors.New("the store has faults: with -repair they are removed"
 func Commands() []Command {
 	return []Command{
 		{Name: "copies", Arguments: "[REPOSITORY]", Summary: "list the copies that are not finished", most: 1, flags: copiesFlags, run: runCopies},
+		{Name: "held", Arguments: "[REPOSITORY]", Summary: "list the tags whose new image is not admitted", most: 1, flags: limitFlag, run: runHeld},
 		{Name: "explain", Arguments: "REPOSITORY[:TAG|@DIGEST]", Summary: "say what a pull would do now, and why", least: 1, most: 1, run: runExplain},
 		{Name: "prefetch", Arguments: "REPOSITORY[:TAG|@DIGEST] ...", Summary: "copy images before a client pulls them", least: 1, most: -1, flags: prefetchFlags, run: runPrefetch},
 		{Name: "retry", Arguments: "REPOSITORY[:TAG|@DIGEST] | -all", Summary: "try copies again that failed", most: 1, flags: allFlag("every copy"), run: runRetry},

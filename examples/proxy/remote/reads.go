@@ -98,6 +98,21 @@ func nameOf(c admin.Copy) string {
 	return name
 }
 
+func runHeld(ctx context.Context, k *call) error {
+	return list(ctx, k, "held", k.query("repository", k.first()), func(l admin.HeldList, w io.Writer) {
+		row(w, "TAG", "HELD", "RULE", "SINCE", "UNTIL", "SERVED MEANWHILE", "WHY")
+		for _, t := range l.Held {
+			meanwhile := t.Former
+			if meanwhile == "" {
+				meanwhile = "nothing"
+			}
+			row(w, t.Repository+":"+t.Tag, t.Digest, or(t.Rule), t.Since, t.Until, meanwhile, t.Reason)
+		}
+		fmt.Fprintln(w, l.Total, "held")
+		more(w, l.Next)
+	})
+}
+
 func runExplain(ctx context.Context, k *call) error {
 	repository, reference, err := split(k.args[0])
 	if err != nil {
@@ -110,6 +125,12 @@ func runExplain(ctx context.Context, k *call) error {
 		}
 		if x.Trouble != "" {
 			row(w, "trouble", x.Trouble)
+		}
+		if x.Held != "" {
+			row(w, "held", x.Held)
+		}
+		if !x.HeldUntil.IsZero() {
+			row(w, "held until", x.HeldUntil)
 		}
 		if x.Copy != nil {
 			row(w, "copy", x.Copy.ID+", "+x.Copy.State+", "+size(x.Copy.Done)+" of "+size(x.Copy.Total))
