@@ -31,6 +31,8 @@ func (l *live) newPage(c *cache.Cache, in store.Store, outbox *webhook.Outbox, r
 		Size:        sizeOf(in),
 		Ready:       func(ctx context.Context) error { return unready(ready.Report(ctx)) },
 		Credentials: l.credentialSets,
+		Held:        c.HeldTags,
+		Gated:       func() bool { return len(l.latest.Load().gates) > 0 },
 		Outbox:      outbox,
 		Try:         s.example,
 		Acting:      s.access.Acting(),

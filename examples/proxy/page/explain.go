@@ -37,7 +37,7 @@ func (p *Page) viewExplain(ctx context.Context, q query, now time.Time) explainV
 		v.Error, v.State = short(err.Error(), 300), state{bad, "Not a name that can be pulled"}
 		return v
 	}
-	v.State = verdict(x)
+	v.State = verdict(x, now)
 	v.Text = short(sentence(x.Text), 2000)
 	v.Facts = []fact{{"Repository here", x.Repository}}
 	if x.Rule != "" {
@@ -50,11 +50,7 @@ func (p *Page) viewExplain(ctx context.Context, q query, now time.Time) explainV
 		v.Facts = append(v.Facts, fact{"Trouble", short(x.Trouble.Error(), 300)})
 	}
 	if x.Held != "" {
-		text := x.Held.String()
-		if x.HeldErr != nil {
-			text += ": " + short(x.HeldErr.Error(), 300)
-		}
-		v.Facts = append(v.Facts, fact{"Not admitted", text})
+		v.Facts = append(v.Facts, heldFact(x, now))
 	}
 	if x.Copy != nil {
 		row := viewCopy(*x.Copy, now)
@@ -64,7 +60,7 @@ func (p *Page) viewExplain(ctx context.Context, q query, now time.Time) explainV
 }
 
 // verdict says in a few words what a pull does.
-func verdict(x cache.Explanation) state {
+func verdict(x cache.Explanation, now time.Time) state {
 	switch {
 	case x.Stored && x.Fresh:
 		return state{good, "The next pull is local"}
@@ -76,6 +72,8 @@ func verdict(x cache.Explanation) state {
 		return state{bad, "A pull fails: no rule covers the name"}
 	case x.Trouble != nil:
 		return state{bad, "A pull fails: the source cannot be asked"}
+	case x.Held != "" && untilRank(x.HeldUntil, now) < 2:
+		return state{warn, "A pull is refused: the image is held"}
 	}
 	return state{idle, "The next pull comes from the source"}
 }

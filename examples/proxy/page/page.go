@@ -43,6 +43,11 @@ type Page struct {
 	// Credentials returns the credential sets that are in force. If nil, those that rules use
 	// are shown.
 	Credentials func() []*auth.CredentialSet
+	// Held returns the tags whose new image is not admitted, in a list that the page may
+	// reorder. If nil, nothing is held.
+	Held func() []cache.HeldTag
+	// Gated reports whether a rule may hold images. If nil, only what is held says so.
+	Gated func() bool
 	// Outbox delivers the events. If nil, there are no receivers.
 	Outbox Outbox
 	// Address is where clients reach the cache, such as 127.0.0.1:5000. If empty, commands

@@ -267,8 +267,11 @@ func TestHostileTexts(t *testing.T) {
 		}
 		return cache.Explanation{
 			Repository: evil, Rule: evil, Source: upstream.Source{Host: evil, Repository: evil}, Stored: true, Digest: digest.Digest(evil), Text: evil,
-			Trouble: errors.New(evil), Held: digest.Digest(evil), HeldErr: errors.New(evil), Copy: &c,
+			Trouble: errors.New(evil), Held: digest.Digest(evil), HeldErr: errors.New(evil), HeldUntil: time.Now().Add(time.Hour), Copy: &c,
 		}, nil
+	}
+	s.Held = func() []cache.HeldTag {
+		return []cache.HeldTag{{Repository: evil, Tag: evil, Digest: digest.Digest(evil), Former: digest.Digest(evil), Source: upstream.Source{Rule: evil}, Err: errors.New(evil)}}
 	}
 	s.Page.Try, s.Page.Address = evil, evil
 	s.Ready = func(context.Context) error { return errors.New(evil) }

@@ -2,6 +2,7 @@ package page
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +53,7 @@ type view struct {
 
 	Charts      chartsView
 	Copies      copiesView
+	Held        heldView
 	Pulls       pullsView
 	Explain     explainView
 	Rules       rulesView
@@ -83,6 +85,7 @@ func (p *Page) look(ctx context.Context, q query, now time.Time) *view {
 	v := &view{Address: p.Address, Now: moment(now, now), Try: p.Try, Self: q.link(""), Done: doneText(q.get(keyDone)), Acting: p.Acting}
 	rules := p.gatherRules()
 	v.Copies = p.viewCopies(q, now)
+	v.Held = p.viewHeld(now)
 	v.Pulls = p.viewPulls(q, now)
 	v.Hosts = viewHosts(rules, q, now)
 	v.Credentials = p.viewCredentials(rules, now)
@@ -136,6 +139,9 @@ func (v *view) navigate() {
 		{ID: "upstreams", Name: "Upstreams", Count: formatNumber(v.Hosts.All), Level: v.Hosts.Level},
 		{ID: "credentials", Name: "Credentials", Count: formatNumber(v.Credentials.All), Level: v.Credentials.Level},
 		{ID: "deliveries", Name: "Deliveries", Count: formatNumber(v.Deliveries.All), Level: v.Deliveries.Level},
+	}
+	if v.Held.Show {
+		v.Nav = slices.Insert(v.Nav, 2, navigation{ID: "held", Name: "Held", Count: formatNumber(v.Held.Total), Level: v.Held.Level})
 	}
 }
 
