@@ -227,8 +227,23 @@ func busy(s *scene, c *fakeCache, r *fakeRecord) {
 		}
 		c.copies = append(c.copies, state)
 	}
+	s.page.Held = func() []cache.HeldTag {
+		return held("hub/library/redis", "8.2", "it was first seen here at 2026-11-27T08:00:00Z, and rule 'docker-hub' wants images that were seen for 72h0m0s")
+	}
 	s.calls(r, nil, "docker.io", "ghcr.io", "registry.k8s.io")
 	s.pulls(r)
+}
+
+// held are a tag with a former image and one without, with a name and a reason.
+func held(repository, tag, reason string) (list []cache.HeldTag) {
+	for i, former := range []digest.Digest{digest.FromString("former"), ""} {
+		until := time.Now().Add(time.Duration(41+i) * time.Hour)
+		list = append(list, cache.HeldTag{
+			Repository: repository, Tag: fmt.Sprint(tag, ".", i), Digest: digest.FromString(repository), Former: former, Source: upstream.Source{Rule: "docker-hub"},
+			Since: time.Now().Add(-31 * time.Hour), Until: until, Err: &cache.Hold{Until: until, Reason: reason},
+		})
+	}
+	return list
 }
 
 func (s *scene) calls(r *fakeRecord, err error, hosts ...string) {
@@ -275,6 +290,7 @@ func hostile(t *testing.T) *scene {
 		Method: "GET", Status: 502, Rule: "docker-hub", Reference: evil, Err: errors.New(evil), Access: cache.Access{Kind: cache.AccessManifest, Repository: evil},
 	})
 	s.calls(r, &upstream.Error{Class: upstream.Unreachable, Owner: upstream.Home, Op: evil, Err: errors.New(evil)}, "ghcr.io")
+	s.page.Held = func() []cache.HeldTag { return held(evil, evil, evil) }
 	s.page.Address, s.page.Try = evil, evil
 	s.page.Outbox = &fakeOutbox{name: evil}
 	s.address = "/?explain=" + url.QueryEscape(evil) + "&rules=" + url.QueryEscape(evil)
