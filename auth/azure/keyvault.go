@@ -136,10 +136,14 @@ func parseSecretID(identifier, suffix string) (vault, name, version string, err 
 			return fail("a name may have letters, digits and hyphens")
 		}
 	}
+	vault = "https://" + u.Host
+	if vault+"/"+strings.Join(parts, "/") != identifier { // such as an empty fragment
+		return fail("it has more than host and path, or another spelling")
+	}
 	if len(parts) == 3 {
 		version = parts[2]
 	}
-	return "https://" + u.Host, parts[1], version, nil
+	return vault, parts[1], version, nil
 }
 
 func plainName(s string) bool {

@@ -36,6 +36,8 @@ func TestSecretID(t *testing.T) {
 func FuzzSecretID(f *testing.F) {
 	f.Add("https://v.vault.azure.net/secrets/user/1")
 	f.Add("https://v.vault.azure.net/%2e%2e/secrets")
+	f.Add("https://v.vault.azure.net/secrets/user#")
+	f.Add("HTTPS://v.vault.azure.net/secrets/user")
 	f.Fuzz(func(t *testing.T, id string) {
 		vault, name, version, err := parseSecretID(id, ".vault.azure.net")
 		if err != nil {
