@@ -67,7 +67,7 @@ func adminOf(t *testing.T, p *process) string {
 	t.Helper()
 	var found []string
 	p.until(t, "the admin address in the log", func() bool {
-		found = regexp.MustCompile(`/healthz" address=(\S+)`).FindStringSubmatch(p.log.String())
+		found = regexp.MustCompile(`msg="serving the status page" address=(\S+)`).FindStringSubmatch(p.log.String())
 		return found != nil
 	})
 	return found[1]

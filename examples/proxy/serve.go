@@ -162,7 +162,7 @@ func (g *servers) listen(l *live, c, admin http.Handler) error {
 	if err := g.add(s.admin, admin, l.secureAdmin(), log); err != nil {
 		return err
 	}
-	log.Info("serving /healthz", "address", g.running[1].listener.Addr())
+	log.Info("serving the status page", "address", g.running[1].listener.Addr())
 	return nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -135,12 +134,7 @@ func TestDrain(t *testing.T) {
 // TestHealth requests /healthz at the admin address.
 func TestHealth(t *testing.T) {
 	p := startProxy(t, "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n")
-	var found []string
-	p.until(t, "the admin address in the log", func() bool {
-		found = regexp.MustCompile(`/healthz" address=(\S+)`).FindStringSubmatch(p.log.String())
-		return found != nil
-	})
-	admin := found[1]
+	admin := adminOf(t, p)
 	if status, body := fetch(t, client(), "http://"+admin+"/healthz"); status != 200 || string(body) != "ok\n" {
 		t.Errorf("/healthz: status %d, %q", status, body)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -10,19 +9,13 @@ import (
 )
 
 // TestStatusPage: the page is at the admin address, says how to pull, and what was pulled.
-// Whoever acts from it needs the token, and other sites cannot.
+// Acting from it takes the token, and other sites cannot act.
 func TestStatusPage(t *testing.T) {
 	const token = "a-token-of-this-test"
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1000))
 	p := startProxy(t, file(up, "admin: 127.0.0.1:0", "adminAccess: {token: {value: "+token+"}}"))
-	var admin string
-	p.until(t, "the admin address", func() bool {
-		if m := regexp.MustCompile(`msg="serving /healthz" address=(\S+)`).FindStringSubmatch(p.log.String()); m != nil {
-			admin = "http://" + m[1]
-		}
-		return admin != ""
-	})
+	admin := "http://" + adminOf(t, p)
 	want := func(texts ...string) {
 		t.Helper()
 		status, body := fetch(t, client(), admin+"/")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,16 +19,10 @@ type watched struct {
 	admin string
 }
 
-// watch starts a proxy, and finds its admin address.
+// startWatched starts a proxy, and finds its admin address.
 func startWatched(t *testing.T, file string) *watched {
 	w := &watched{process: startProxy(t, "admin: 127.0.0.1:0\n"+file), t: t}
-	w.until(t, "the admin address in the log", func() bool {
-		found := regexp.MustCompile(`/healthz" address=(\S+)`).FindStringSubmatch(w.log.String())
-		if found != nil {
-			w.admin = "http://" + found[1]
-		}
-		return found != nil
-	})
+	w.admin = "http://" + adminOf(t, w.process)
 	return w
 }
 

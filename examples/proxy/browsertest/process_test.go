@@ -134,7 +134,7 @@ webhooks: [{name: scanner, url: "%s"}]
 	}()
 	t.Cleanup(p.stop)
 	p.address = p.find(`listening on http://(\S+),`)
-	p.page = "http://" + p.find(`msg="serving /healthz" address=(\S+)`) + "/"
+	p.page = "http://" + p.find(`msg="serving the status page" address=(\S+)`) + "/"
 	return p
 }
 
