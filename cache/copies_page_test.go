@@ -36,6 +36,11 @@ func TestPagesOfCopies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for begun := time.Now(); c.CopiesPage(cache.CopyFilter{}).Counts[cache.CopySubmitted].Jobs < jobs; time.Sleep(time.Millisecond) { // polls a condition
+		if time.Since(begun) > 10*time.Second {
+			t.Fatalf("the jobs are not taken: %v", c.CopiesPage(cache.CopyFilter{}).Counts)
+		}
+	}
 	all := c.Copies()
 	if len(all) != jobs {
 		t.Fatalf("%d copies, want %d", len(all), jobs)

@@ -227,7 +227,11 @@ func TestAClockThatWentBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = stuck.Shutdown(ctx)
+	if err := dir.Close(); err != nil { // what it does outside of the bubble must have ended
+		t.Fatal(err)
+	}
 	tell(t, func(t *testing.T) {
+		dir := openDir(t, path)
 		a := newReceiver("a")
 		a.fail(errDown)
 		box := outbox(t, dir, nil, a)
