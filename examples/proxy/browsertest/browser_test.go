@@ -51,7 +51,18 @@ func chromium(t *testing.T) string {
 // openBrowser starts a browser that ends with the test.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium(t)),
+	// The browser leaves the folder of its lock where TMPDIR is. The name is short, since a
+	// socket lies in it.
+	temp, err := os.MkdirTemp("", "browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(temp); err != nil {
+			t.Error(err)
+		}
+	})
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium(t)), chromedp.Env("TMPDIR="+temp),
 		// Neither a proxy of the machine nor any other host.
 		chromedp.Flag("no-proxy-server", true), chromedp.WindowSize(1600, 1000))
 	if os.Geteuid() == 0 {
