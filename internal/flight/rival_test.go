@@ -181,7 +181,7 @@ func TestContestGivesWay(t *testing.T) {
 }
 
 // TestWonConnectionMayEnd: the end of a reader in the midst of a contest leaves nothing,
-// whoever is ahead.
+// whichever connection is ahead.
 func TestWonConnectionMayEnd(t *testing.T) {
 	for _, after := range []time.Duration{rivalAfter - time.Millisecond, rivalAfter, rivalAfter + time.Millisecond, rivalAfter + 2*time.Millisecond} {
 		story(t, func(t *testing.T) {
