@@ -90,7 +90,7 @@ func (b *Batch) check(ctx context.Context) error {
 		if err := checkTagged(ctx, t.Repo, t.Tag); err != nil {
 			return err
 		}
-		if err := checkTagValue(t.Value); err != nil {
+		if err := CheckTagValue(t.Value); err != nil {
 			return err
 		}
 		if err := checkRecords(ctx, t.Records); err != nil {

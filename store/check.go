@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"os"
 	"slices"
 
@@ -23,38 +22,15 @@ func checkContent(ctx context.Context, repo string, d digest.Digest) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, _, err := checkDigest(d); err != nil {
-		return err
-	}
-	return checkRepository(repo)
+	return CheckContent(repo, d)
 }
 
 // checkInfo checks what is about to be written or linked.
 func checkInfo(ctx context.Context, repo string, want Info) error {
-	if err := checkContent(ctx, repo, want.Digest); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if want.Subject != "" {
-		if _, _, err := checkDigest(want.Subject); err != nil {
-			return fmt.Errorf("subject: %w", err)
-		}
-	}
-	return checkSource(want.Source)
-}
-
-// linked returns what the store keeps of want: see [Info].
-func linked(want Info, size int64) Info {
-	got := Info{Source: want.Source}
-	got.Digest, got.Size = want.Digest, size
-	if !want.IsManifest() {
-		got.MediaType = blobMediaType
-		return got
-	}
-	got.MediaType, got.ArtifactType = want.MediaType, want.ArtifactType
-	got.Manifest = !IsManifest(want.MediaType)
-	got.Annotations = maps.Clone(want.Annotations)
-	got.Subject = want.Subject
-	return got
+	return CheckInfo(repo, want)
 }
 
 // blobMediaType is the media type of everything that is no manifest.
@@ -70,38 +46,7 @@ func checkTagged(ctx context.Context, repo, tag string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkTag(tag); err != nil {
-		return err
-	}
-	return checkRepository(repo)
-}
-
-// checkTagValue checks a tag that is about to be set.
-func checkTagValue(t Tag) error {
-	if _, _, err := checkDigest(t.Digest); err != nil {
-		return err
-	}
-	return checkSource(t.Source)
-}
-
-// storedTag is t as it reads back, in this process and in a later one.
-func storedTag(t Tag) Tag {
-	t.Asked = t.Asked.Round(0).UTC()
-	t.Annotations = maps.Clone(t.Annotations)
-	return t
-}
-
-// compareTags reports whether the old tag stays, and what SetTag returns then.
-func compareTags(old, t Tag) (stays bool, err error) {
-	switch {
-	case old.Source != t.Source:
-		return false, nil
-	case old.Asked.After(t.Asked):
-		return true, ErrStale
-	case old.Asked.Equal(t.Asked) && old.Digest == t.Digest:
-		return true, nil
-	}
-	return false, nil
+	return CheckTag(repo, tag)
 }
 
 // spoolKey names unfinished content: there is one of it at most for each key.
@@ -163,10 +108,7 @@ func checkRecord(ctx context.Context, kind, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkKey(kind); err != nil {
-		return err
-	}
-	return checkKey(key)
+	return CheckRecord(kind, key)
 }
 
 // sorted yields names in the order of their bytes until ctx is done.

@@ -21,7 +21,7 @@ func (d *Dir) Apply(ctx context.Context, b *Batch) error {
 	tags := make([][]byte, len(b.Tags))
 	for i, t := range b.Tags {
 		var err error
-		if tags[i], err = tagValue(storedTag(t.Value)); err != nil {
+		if tags[i], err = tagValue(t.Value.Stored()); err != nil {
 			return fmt.Errorf("store: tag %s:%s: %w", t.Repo, t.Tag, err)
 		}
 	}
@@ -52,14 +52,14 @@ func (d *Dir) Apply(ctx context.Context, b *Batch) error {
 func (t dirTx) apply(b *Batch, tags [][]byte) (files []content) {
 	for _, p := range b.Content {
 		c, _ := contentOf(p.Info.Digest)
-		if t.keep(p.Repo, c, linked(p.Info, int64(len(p.Bytes))), p.Bytes) {
+		if t.keep(p.Repo, c, p.Info.Stored(int64(len(p.Bytes))), p.Bytes) {
 			files = append(files, c)
 		}
 	}
 	for i := range b.Tags {
 		change := &b.Tags[i]
 		var stays bool
-		stays, change.Err = t.setTag(change.Repo, change.Tag, storedTag(change.Value), tags[i])
+		stays, change.Err = t.setTag(change.Repo, change.Tag, change.Value.Stored(), tags[i])
 		if !stays {
 			t.changeRecords(change.Records)
 		}

@@ -172,7 +172,7 @@ func (d *Dir) Adopt(ctx context.Context, repo string, want Info, allowed func(co
 	return d.wrap("adopt", repo, c, d.update(func(t dirTx) error {
 		b, err := t.adoptable(c, want) // they may have gone meanwhile
 		if err == nil {
-			t.link(repo, c, linked(want, b.size), b)
+			t.link(repo, c, want.Stored(b.size), b)
 		}
 		return err
 	}))

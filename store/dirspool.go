@@ -194,9 +194,9 @@ func (s *dirSpool) Commit(ctx context.Context, got Info) error {
 		also = func(t dirTx) { t.Delete(inPartial, []byte(s.name)) }
 	}
 	if s.file != nil || s.placed {
-		err = s.d.commitFile(s.repo, s.c, linked(got, n), s.place, also)
+		err = s.d.commitFile(s.repo, s.c, got.Stored(n), s.place, also)
 	} else {
-		err = s.commitMemory(linked(got, n), also)
+		err = s.commitMemory(got.Stored(n), also)
 	}
 	if err != nil {
 		return s.d.wrap("commit", s.repo, s.c, err)

@@ -92,10 +92,10 @@ func (d *Dir) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 	if err := checkTagged(ctx, repo, tag); err != nil {
 		return err
 	}
-	if err := checkTagValue(t); err != nil {
+	if err := CheckTagValue(t); err != nil {
 		return err
 	}
-	t = storedTag(t)
+	t = t.Stored()
 	data, err := tagValue(t)
 	if err == nil {
 		err = d.update(func(tx dirTx) error {
@@ -112,7 +112,7 @@ func (d *Dir) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 // setTag sets a tag, whose value is encoded in data, unless the stored one stays.
 func (t dirTx) setTag(repo, tag string, value Tag, data []byte) (stays bool, err error) {
 	if old, ok := t.tag(repo, tag); ok {
-		if stays, err := compareTags(old, value); stays {
+		if replaces, err := value.Replaces(old); !replaces {
 			return true, err
 		}
 	}

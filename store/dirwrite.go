@@ -117,7 +117,7 @@ func (w *dirWriter) Commit(ctx context.Context) error {
 	if w.want.Size >= 0 && w.n != w.want.Size {
 		return sizeError(w.want.Size, w.n)
 	}
-	info := linked(w.want, w.n)
+	info := w.want.Stored(w.n)
 	var err error
 	if w.file == nil {
 		err = w.d.commitSmall(w.repo, w.c, info, w.small, nil)

@@ -162,7 +162,7 @@ func (m *Mem) commit(repo string, want Info, data *chunks) error {
 	data.seal()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.keep(repo, linked(want, data.size), data)
+	return m.keep(repo, want.Stored(data.size), data)
 }
 
 // keep links data, whose memory is paid, or the bytes of that digest that are there
@@ -246,7 +246,7 @@ func (m *Mem) Adopt(ctx context.Context, repo string, want Info, allowed func(co
 	if err != nil {
 		return err
 	}
-	return m.link(repo, linked(want, b.data.size), b)
+	return m.link(repo, want.Stored(b.data.size), b)
 }
 
 func (m *Mem) adoptable(want Info) (*memBlob, error) {
@@ -281,12 +281,12 @@ func (m *Mem) SetTag(ctx context.Context, repo, tag string, t Tag) error {
 	if err := checkTagged(ctx, repo, tag); err != nil {
 		return err
 	}
-	if err := checkTagValue(t); err != nil {
+	if err := CheckTagValue(t); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, err := m.setTag(repo, tag, storedTag(t))
+	_, err := m.setTag(repo, tag, t.Stored())
 	return err
 }
 
@@ -299,7 +299,7 @@ func (m *Mem) setTag(repo, tag string, t Tag) (stays bool, err error) {
 	}
 	need := memCost(repo, t.Descriptor, t.Source, tag)
 	if again {
-		if stays, err := compareTags(old, t); stays {
+		if replaces, err := t.Replaces(old); !replaces {
 			return true, err
 		}
 		need -= memCost(repo, old.Descriptor, old.Source, tag)

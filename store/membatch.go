@@ -24,14 +24,14 @@ func (m *Mem) Apply(ctx context.Context, b *Batch) error {
 		}
 		data.seal()
 		m.used += data.paid
-		if err := m.keep(p.Repo, linked(p.Info, data.size), data); err != nil {
+		if err := m.keep(p.Repo, p.Info.Stored(data.size), data); err != nil {
 			return err
 		}
 	}
 	for i := range b.Tags {
 		t := &b.Tags[i]
 		var stays bool
-		stays, t.Err = m.setTag(t.Repo, t.Tag, storedTag(t.Value))
+		stays, t.Err = m.setTag(t.Repo, t.Tag, t.Value.Stored())
 		if !stays {
 			if err := m.changeRecords(t.Records); err != nil {
 				return err
@@ -51,7 +51,7 @@ func (m *Mem) Apply(ctx context.Context, b *Batch) error {
 // memCost is how many bytes a batch takes at most.
 func (b *Batch) memCost() (n int64) {
 	for _, p := range b.Content {
-		info := linked(p.Info, 0)
+		info := p.Info.Stored(0)
 		n += memEntry + int64(len(p.Bytes)) + memCost(p.Repo, info.Descriptor, info.Source, string(info.Subject))
 	}
 	for _, t := range b.Tags {
