@@ -106,8 +106,14 @@ func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Diges
 	if refused {
 		r.RefusesHead(origin.Blob)
 	}
+	if h.Via() != "" {
+		state += peerDetail
+	}
 	return blobAnswer{flight: h, size: size, state: state, remote: true}
 }
+
+// peerDetail says in Cache-Status that a replica sends a blob, and not the upstream.
+const peerDetail = "; detail=peer"
 
 // unasked is the answer about a blob for which the upstream is not asked now.
 func unasked(r origin.Repo, d digest.Digest) (blobAnswer, bool) {

@@ -116,7 +116,7 @@ func (f *fetcher) download(r origin.Repo, d digest.Digest, forCopy bool) flight.
 			}
 		},
 		Job:  forCopy,
-		Open: r.Connect,
+		Open: func(ctx context.Context) (upstream.Repository, error) { return r.Connect(ctx, known.size) },
 		Spool: func(ctx context.Context) (store.Spool, error) {
 			if f.local.hasBlob(ctx, r, d) {
 				return nil, flight.ErrStored

@@ -208,6 +208,9 @@ func (e *engine) ask(wanted context.Context, begin func(), r repository, k tagCh
 	if !e.local.stays(k.tag, s) {
 		s = e.local.tag(e.ctx, r.Repo, tag)
 	}
+	if s.man != nil && e.fresh(r.Repo, s) { // a check has ended since the client looked
+		return answer{man: s.man, same: true, state: hit, asked: time.Unix(0, s.checked.Load())}, s
+	}
 	asked := s.askNow()
 	if s.man == nil && !head {
 		a.man, a.err = e.fetcher.manifest(e.ctx, slot, r.Repo, tag, nil)

@@ -164,8 +164,11 @@ func (s *spoolSink) accept(body upstream.Body, took time.Duration) error {
 	if body.Offset < f.front {
 		f.segments.off = true // the upstream ignores ranges
 	}
+	f.via = body.Via
 	f.grant()
-	f.accompany(took)
+	if f.via == "" { // another cache has what it has: further connections bring no more
+		f.accompany(took)
+	}
 	return nil
 }
 

@@ -135,6 +135,14 @@ func (g *Group) Known(k Key) (size int64, ok bool) {
 // Pieces returns how many pieces of blobs further connections were asked for.
 func (g *Group) Pieces() int64 { return g.segments.Load() }
 
+// Room reports whether the download of a client would begin at once.
+func (g *Group) Room(c share.Claim) bool {
+	g.mu.Lock()
+	begun := g.flights != nil
+	g.mu.Unlock()
+	return !begun || g.slots.Room(c)
+}
+
 // Len returns how many flights there are.
 func (g *Group) Len() int {
 	g.mu.Lock()

@@ -112,6 +112,14 @@ func (h *Handle) Header(ctx context.Context) (size int64, err error) {
 	return size, err
 }
 
+// Via is the other cache that sends the blob, if that is not its upstream; see
+// [upstream.Body].
+func (h *Handle) Via() string {
+	h.f.mu.Lock()
+	defer h.f.mu.Unlock()
+	return h.f.via
+}
+
 // await waits for a or b, at most for d.
 func await(ctx context.Context, a, b <-chan struct{}, d time.Duration, late error) error {
 	select {

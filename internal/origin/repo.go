@@ -128,20 +128,17 @@ func (r Repo) Acquire(ctx context.Context, pool *share.Pool, forCopy bool) (rele
 	return pool.Acquire(ctx, claim)
 }
 
-// Connect returns the upstream for one connection of a download, which is counted. The
-// download belongs to no request: it carries only this cache in CDN-Loop, has limits of
-// its own, and its outcome is reported by [Repo.HeardBlob].
-func (r Repo) Connect(ctx context.Context) (upstream.Repository, error) {
+// Connect returns the upstream for the connections of a download of a blob of that size,
+// -1 if it is unknown. They are counted. The download belongs to no request: it carries
+// only this cache in CDN-Loop, has limits of its own, and its outcome is reported by
+// [Repo.HeardBlob].
+func (r Repo) Connect(ctx context.Context, size int64) (upstream.Repository, error) {
 	r.loop = ""
 	now, err := r.still(r.with(ctx))
 	if err != nil {
 		return nil, err
 	}
-	r.origins.counts.connections.Add(1)
-	if log := r.origins.cfg.Log; log.Enabled(ctx, slog.LevelDebug) {
-		log.LogAttrs(ctx, slog.LevelDebug, "a download connects to the upstream", slog.String("rule", r.Rule()), slog.String("source", r.Match.Source.String()))
-	}
-	return download{now.upstream, now}, nil
+	return download{now.upstream, now, size}, nil
 }
 
 // loopValue is the CDN-Loop of requests to the upstream.
@@ -168,17 +165,26 @@ func (r Repo) prepared(ctx context.Context) context.Context {
 type download struct {
 	upstream.Repository
 	repo Repo
+	size int64 // of the blob, or -1
 }
 
 func (d download) prepared(ctx context.Context) context.Context {
-	return d.repo.prepared(d.repo.with(ctx))
+	return upstream.WithHint(d.repo.prepared(d.repo.with(ctx)), upstream.Hint{Repository: d.repo.Name, Size: d.size})
 }
 
-// Blob counts the bytes of the body.
+// Blob counts the connection and the bytes of the body, unless another cache sends them.
 func (d download) Blob(ctx context.Context, dgst digest.Digest, offset, length int64) (upstream.Body, error) {
+	o := d.repo.origins
+	if log := o.cfg.Log; log.Enabled(ctx, slog.LevelDebug) {
+		log.LogAttrs(ctx, slog.LevelDebug, "a download connects to the upstream", slog.String("rule", d.repo.Rule()), slog.String("source", d.repo.Match.Source.String()), slog.Int64("offset", offset))
+	}
 	body, err := d.Repository.Blob(d.prepared(ctx), dgst, offset, length)
+	if err == nil && body.Via != "" {
+		return body, nil
+	}
+	o.counts.connections.Add(1)
 	if err == nil {
-		body.ReadCloser = counted{body.ReadCloser, &d.repo.origins.counts.bytes}
+		body.ReadCloser = counted{body.ReadCloser, &o.counts.bytes}
 	}
 	return body, err
 }

@@ -156,23 +156,25 @@ func TestConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := r.Connect(t.Context()); err != nil || len(opened.with) != 1 {
-			t.Errorf("opened %d times, %v", len(opened.with), err)
+		up, err := r.Connect(t.Context(), -1)
+		if err != nil || len(opened.with) != 1 {
+			t.Fatalf("opened %d times, %v", len(opened.with), err)
 		}
+		_, _ = up.Blob(t.Context(), digest.FromString("x"), 0, -1)
 	}
 	if err := set.SetAuth("a", auth.Anonymous{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Connect(t.Context()); err != nil || len(opened.with) != 2 || opened.with[1] != auth.Authenticator(auth.Anonymous{}) {
+	if _, err := r.Connect(t.Context(), -1); err != nil || len(opened.with) != 2 || opened.with[1] != auth.Authenticator(auth.Anonymous{}) {
 		t.Errorf("opened with %v, %v", opened.with, err)
 	}
 	if err := set.Delete("a"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Connect(t.Context()); !errors.Is(err, ErrGone) {
+	if _, err := r.Connect(t.Context(), -1); !errors.Is(err, ErrGone) {
 		t.Error(err)
 	}
-	if n := o.Counts().Connections; n != 3 {
+	if n := o.Counts().Connections; n != 2 { // what is opened and sends nothing is none
 		t.Errorf("%d connections", n)
 	}
 }

@@ -88,6 +88,25 @@ func (p *Pool) Try(c Claim) (release func(), ok bool) {
 	return func() { p.release(t) }, true
 }
 
+// Room reports whether a claim would get its slot at once, or as soon as one that is lent
+// comes back.
+func (p *Pool) Room(c Claim) bool {
+	t := &waiter{Claim: c}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.waiting {
+		if w.Host == c.Host || w.Rule == c.Rule {
+			return false
+		}
+	}
+	for _, b := range p.inTheWay(t) {
+		if p.used[b.key].spare == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // enter gives a slot to t, or has it wait for one. It reports whether t has its slot.
 func (p *Pool) enter(t *waiter) bool {
 	p.mu.Lock()

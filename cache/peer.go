@@ -1,0 +1,104 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/flight"
+	"github.com/pullthrough/pullthrough/internal/origin"
+	"github.com/pullthrough/pullthrough/internal/share"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// PeerBlob is what a Cache tells another replica about a blob.
+type PeerBlob struct {
+	// Size is its size in bytes, -1 if that is not known yet.
+	Size int64
+	// Stored says that the blob is in the store, and Coming that it is being downloaded,
+	// or written to the store.
+	Stored, Coming bool
+}
+
+// StatPeer tells another replica whether a blob is here or on its way. repository must
+// stand for exactly the source s here too; otherwise nothing is. No upstream is asked,
+// and nothing begins. It is for package fleet, which has made sure that a replica asks.
+func (c *Cache) StatPeer(ctx context.Context, repository string, s upstream.Source, d digest.Digest) PeerBlob {
+	e := c.engine()
+	none := PeerBlob{Size: -1}
+	r, err := e.forPeer(ctx, repository, s, d)
+	if err != nil {
+		return none
+	}
+	if a, stored := e.storedBlob(ctx, r, d); stored {
+		a.close()
+		return PeerBlob{Size: a.size, Stored: true}
+	}
+	_, size, coming := e.fetcher.flights.Peek(flight.Key{Source: s, Digest: d})
+	if !coming {
+		return none
+	}
+	return PeerBlob{Size: size, Coming: true}
+}
+
+// ServePeer answers GET for a blob to another replica, with ranges: from the store, from
+// a download under way, or from one that begins now. repository must stand for exactly
+// the source s here too, or the answer is 404. If a download cannot begin at once, the
+// answer is 503 at once, since another replica may begin it.
+//
+// It is for package fleet, which has made sure that a replica asks, and that replica has
+// asked its own Authorize. So Authorize, Next and Observe are not asked here, the request
+// counts in no figure of Stats, and it causes no copy. A response that cannot be finished
+// ends its connection.
+func (c *Cache) ServePeer(w http.ResponseWriter, r *http.Request, repository string, s upstream.Source, d digest.Digest) {
+	e := c.engine()
+	rec := &recorder{ResponseWriter: w, patience: e.limits.SendTimeout}
+	repo, err := e.forPeer(r.Context(), repository, s, d)
+	var a blobAnswer
+	if a.err = err; err == nil {
+		a = e.blobForPeer(r.Context(), repo, d)
+	}
+	defer a.close()
+	if a.err != nil {
+		failure(repo, AccessBlob, d.String(), a.err).write(rec, false)
+		return
+	}
+	rec.Header().Set("Cache-Status", cacheName+a.state)
+	if err := serveBlob(rec, r, d.String(), &a); err != nil {
+		abort(w)
+	}
+	rec.end()
+}
+
+// forPeer finds a repository in the name of another replica.
+func (e *engine) forPeer(ctx context.Context, repository string, s upstream.Source, d digest.Digest) (origin.Repo, error) {
+	r, err := e.nameDigest(ctx, AccessBlob, repository, d)
+	if err != nil {
+		return r.Repo, err
+	}
+	if !r.Covered() || r.Match.Source != s {
+		return r.Repo, errUnknown
+	}
+	return r.Repo.Under(ctx), nil
+}
+
+// blobForPeer is blob for another replica.
+func (e *engine) blobForPeer(ctx context.Context, r origin.Repo, d digest.Digest) (a blobAnswer) {
+	s := r.Match.Source
+	for range 2 { // it may come into the store meanwhile
+		var stored bool
+		if a, stored = e.storedBlob(ctx, r, d); stored {
+			return a
+		}
+		_, _, coming := e.fetcher.flights.Peek(flight.Key{Source: s, Digest: d})
+		if !coming && !e.fetcher.flights.Room(share.Claim{Rule: s.Rule, Host: s.Host}) {
+			return blobAnswer{err: flight.ErrBusy}
+		}
+		if a = e.joinDownload(ctx, r, d); !errors.Is(a.err, flight.ErrStored) && !errors.Is(a.err, flight.ErrSize) {
+			return a
+		}
+	}
+	return a
+}
