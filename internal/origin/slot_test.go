@@ -37,6 +37,10 @@ func (s slow) Open(source upstream.Source, _ auth.Authenticator) (upstream.Repos
 	return s, nil
 }
 
+func (s slow) Blob(context.Context, digest.Digest, int64, int64) (upstream.Body, error) {
+	return upstream.Body{}, &upstream.Error{Source: s.source, Class: upstream.NotFound}
+}
+
 // inBubble has a Repo whose upstream answers after a while.
 func inBubble(t *testing.T, after time.Duration, test func(t *testing.T, r Repo, end context.CancelCauseFunc)) {
 	t.Helper()
