@@ -37,7 +37,7 @@ func (c *Cache) StatPeer(ctx context.Context, repository string, s upstream.Sour
 		return PeerBlob{Size: a.size, Stored: true}
 	}
 	_, size, coming := e.fetcher.flights.Peek(flight.Key{Source: s, Digest: d})
-	if !coming {
+	if !coming || e.waits(s, d) {
 		return none
 	}
 	return PeerBlob{Size: size, Coming: true}
@@ -92,8 +92,7 @@ func (e *engine) blobForPeer(ctx context.Context, r origin.Repo, d digest.Digest
 		if a, stored = e.storedBlob(ctx, r, d); stored {
 			return a
 		}
-		_, _, coming := e.fetcher.flights.Peek(flight.Key{Source: s, Digest: d})
-		if !coming && !e.fetcher.flights.Room(share.Claim{Rule: s.Rule, Host: s.Host}) {
+		if e.waits(s, d) {
 			return blobAnswer{err: flight.ErrBusy}
 		}
 		if a = e.joinDownload(ctx, r, d); !errors.Is(a.err, flight.ErrStored) && !errors.Is(a.err, flight.ErrSize) {
@@ -101,4 +100,10 @@ func (e *engine) blobForPeer(ctx context.Context, r origin.Repo, d digest.Digest
 		}
 	}
 	return a
+}
+
+// waits reports whether a download, which may not have begun, has to wait for its slot.
+func (e *engine) waits(s upstream.Source, d digest.Digest) bool {
+	f := &e.fetcher.flights
+	return !f.HasSlot(flight.Key{Source: s, Digest: d}) && !f.Room(share.Claim{Rule: s.Rule, Host: s.Host})
 }

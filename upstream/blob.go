@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullthrough/pullthrough/internal/route"
 )
 
 // Blob implements [Repository]. For the whole blob it sends no Range. It refuses a part
@@ -61,61 +63,21 @@ func extent(resp *http.Response, ranged bool, offset, length int64) (Body, error
 	if strings.HasPrefix(mediaType(resp.Header), "multipart/") {
 		return Body{}, errors.New("a part in several pieces")
 	}
-	cr, err := parseContentRange(resp.Header.Get("Content-Range"))
-	if err != nil {
-		return Body{}, err
+	part, ok := route.ParseContentRange(resp.Header.Get("Content-Range"))
+	if !ok {
+		return Body{}, errors.New("a part without a Content-Range that can be read")
 	}
-	if cr.first != offset {
-		return Body{}, fmt.Errorf("bytes from %d, though those from %d were asked for", cr.first, offset)
+	if part.First != offset {
+		return Body{}, fmt.Errorf("bytes from %d, though those from %d were asked for", part.First, offset)
 	}
-	n := cr.last - cr.first + 1
+	n := part.Last - part.First + 1
 	if resp.ContentLength >= 0 && resp.ContentLength != n {
 		return Body{}, fmt.Errorf("%d bytes, though Content-Range says %d", resp.ContentLength, n)
 	}
 	if length > 0 {
 		n = min(n, length)
 	}
-	return Body{Offset: offset, Length: n, Size: cr.size}, nil
-}
-
-// contentRange is a parsed Content-Range. size is -1 if it is unknown.
-type contentRange struct{ first, last, size int64 }
-
-// parseContentRange parses the Content-Range of a 206 (RFC 9110 section 14.4).
-func parseContentRange(s string) (contentRange, error) {
-	bad := errors.New("a part without a Content-Range that can be read")
-	unit, rest, ok := strings.Cut(strings.TrimSpace(s), " ")
-	if !ok || !strings.EqualFold(unit, "bytes") {
-		return contentRange{}, bad
-	}
-	span, size, ok := strings.Cut(strings.TrimSpace(rest), "/")
-	first, last, ok2 := strings.Cut(span, "-")
-	if !ok || !ok2 {
-		return contentRange{}, bad
-	}
-	var cr contentRange
-	var ok3 bool
-	if cr.first, ok = position(first); !ok {
-		return contentRange{}, bad
-	}
-	if cr.last, ok2 = position(last); !ok2 || cr.last < cr.first {
-		return contentRange{}, bad
-	}
-	if size == "*" {
-		cr.size = -1
-	} else if cr.size, ok3 = position(size); !ok3 || cr.size <= cr.last {
-		return contentRange{}, bad
-	}
-	return cr, nil
-}
-
-// position parses a number that consists of digits alone.
-func position(s string) (int64, bool) {
-	if s == "" || strings.Trim(s, "0123456789") != "" {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil && n < 1<<62
+	return Body{Offset: offset, Length: n, Size: part.Size}, nil
 }
 
 // blobReader reads the content of a blob. It ends after the announced length; an end

@@ -16,7 +16,7 @@ type content struct {
 	answered bool  // readers may have what is present: granted, and no doubt is left
 	verified bool
 	via      string // the other cache that sends what the front gets; empty: the upstream
-	err      error // why the download ended; Broken if the store failed
+	err      error  // why the download ended; Broken if the store failed
 
 	// handover is where the readers of a broken flight go on.
 	handover store.Progress

@@ -118,6 +118,24 @@ func (g *Group) Peek(k Key) (front, size int64, ok bool) {
 	return f.front, f.size, true
 }
 
+// HasSlot reports whether there is a flight for k that has its slot, or has ended.
+func (g *Group) HasSlot(k Key) bool {
+	g.mu.Lock()
+	f := g.flights[k]
+	g.mu.Unlock()
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.prepared:
+		return true
+	case <-f.live:
+		return true
+	default:
+		return false
+	}
+}
+
 // Known returns the size of a blob that the upstream of a flight for k gives; false
 // if there is no such flight, or no answer yet, or no size in it.
 func (g *Group) Known(k Key) (size int64, ok bool) {

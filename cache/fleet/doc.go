@@ -1,0 +1,65 @@
+// Package fleet makes several replicas of a cache share their downloads: one of them
+// fetches a blob from its upstream, and the clients of all get it while it comes.
+//
+//	client ──▶ replica A ── GET, Range ──▶ replica B ──▶ upstream
+//	client ──▶ replica C ── GET, Range ──▶     │
+//	client ──────────────────────────────▶─────┘
+//
+// A [Fleet] is an [upstream.Opener] around the one that asks the upstreams, and a handler
+// for the other replicas, on a listener of its own:
+//
+//	f := &fleet.Fleet{Self: "10.0.0.7:5443", Peers: (&fleet.DNS{Host: "cache-peers", Port: "5443"}).Peers, TLS: clientTLS, Secret: secret}
+//	c := &cache.Cache{ID: "cache.example.com", Rules: rules, Store: dir, Upstream: f.Opener(&upstream.Client{})}
+//	server := f.Server(c)
+//	server.Addr, server.TLSConfig = ":5443", serverTLS
+//	go server.ListenAndServeTLS("", "")
+//
+// All replicas have the same rules and the same [cache.Cache.ID], which tells a loop of
+// caches from a fleet. Each has a store of its own, or they share one.
+//
+// # How a blob is found
+//
+// Replicas agree on nothing. Each ranks all of them by a hash of the blob and the replica
+// (rendezvous hashing), asks those that come before itself, and fetches the blob itself if
+// none of them brings it. Before it does, it asks the first five others whether one of them
+// has begun, so that lists that differ for a while, after a restart or a join, cost nothing.
+// That is a hint and no lock: content is addressed by its digest, and each replica verifies
+// what it gets. Two that fetch the same cost traffic, and never wrong bytes.
+//
+//   - A replica that follows another one is not followed itself: it says whom it follows.
+//     So there are no cycles, whatever each believes.
+//   - One that is silent is asked whether it lives. If it does, its upstream is slow, and its
+//     followers wait. If not, they go on with the next one, each from where it is.
+//   - One that does not answer is passed over until it does.
+//   - One whose bytes had the wrong digest is passed over for that blob for a while.
+//   - One that was stopped for a while, or whose upstream is slow, asks whether another one
+//     has gone on meanwhile, and follows that one.
+//
+// What goes wrong between replicas never reaches a client: at worst, each replica fetches
+// for itself. Manifests and tags are not shared, only blobs.
+//
+// # What replicas say to one another
+//
+// HTTP/1.1, below /fleet/v1/, which is the version of the protocol: replicas of another
+// version get a 404, and each then fetches for itself. Every request names its sender
+// (Pullthrough-Peer) and proves that it is a replica: by the Secret as a bearer token, or by
+// what Trust accepts, such as a client certificate. Without that it gets 401, before
+// anything is looked up.
+//
+//	GET  REPOSITORY/blobs/DIGEST   with Pullthrough-Source: RULE HOST/REPOSITORY, Cdn-Loop and perhaps Range
+//	                               200, 206: the blob, as a client would get it
+//	                               409: Pullthrough-Holder names the replica that this one follows itself
+//	                               503: no slot is free, or the replica is leaving
+//	                               404 and others: what its upstream said, or no rule has that source here
+//	HEAD REPOSITORY/blobs/DIGEST   200: it has the blob or brings it; 409: as above; 404: neither. No upstream is asked.
+//	GET  ping                      204
+//
+// # Security
+//
+// The peer listener serves every blob that a rule covers, to every replica: whoever has the
+// Secret, or a certificate that Trust accepts, reads all of them, and nothing else. REPOSITORY
+// is matched with the receiver's own rules, which must lead to exactly that source; the
+// receiver uses its own credentials, and none of them travels. Whether a client may read a
+// blob is decided by the replica that the client talks to, by its own Authorize, before it asks
+// another one.
+package fleet

@@ -1,0 +1,168 @@
+package fleet
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// minSecret is how many bytes a Secret must have.
+const minSecret = 16
+
+// Fleet is this replica among the others. Self and Peers must be set, and Secret or Trust.
+// Its fields must not change after first use. It is safe for concurrent use.
+type Fleet struct {
+	// Self is host:port of this replica's Handler, spelled as the Peers of the others have
+	// it.
+	Self string
+	// Peers returns the host:port of all replicas, with or without Self; see [Static] and
+	// [DNS]. It is called for each blob, so it must not take long.
+	Peers func(ctx context.Context) []string
+	// TLS is how this replica speaks to the others. If nil, it speaks HTTP without TLS,
+	// which Insecure must allow.
+	TLS *tls.Config
+	// Secret proves that a request comes from a replica. All have the same one, of 16 bytes
+	// at least. If empty, Trust must be set.
+	Secret []byte
+	// Trust reports whether a request comes from a replica, such as by its verified client
+	// certificate; see [ClientCertificate]. If Secret is set too, both must hold. If nil,
+	// the Secret alone decides.
+	Trust func(r *http.Request) bool
+	// Insecure allows to do without TLS. DANGER: the Secret and all content can be read and
+	// changed by whatever lies between the replicas. A changed blob is noticed.
+	Insecure bool
+	// Open answers every request, without Secret and Trust. DANGER: every blob that a rule
+	// covers can be read by anyone who reaches the Handler.
+	Open bool
+	// Least is the size in bytes from which on blobs are shared; each replica fetches
+	// smaller ones for itself. If zero, all are shared. Blobs whose size is unknown are
+	// shared always.
+	Least int64
+	// Transport sends requests to the others. If nil, it is one with short timeouts that
+	// speaks HTTP/1.1, with TLS as its configuration, and without a proxy.
+	Transport http.RoundTripper
+	// Logger gets what goes wrong between replicas. If nil, nothing is logged.
+	Logger *slog.Logger
+
+	once    sync.Once
+	bad     error // of Check
+	log     *slog.Logger
+	client  *http.Client
+	scheme  string
+	roles   roles
+	health  health
+	doubts  doubts
+	leaving atomic.Bool
+	counts  counts
+}
+
+// Check reports what is wrong with the fields, or nil. A Fleet with wrong fields does
+// nothing: its Opener returns the error, and its Handler answers 500.
+func (f *Fleet) Check() error {
+	f.begin()
+	return f.bad
+}
+
+func (f *Fleet) check() error {
+	host, port, err := net.SplitHostPort(f.Self)
+	switch {
+	case err != nil || host == "" || port == "" || port == "0":
+		return fmt.Errorf("fleet: Self is %q, and must be the host:port that the other replicas reach this one at", f.Self)
+	case f.Peers == nil:
+		return errors.New("fleet: Peers is missing")
+	case f.TLS == nil && !f.Insecure:
+		return errors.New("fleet: without TLS, the secret and all content can be read on their way: set TLS, or Insecure to accept that")
+	case f.Open && (len(f.Secret) > 0 || f.Trust != nil):
+		return errors.New("fleet: Open contradicts Secret and Trust")
+	case f.Open:
+	case len(f.Secret) == 0 && f.Trust == nil:
+		return errors.New("fleet: without Secret or Trust, anyone could read every blob that a rule covers: set one of them, or Open to accept that")
+	case len(f.Secret) > 0 && len(f.Secret) < minSecret:
+		return fmt.Errorf("fleet: the Secret has %d bytes, and needs %d at least", len(f.Secret), minSecret)
+	}
+	for _, b := range f.Secret {
+		if b <= ' ' || b > '~' {
+			return errors.New("fleet: the Secret must consist of printable ASCII characters without blanks, such as 32 random bytes in base64")
+		}
+	}
+	return nil
+}
+
+// begin resolves the fields at first use.
+func (f *Fleet) begin() {
+	f.once.Do(func() {
+		f.log = f.Logger
+		if f.log == nil {
+			f.log = slog.New(slog.DiscardHandler)
+		}
+		f.bad = f.check()
+		f.scheme = "http"
+		if f.TLS != nil {
+			f.scheme = "https"
+		}
+		transport := f.Transport
+		if transport == nil {
+			transport = newTransport(f.TLS)
+		}
+		f.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		f.roles.blobs = map[key]*role{}
+		f.health = newHealth()
+		f.doubts = newDoubts()
+		switch {
+		case f.bad != nil:
+		case f.Open:
+			f.log.Warn("fleet: anyone who reaches the peer listener can read every blob that a rule covers", "self", f.Self)
+		case f.Insecure && f.TLS == nil:
+			f.log.Warn("fleet: what replicas say to one another is not encrypted", "self", f.Self)
+		}
+	})
+}
+
+// newTransport makes connections to replicas, which are near: what takes long has failed.
+// There is no HTTP/2, whose single connection is slower for large blobs.
+func newTransport(config *tls.Config) *http.Transport {
+	t := &http.Transport{
+		DialContext:        (&net.Dialer{Timeout: silence}).DialContext,
+		TLSClientConfig:    config.Clone(),
+		DisableCompression: true, ReadBufferSize: 64 << 10, MaxResponseHeaderBytes: 16 << 10,
+		MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
+		Protocols: new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	return t
+}
+
+// Leave makes this replica refuse to begin or promise anything for the others; what it
+// sends goes on. Call it before the server is shut down.
+func (f *Fleet) Leave() { f.leaving.Store(true) }
+
+// members returns all replicas, Self among them.
+func (f *Fleet) members(ctx context.Context) []string {
+	peers := f.Peers(ctx)
+	if slices.Contains(peers, f.Self) {
+		return peers
+	}
+	return append(slices.Clone(peers), f.Self)
+}
+
+// knows reports whether peer is another replica.
+func (f *Fleet) knows(ctx context.Context, peer string) bool {
+	return peer != f.Self && slices.Contains(f.Peers(ctx), peer)
+}
+
+// Opener returns an opener whose blobs come from the replica that fetches them, and from
+// next if that is this one. Everything else comes from next.
+func (f *Fleet) Opener(next upstream.Opener) upstream.Opener {
+	f.begin()
+	return opener{f, next}
+}

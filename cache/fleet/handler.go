@@ -1,0 +1,163 @@
+package fleet
+
+import (
+	"crypto/subtle"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/internal/ociname"
+)
+
+const bearer = "Bearer "
+
+// Handler answers the other replicas, for a listener of its own: it belongs to no public
+// one. c is the cache whose Opener is this Fleet's.
+func (f *Fleet) Handler(c *cache.Cache) http.Handler {
+	f.begin()
+	return &handler{f, c}
+}
+
+// Server returns a server for Handler: HTTP/1.1, with an end to waiting for a header and
+// none to sending. Its Addr and TLSConfig are the caller's. With certificates as the proof,
+// TLSConfig needs ClientAuth and ClientCAs.
+func (f *Fleet) Server(c *cache.Cache) *http.Server {
+	s := &http.Server{Handler: f.Handler(c), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	return s
+}
+
+// ClientCertificate is a Trust that accepts requests with a client certificate that the
+// server has verified, by ClientCAs of its TLS configuration.
+func ClientCertificate(r *http.Request) bool {
+	return r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+}
+
+type handler struct {
+	f *Fleet
+	c *cache.Cache
+}
+
+// ServeHTTP answers a replica; see the comment of the package.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f := h.f
+	switch path, ours := strings.CutPrefix(r.URL.Path, protocol); {
+	case f.bad != nil:
+		w.WriteHeader(http.StatusInternalServerError)
+	case !f.trusts(r):
+		f.counts.strangers.Add(1)
+		w.WriteHeader(http.StatusUnauthorized)
+	case !ours:
+		w.WriteHeader(http.StatusNotFound)
+	case path == "ping":
+		f.health.seen(r.Header.Get(headerPeer))
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		f.health.seen(r.Header.Get(headerPeer))
+		h.blob(w, r, path)
+	}
+}
+
+// trusts reports whether a request comes from a replica.
+func (f *Fleet) trusts(r *http.Request) bool {
+	if f.Trust != nil && !f.Trust(r) {
+		return false
+	}
+	if len(f.Secret) == 0 {
+		return true // checked: there is Trust, or Open
+	}
+	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), bearer)
+	return ok && subtle.ConstantTimeCompare([]byte(secret), f.Secret) == 1
+}
+
+// wanted is a request for a blob.
+type wanted struct {
+	key
+	repository string
+	peer       string
+}
+
+// parse reads a request for a blob. If it is none, it returns a status.
+func (h *handler) parse(r *http.Request, path string) (q wanted, status int) {
+	i := strings.LastIndex(path, "/blobs/")
+	s, ok := parseSource(r.Header.Get(headerSource))
+	switch {
+	case i < 0:
+		return q, http.StatusNotFound
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return q, http.StatusMethodNotAllowed
+	}
+	q = wanted{key: key{s, digest.Digest(path[i+len("/blobs/"):])}, repository: path[:i], peer: r.Header.Get(headerPeer)}
+	if !ok || q.peer == "" || !ociname.ValidDigest(q.digest.String()) || !ociname.ValidRepository(q.repository, maxName) {
+		return q, http.StatusBadRequest
+	}
+	// A replica that begins a chain of caches under another name is of another fleet, or a
+	// loop of caches would not be noticed.
+	if r.Header.Get(headerLoop) != h.c.ID || h.c.ID == "" {
+		h.f.log.Warn("fleet: a request of a replica whose cache has another ID; the ID of all must be the same, and not empty",
+			"self", h.f.Self, "peer", short(q.peer), "id", h.c.ID, "theirs", short(r.Header.Get(headerLoop)))
+		return q, http.StatusBadRequest
+	}
+	return q, 0
+}
+
+// maxName is how long a repository name may be.
+const maxName = 2048
+
+// short is a word of another replica as far as a log needs it.
+func short(word string) string { return word[:min(len(word), 128)] }
+
+// blob answers a request for a blob.
+func (h *handler) blob(w http.ResponseWriter, r *http.Request, path string) {
+	q, status := h.parse(r, path)
+	if status != 0 {
+		w.WriteHeader(status)
+		return
+	}
+	state := h.c.StatPeer(r.Context(), q.repository, q.source, q.digest)
+	if r.Method == http.MethodHead {
+		h.head(w, r, q, state)
+		return
+	}
+	f := h.f
+	if !state.Stored {
+		if f.leaving.Load() && !state.Coming {
+			f.counts.refused.Add(1)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		done, holder, ok := f.roles.promise(q.key)
+		if !ok {
+			f.counts.refused.Add(1)
+			w.Header().Set(headerHolder, holder)
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		defer done()
+	}
+	f.counts.served.Add(1)
+	h.c.ServePeer(w, r, q.repository, q.source, q.digest)
+}
+
+// head answers whether this replica has a blob or brings it. Of two that are about to begin,
+// the one with the lower rank gives way, if this one knows the other.
+func (h *handler) head(w http.ResponseWriter, r *http.Request, q wanted, state cache.PeerBlob) {
+	f := h.f
+	now := f.roles.stand(q.key, state.Coming)
+	if now.asks {
+		now.brings = !f.knows(r.Context(), q.peer) || Rank([]string{f.Self, q.peer}, q.source, q.digest)[0] == f.Self
+	}
+	switch {
+	case state.Stored:
+		w.Header().Set("Content-Length", strconv.FormatInt(state.Size, 10))
+	case now.holder != "":
+		w.Header().Set(headerHolder, now.holder)
+		w.WriteHeader(http.StatusConflict)
+	case !now.brings || f.leaving.Load() && !state.Coming:
+		w.WriteHeader(http.StatusNotFound)
+	}
+}

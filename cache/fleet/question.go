@@ -1,0 +1,210 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pullthrough/pullthrough/internal/route"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+const (
+	protocol     = "/fleet/v1/"
+	headerSource = "Pullthrough-Source" // rule and host/repository that the local name stands for
+	headerHolder = "Pullthrough-Holder" // with 409: the replica that the answering one follows
+	headerPeer   = "Pullthrough-Peer"   // the replica that asks
+	headerLoop   = "Cdn-Loop"
+
+	// findTime is how long the others may take to say whether they have begun.
+	findTime = 250 * time.Millisecond
+)
+
+// request makes a request to another replica.
+func (f *Fleet) request(ctx context.Context, method, peer, path string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, f.scheme+"://"+peer+protocol+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(f.Secret) > 0 {
+		req.Header.Set("Authorization", bearer+string(f.Secret))
+	}
+	req.Header.Set(headerPeer, f.Self)
+	return req, nil
+}
+
+// question is one call of Blob as other replicas are asked it.
+type question struct {
+	f *Fleet
+	key
+	repository     string // local name
+	loop           string
+	offset, length int64
+}
+
+func (q *question) request(ctx context.Context, method, peer string) (*http.Request, error) {
+	req, err := q.f.request(ctx, method, peer, q.repository+"/blobs/"+q.digest.String())
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set(headerSource, q.source.Rule+" "+q.source.String())
+	if q.loop != "" {
+		req.Header.Set(headerLoop, q.loop)
+	}
+	if method == http.MethodGet && (q.offset > 0 || q.length > 0) {
+		last := ""
+		if q.length > 0 {
+			last = strconv.FormatInt(q.offset+q.length-1, 10)
+		}
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(q.offset, 10)+"-"+last)
+	}
+	return req, nil
+}
+
+// parseSource parses the header that names a source.
+func parseSource(header string) (s upstream.Source, ok bool) {
+	rule, rest, ok := strings.Cut(header, " ")
+	if !ok {
+		return s, false
+	}
+	host, repository, ok := strings.Cut(rest, "/")
+	return upstream.Source{Rule: rule, Host: host, Repository: repository}, ok && rule != "" && host != "" && repository != ""
+}
+
+// follow opens the blob at the first of some replicas that sends it, or at the one that it
+// follows itself. With ok, body is what it sends, or err says that ctx has ended.
+func (q *question) follow(ctx context.Context, peers []string) (body upstream.Body, ok bool, err error) {
+	tried := map[string]bool{q.f.Self: true}
+	for _, p := range peers {
+		for p != "" && !tried[p] {
+			tried[p] = true
+			done, may := q.f.roles.follow(q.key, p)
+			if !may {
+				return body, false, nil // others wait for what this replica fills
+			}
+			body, holder, err := q.open(ctx, p, done)
+			if err == nil {
+				return body, true, nil
+			}
+			done()
+			if ctx.Err() != nil {
+				return body, true, context.Cause(ctx)
+			}
+			if p = ""; q.f.knows(ctx, holder) { // a lie must not lead the secret elsewhere
+				p = holder
+			}
+		}
+	}
+	return body, false, nil
+}
+
+// open opens the blob at a replica. done is called when the body is closed. holder is the
+// replica that it follows, if it says so.
+func (q *question) open(ctx context.Context, peer string, done func()) (body upstream.Body, holder string, err error) {
+	f := q.f
+	f.counts.followed.Add(1)
+	w := newWatched(ctx, q, peer, done)
+	fail := func(err error) (upstream.Body, string, error) {
+		w.stop()
+		if ctx.Err() == nil {
+			f.failed(peer, err)
+		}
+		return upstream.Body{}, "", err
+	}
+	req, err := q.request(w.own, http.MethodGet, peer)
+	if err != nil {
+		return fail(err)
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return fail(err)
+	}
+	f.health.lives(peer)
+	if body, err = extent(resp, q.offset); err != nil {
+		_ = resp.Body.Close()
+		w.stop()
+		f.log.Debug("fleet: a replica does not send a blob", "self", f.Self, "peer", peer, "digest", q.digest.String(), "err", err)
+		return body, resp.Header.Get(headerHolder), err
+	}
+	f.log.Debug("fleet: follows", "self", f.Self, "peer", peer, "digest", q.digest.String(), "offset", body.Offset)
+	body.Via, body.ReadCloser = peer, w.answered(resp.Body, body.Length)
+	return body, "", nil
+}
+
+// extent says what an answer brings.
+func extent(resp *http.Response, offset int64) (upstream.Body, error) {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return upstream.Body{Length: resp.ContentLength, Size: resp.ContentLength}, nil
+	case http.StatusPartialContent:
+		r, ok := route.ParseContentRange(resp.Header.Get("Content-Range"))
+		n := r.Last - r.First + 1
+		if !ok || r.First != offset || resp.ContentLength >= 0 && resp.ContentLength != n {
+			return upstream.Body{}, errors.New("fleet: a replica sent another part than it was asked for")
+		}
+		return upstream.Body{Offset: r.First, Length: n, Size: r.Size}, nil
+	}
+	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection is used again
+	return upstream.Body{}, fmt.Errorf("fleet: a replica answered %d", resp.StatusCode)
+}
+
+// asked asks a replica who has the blob or brings it, as far as that one knows: itself, or
+// the one that it follows. It is empty if neither is so.
+func (q *question) asked(ctx context.Context, peer string) string {
+	f := q.f
+	f.counts.questions.Add(1)
+	req, err := q.request(ctx, http.MethodHead, peer)
+	if err != nil {
+		return ""
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		if !errors.Is(context.Cause(ctx), context.Canceled) {
+			f.failed(peer, err)
+		}
+		return ""
+	}
+	_ = resp.Body.Close()
+	f.health.lives(peer)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return peer
+	case http.StatusConflict:
+		if h := resp.Header.Get(headerHolder); f.knows(ctx, h) {
+			return h
+		}
+	}
+	return ""
+}
+
+// find asks replicas at once, and returns one that has the blob or brings it. It is empty if
+// none says so in time.
+func (q *question) find(ctx context.Context, peers []string) string {
+	if len(peers) == 0 {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, findTime)
+	defer cancel()
+	found := make(chan string, len(peers))
+	for _, p := range peers {
+		go func() { found <- q.asked(ctx, p) }()
+	}
+	for range peers {
+		if p := <-found; p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
+// failed notes that a replica did not answer, or broke off.
+func (f *Fleet) failed(peer string, err error) {
+	f.counts.failures.Add(1)
+	f.health.failed(peer)
+	f.log.Debug("fleet: a replica does not answer", "self", f.Self, "peer", peer, "err", err)
+}
