@@ -32,7 +32,7 @@ var mayImport = map[string]string{
 	"internal/ledger": "upstream webhook",
 	"cache":           "auth internal/flight internal/ledger internal/origin rule store upstream webhook",
 
-	"cache/fleet":     "auth cache upstream",
+	"cache/fleet": "auth cache upstream",
 
 	// For tests. No package above imports one of them.
 	"internal/fakeserver":   "",
