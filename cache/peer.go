@@ -17,6 +17,8 @@ import (
 type PeerBlob struct {
 	// Size is its size in bytes, -1 if that is not known yet.
 	Size int64
+	// Front is how many bytes from the start are here, of a blob that is on its way.
+	Front int64
 	// Stored says that the blob is in the store, and Coming that it is being downloaded,
 	// or written to the store.
 	Stored, Coming bool
@@ -36,11 +38,11 @@ func (c *Cache) StatPeer(ctx context.Context, repository string, s upstream.Sour
 		a.close()
 		return PeerBlob{Size: a.size, Stored: true}
 	}
-	_, size, coming := e.fetcher.flights.Peek(flight.Key{Source: s, Digest: d})
+	front, size, coming := e.fetcher.flights.Peek(flight.Key{Source: s, Digest: d})
 	if !coming || e.waits(s, d) {
 		return none
 	}
-	return PeerBlob{Size: size, Coming: true}
+	return PeerBlob{Size: size, Front: front, Coming: true}
 }
 
 // ServePeer answers GET for a blob to another replica, with ranges: from the store, from

@@ -34,6 +34,9 @@ type Fleet struct {
 	// Secret proves that a request comes from a replica. All have the same one, of 16 bytes
 	// at least. If empty, Trust must be set.
 	Secret []byte
+	// FormerSecrets are accepted too, so that Secret can be changed on one replica after the
+	// other: first each gets the new one here, then as Secret, with the old one here.
+	FormerSecrets [][]byte
 	// Trust reports whether a request comes from a replica, such as by its verified client
 	// certificate; see [ClientCertificate]. If Secret is set too, both must hold. If nil,
 	// the Secret alone decides.
@@ -87,12 +90,28 @@ func (f *Fleet) check() error {
 	case f.Open:
 	case len(f.Secret) == 0 && f.Trust == nil:
 		return errors.New("fleet: without Secret or Trust, anyone could read every blob that a rule covers: set one of them, or Open to accept that")
-	case len(f.Secret) > 0 && len(f.Secret) < minSecret:
-		return fmt.Errorf("fleet: the Secret has %d bytes, and needs %d at least", len(f.Secret), minSecret)
 	}
-	for _, b := range f.Secret {
+	if len(f.Secret) == 0 {
+		if len(f.FormerSecrets) > 0 {
+			return errors.New("fleet: there are FormerSecrets and no Secret")
+		}
+		return nil
+	}
+	for _, secret := range append([][]byte{f.Secret}, f.FormerSecrets...) {
+		if err := checkSecret(secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkSecret(secret []byte) error {
+	if len(secret) < minSecret {
+		return fmt.Errorf("fleet: a secret has %d bytes, and needs %d at least", len(secret), minSecret)
+	}
+	for _, b := range secret {
 		if b <= ' ' || b > '~' {
-			return errors.New("fleet: the Secret must consist of printable ASCII characters without blanks, such as 32 random bytes in base64")
+			return errors.New("fleet: a secret must consist of printable ASCII characters without blanks, such as 32 random bytes in base64")
 		}
 	}
 	return nil

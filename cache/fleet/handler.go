@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"crypto/subtle"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -26,7 +27,8 @@ func (f *Fleet) Handler(c *cache.Cache) http.Handler {
 // none to sending. Its Addr and TLSConfig are the caller's. With certificates as the proof,
 // TLSConfig needs ClientAuth and ClientCAs.
 func (f *Fleet) Server(c *cache.Cache) *http.Server {
-	s := &http.Server{Handler: f.Handler(c), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, Protocols: new(http.Protocols)}
+	f.begin()
+	s := &http.Server{Handler: f.Handler(c), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(f.log.Handler(), slog.LevelDebug)}
 	s.Protocols.SetHTTP1(true)
 	return s
 }
@@ -71,7 +73,14 @@ func (f *Fleet) trusts(r *http.Request) bool {
 		return true // checked: there is Trust, or Open
 	}
 	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), bearer)
-	return ok && subtle.ConstantTimeCompare([]byte(secret), f.Secret) == 1
+	if !ok {
+		return false
+	}
+	known := subtle.ConstantTimeCompare([]byte(secret), f.Secret)
+	for _, former := range f.FormerSecrets {
+		known |= subtle.ConstantTimeCompare([]byte(secret), former)
+	}
+	return known == 1
 }
 
 // wanted is a request for a blob.
@@ -156,8 +165,11 @@ func (h *handler) head(w http.ResponseWriter, r *http.Request, q wanted, state c
 		w.Header().Set("Content-Length", strconv.FormatInt(state.Size, 10))
 	case now.holder != "":
 		w.Header().Set(headerHolder, now.holder)
+		w.Header().Set(headerFront, strconv.FormatInt(state.Front, 10))
 		w.WriteHeader(http.StatusConflict)
 	case !now.brings || f.leaving.Load() && !state.Coming:
 		w.WriteHeader(http.StatusNotFound)
+	default:
+		w.Header().Set(headerFront, strconv.FormatInt(state.Front, 10))
 	}
 }

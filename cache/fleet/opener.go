@@ -78,7 +78,7 @@ func (r repository) Blob(ctx context.Context, d digest.Digest, offset, length in
 	}
 	defer f.roles.ask(k)()
 	others := slices.DeleteFunc(ranked, func(p string) bool { return p == f.Self })
-	if peer := q.find(ctx, others[:min(len(others), maxAsked)]); peer != "" {
+	if peer := q.find(ctx, others[:min(len(others), maxAsked)], -1); peer != "" {
 		if body, ok, err := q.follow(ctx, []string{peer}); ok {
 			return body, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ const (
 	protocol     = "/fleet/v1/"
 	headerSource = "Pullthrough-Source" // rule and host/repository that the local name stands for
 	headerHolder = "Pullthrough-Holder" // with 409: the replica that the answering one follows
+	headerFront  = "Pullthrough-Front"  // of a blob that is on its way: how many bytes are there
 	headerPeer   = "Pullthrough-Peer"   // the replica that asks
 	headerLoop   = "Cdn-Loop"
 
@@ -153,38 +155,46 @@ func extent(resp *http.Response, offset int64) (upstream.Body, error) {
 	return upstream.Body{}, fmt.Errorf("fleet: a replica answered %d", resp.StatusCode)
 }
 
+// all is the front of a blob that is stored.
+const all = math.MaxInt64
+
 // asked asks a replica who has the blob or brings it, as far as that one knows: itself, or
-// the one that it follows. It is empty if neither is so.
-func (q *question) asked(ctx context.Context, peer string) string {
+// the one that it follows. who is empty if neither is so. front is how many bytes are there
+// at least.
+func (q *question) asked(ctx context.Context, peer string) (who string, front int64) {
 	f := q.f
 	f.counts.questions.Add(1)
 	req, err := q.request(ctx, http.MethodHead, peer)
 	if err != nil {
-		return ""
+		return "", 0
 	}
 	resp, err := f.client.Do(req)
 	if err != nil {
 		if !errors.Is(context.Cause(ctx), context.Canceled) {
 			f.failed(peer, err)
 		}
-		return ""
+		return "", 0
 	}
 	_ = resp.Body.Close()
 	f.health.lives(peer)
+	front = all
+	if h := resp.Header.Get(headerFront); h != "" {
+		front, _ = strconv.ParseInt(h, 10, 64)
+	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return peer
+		return peer, front
 	case http.StatusConflict:
 		if h := resp.Header.Get(headerHolder); f.knows(ctx, h) {
-			return h
+			return h, front
 		}
 	}
-	return ""
+	return "", 0
 }
 
-// find asks replicas at once, and returns one that has the blob or brings it. It is empty if
-// none says so in time.
-func (q *question) find(ctx context.Context, peers []string) string {
+// find asks replicas at once, and returns one that has the blob or brings it, and more than
+// beyond bytes of it. It is empty if none says so in time.
+func (q *question) find(ctx context.Context, peers []string, beyond int64) string {
 	if len(peers) == 0 {
 		return ""
 	}
@@ -192,7 +202,13 @@ func (q *question) find(ctx context.Context, peers []string) string {
 	defer cancel()
 	found := make(chan string, len(peers))
 	for _, p := range peers {
-		go func() { found <- q.asked(ctx, p) }()
+		go func() {
+			who, front := q.asked(ctx, p)
+			if front <= beyond {
+				who = ""
+			}
+			found <- who
+		}()
 	}
 	for range peers {
 		if p := <-found; p != "" {

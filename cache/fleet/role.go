@@ -19,6 +19,7 @@ type role struct {
 	filling   int            // connections to the upstream
 	promised  int            // requests of others that are answered from what is filled
 	following map[string]int // connections to others
+	yields    bool           // another replica is further: what is filled is about to be given up
 }
 
 // change changes the role for a blob.
@@ -44,9 +45,12 @@ func (r *roles) ask(k key) (done func()) {
 
 // fill notes a connection to the upstream. The caller must call done once.
 func (r *roles) fill(k key) (done func()) {
-	r.change(k, func(o *role) { o.filling++ })
+	r.change(k, func(o *role) { o.filling, o.yields = o.filling+1, false })
 	return func() { r.change(k, func(o *role) { o.filling-- }) }
 }
+
+// yield notes that another replica is further with what this one fills.
+func (r *roles) yield(k key) { r.change(k, func(o *role) { o.yields = true }) }
 
 // follow notes a connection to another replica, unless others are promised what this one
 // fills. The caller must call done once if ok.
@@ -96,7 +100,7 @@ func (r *roles) committed(k key) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.blobs[k]
-	return o != nil && (o.filling > 0 || o.promised > 0)
+	return o != nil && (o.filling > 0 && !o.yields || o.promised > 0)
 }
 
 // stand is what a replica says when it is asked about a blob that it does not have.

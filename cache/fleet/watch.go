@@ -73,9 +73,9 @@ func (w *watched) look() {
 	}
 	if left <= 0 {
 		ctx, stop := context.WithTimeout(w.ctx, answer)
-		lives := w.q.asked(ctx, w.peer) == w.peer
+		who, _ := w.q.asked(ctx, w.peer)
 		stop()
-		if !lives {
+		if who != w.peer {
 			w.cancel(errSilent)
 			return
 		}
