@@ -19,7 +19,7 @@ type Unwrapper interface {
 // As finds an optional ability of s, such as [Records].
 //
 // An ability that only adds something ([Records], [Deleter], [Lister],
-// [ManifestLister], [BlobLister], [UseRecorder], [Sizer]) is found on s or, through [Unwrapper], on the first
+// [ManifestLister], [BlobLister], [UseRecorder], [Sizer], [Sharer], [Tiered]) is found on s or, through [Unwrapper], on the first
 // store behind s that has it. An ability that does the work of a method of [Store] in
 // another way is found on s alone, so that a wrapper that overrides the method is
 // never bypassed: [Spooler], which is used instead of Create, and [Batcher], which is
@@ -29,7 +29,7 @@ type Unwrapper interface {
 // contains Spool among others, or a concrete type, is found through Unwrap.
 func As[T any](s Store) (T, bool) {
 	for s != nil {
-		if t, ok := s.(T); ok {
+		if t, ok := s.(T); ok && relays[T](s) {
 			return t, true
 		}
 		u, ok := s.(Unwrapper)
@@ -40,6 +40,12 @@ func As[T any](s Store) (T, bool) {
 	}
 	var none T
 	return none, false
+}
+
+// relays reports whether a store that implements T has the ability, which a relay may lack.
+func relays[T any](s Store) bool {
+	r, ok := s.(relay)
+	return !ok || r.relays((*T)(nil))
 }
 
 // replaces reports whether an ability does what a method of [Store] does.

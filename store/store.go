@@ -10,7 +10,8 @@
 // it visible, and the caller verifies the digest before the call. What is visible
 // is complete, immutable, and survives the process.
 //
-// [Mem] and [Dir] are the stores of this package. Both are bounded whatever the
+// [Mem] and [Dir] are the stores of this package, and [Tier], which has one of them before
+// a store that several processes share. Mem and Dir are bounded whatever the
 // sizes are that an upstream announces: Mem by MaxBytes, Dir by the free space of
 // its file system. To make room they drop unfinished content that is not open; if
 // that is not enough, beginning or writing content returns [ErrFull]. Package
@@ -40,6 +41,12 @@
 //	UseRecorder            what is used often is not known to eviction, which then gives
 //	                       up the oldest first
 //	Sizer                  the size of the store and of repositories, and limits for it
+//
+// Two more say what a store is, and lacking them is no loss:
+//
+//	With this ability      the store
+//	Sharer                 may be read and written by other processes too
+//	Tiered                 has copies in a near store, which eviction frees
 package store
 
 import (

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/internal/gate"
+)
+
+const (
+	// bringsAtOnce is how much is brought near at once.
+	bringsAtOnce = 4
+	// bringsMost is how much waits for that. What is too much is brought when it is read
+	// again.
+	bringsMost = 256
+)
+
+// tierWork is what a Tier does beside its calls. It is safe for concurrent use.
+type tierWork struct {
+	gate   *gate.Gate
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+	places chan struct{}
+
+	mu      sync.Mutex
+	pending map[farKey]bool
+}
+
+func newTierWork() *tierWork {
+	w := &tierWork{gate: new(gate.Gate), places: make(chan struct{}, bringsAtOnce), pending: make(map[farKey]bool)}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w
+}
+
+// do does something behind the caller, unless the same is under way or there is too much.
+func (w *tierWork) do(k farKey, f func(ctx context.Context)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pending[k] || len(w.pending) >= bringsMost {
+		return
+	}
+	began := w.gate.Go(func() {
+		defer func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			delete(w.pending, k)
+		}()
+		select {
+		case w.places <- struct{}{}:
+			defer func() { <-w.places }()
+			f(w.ctx)
+		case <-w.ctx.Done():
+		}
+	})
+	if began {
+		w.pending[k] = true
+	}
+}
+
+func (w *tierWork) close() {
+	w.gate.Close()
+	w.cancel()
+	_ = w.gate.Wait(context.Background())
+}
+
+// bring brings content near that Far was found to have after so many deletions. data are
+// the bytes of a manifest, and nil for a blob, which is read far once more.
+func (t *Tier) bring(repo string, info Info, deletions int64, data []byte) {
+	t.state().work.do(linkOf(repo, info.Digest), func(ctx context.Context) {
+		var err error
+		if data != nil {
+			err = put(ctx, t.Near, repo, info, bytes.NewReader(data))
+		} else {
+			err = t.download(ctx, repo, info.Digest)
+		}
+		if err != nil && ctx.Err() == nil {
+			t.log().Warn("content of the far store cannot be brought near", "repository", repo, "digest", info.Digest.String(), "err", err)
+		}
+		if err == nil && t.state().memory.deletions.Load() != deletions {
+			t.confirm(ctx, repo, info.Digest)
+		}
+	})
+}
+
+// download copies a blob of Far near.
+func (t *Tier) download(ctx context.Context, repo string, d digest.Digest) error {
+	return t.transfer(ctx, func(ctx context.Context, moves func()) error {
+		info, r, err := t.Far.Open(ctx, repo, d)
+		if err != nil {
+			return err
+		}
+		far := newFarReader(r, func(error) {})
+		defer far.Close()
+		return put(ctx, movingStore{t.Near, moves, asNear}, repo, info, far)
+	})
+}
+
+// confirm gives up near what was brought while something was deleted, unless Far still has
+// it.
+func (t *Tier) confirm(ctx context.Context, repo string, d digest.Digest) {
+	info, err := t.statFar(ctx, repo, d)
+	if err == nil && info.Digest == d {
+		return
+	}
+	if derr := t.deleteNear(ctx, repo, d); derr != nil && !errors.Is(derr, errors.ErrUnsupported) {
+		t.log().Error("what was deleted may be left near", "repository", repo, "digest", d.String(), "err", derr)
+	}
+}
+
+// deleteNear gives up content near.
+func (t *Tier) deleteNear(ctx context.Context, repo string, d digest.Digest) error {
+	s, ok := As[Deleter](t.Near)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return s.Delete(context.WithoutCancel(ctx), repo, d)
+}

@@ -1,0 +1,237 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/pullthrough/pullthrough/internal/backoff"
+)
+
+const (
+	defaultPatience = 2 * time.Second
+	// writePatience is how long the write of something small may take, far more than an
+	// answer, since clients of object stores try again by themselves.
+	writePatience = 30 * time.Second
+	// stallTime is how long no byte may move in a transfer to or from Far.
+	stallTime = time.Minute
+	// outageFails is how many failures in a row make an outage of Far.
+	outageFails = 3
+)
+
+// outagePause is how long Far is left alone.
+var outagePause = backoff.Backoff{First: time.Second, Longest: 10 * time.Second}
+
+var (
+	errImpatient = errors.New("it did not answer in time")
+	errStalled   = errors.New("no bytes moved for too long")
+	errOutage    = errors.New("it has failed before and is left alone for a moment")
+)
+
+// patience is Patience with its default. If there is no limit, it is a long time.
+func (t *Tier) patience() time.Duration {
+	switch {
+	case t.Patience == 0:
+		return defaultPatience
+	case t.Patience < 0:
+		return 1 << 62
+	}
+	return t.Patience
+}
+
+// farCall is a call of Far under way. It is used by one goroutine.
+type farCall struct {
+	t      *Tier
+	parent context.Context
+	ctx    context.Context // of the call
+	cancel context.CancelCauseFunc
+	clock  *time.Timer // ends ctx
+}
+
+// call begins a call of Far that may take no longer than limit, unless there is an outage.
+func (t *Tier) call(ctx context.Context, limit time.Duration) (*farCall, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !t.state().outage.mayAsk(time.Now()) {
+		return nil, unavailable(errOutage)
+	}
+	c := &farCall{t: t, parent: ctx}
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	c.clock = time.AfterFunc(limit, func() { c.cancel(errImpatient) })
+	return c, nil
+}
+
+// end ends a call and returns its error: one that Far may answer with is as it is, that of
+// a caller who has left is the caller's, and any other says that Far is not available.
+func (c *farCall) end(err error) error {
+	c.clock.Stop()
+	cause := context.Cause(c.ctx)
+	c.cancel(nil)
+	o := &c.t.state().outage
+	if near, ok := errors.AsType[nearError](err); ok {
+		o.unknown()
+		return near.error
+	}
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrStale), errors.Is(err, ErrFull), errors.Is(err, ErrSize), errors.Is(err, errDamagedCopy):
+		o.answered()
+		return err
+	case c.parent.Err() != nil:
+		o.unknown()
+		return err
+	}
+	late := errors.Is(cause, errImpatient) || errors.Is(cause, errStalled)
+	if late {
+		err = cause
+	}
+	if pause := o.failed(time.Now(), late); pause > 0 {
+		c.t.log().Warn("the far store fails and is left alone for a moment", "pause", pause, "err", err)
+	}
+	return unavailable(err)
+}
+
+// opened ends a call whose answer is a reader, which may need the context of the call until
+// it is closed.
+func (c *farCall) opened() {
+	c.clock.Stop()
+	c.t.state().outage.answered()
+}
+
+// ask calls Far for no longer than limit. What takes time that is not Far's stops the
+// clock.
+func (t *Tier) ask(ctx context.Context, limit time.Duration, do func(ctx context.Context, clock *time.Timer) error) error {
+	c, err := t.call(ctx, limit)
+	if err != nil {
+		return err
+	}
+	return c.end(do(c.ctx, c.clock))
+}
+
+func unavailable(err error) error { return fmt.Errorf("%w: the far store: %w", ErrUnavailable, err) }
+
+// outage knows whether Far is to be asked. The zero value asks it.
+type outage struct {
+	mu    sync.Mutex
+	fails int       // in a row
+	out   int       // outages in a row
+	until time.Time // Far is left alone until then; then one call at a time tries it
+}
+
+// mayAsk reports whether a call may begin. In an outage one may from time to time, which
+// finds out whether it has ended.
+func (o *outage) mayAsk(now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.out == 0 {
+		return true
+	}
+	if now.Before(o.until) {
+		return false
+	}
+	o.until = now.Add(outagePause.Pause(o.out - 1))
+	return true
+}
+
+func (o *outage) answered() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fails, o.out = 0, 0
+}
+
+// unknown notes a call that said nothing about Far, so that another may try it.
+func (o *outage) unknown() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.out > 0 {
+		o.until = time.Time{}
+	}
+}
+
+// failed notes a failure, and returns for how long Far is left alone if an outage begins.
+func (o *outage) failed(now time.Time, late bool) (pause time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fails++
+	if o.out > 0 && now.Before(o.until) && !late {
+		return 0 // one of those that were under way
+	}
+	if !late && o.fails < outageFails {
+		return 0
+	}
+	began := o.out == 0
+	pause = outagePause.Pause(o.out)
+	o.out++
+	o.until = now.Add(pause)
+	if !began {
+		return 0
+	}
+	return pause
+}
+
+// farReader reads content of Far. A read that takes too long ends with an error.
+type farReader struct {
+	r      io.ReadSeekCloser
+	cancel context.CancelCauseFunc
+	watch  *watch
+	close  func() error
+}
+
+func newFarReader(r io.ReadSeekCloser, cancel context.CancelCauseFunc) *farReader {
+	f := &farReader{r: r, cancel: cancel, close: sync.OnceValue(r.Close)}
+	f.watch = newWatch(func() {
+		cancel(errStalled)
+		_ = f.close()
+	})
+	return f
+}
+
+func (f *farReader) Read(p []byte) (int, error) {
+	f.watch.moves()
+	n, err := f.r.Read(p)
+	if f.watch.rests() && err != nil {
+		err = unavailable(errStalled)
+	}
+	return n, err
+}
+
+func (f *farReader) Seek(offset int64, whence int) (int64, error) { return f.r.Seek(offset, whence) }
+
+func (f *farReader) Close() error {
+	f.watch.rests()
+	f.cancel(nil)
+	return f.close()
+}
+
+// watch calls a function when something that moves takes longer than stallTime.
+type watch struct {
+	timer *time.Timer
+	mu    sync.Mutex
+	late  bool
+}
+
+func newWatch(stalled func()) *watch {
+	w := new(watch)
+	w.timer = time.AfterFunc(1<<62, func() {
+		w.mu.Lock()
+		w.late = true
+		w.mu.Unlock()
+		stalled()
+	})
+	w.timer.Stop()
+	return w
+}
+
+// moves begins to wait for the next move.
+func (w *watch) moves() { w.timer.Reset(stallTime) }
+
+// rests ends the wait, and reports whether it ever was too long.
+func (w *watch) rests() bool {
+	w.timer.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.late
+}

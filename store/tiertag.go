@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Tag implements [Tags]. While Far fails, the tag is that of Near, if it has it.
+func (t *Tier) Tag(ctx context.Context, repo, tag string) (Tag, error) {
+	if err := checkTagged(ctx, repo, tag); err != nil {
+		return Tag{}, err
+	}
+	deletions := t.state().memory.deletions.Load()
+	got, err := t.tagFar(ctx, repo, tag)
+	if err == nil || errors.Is(err, ErrNotFound) {
+		t.mirror(ctx, repo, tag, got, deletions)
+		return got, err
+	}
+	if ctx.Err() != nil {
+		return Tag{}, err
+	}
+	near, nerr := t.Near.Tag(ctx, repo, tag)
+	if nerr != nil {
+		return Tag{}, err
+	}
+	return near, nil
+}
+
+func (t *Tier) tagFar(ctx context.Context, repo, tag string) (got Tag, err error) {
+	err = t.ask(ctx, t.patience(), func(ctx context.Context, _ *time.Timer) (err error) {
+		got, err = t.Far.Tag(ctx, repo, tag)
+		return err
+	})
+	return got, err
+}
+
+// sameTag reports whether two values are the same answer about a tag.
+func sameTag(a, b Tag) bool {
+	return a.Source == b.Source && a.Digest == b.Digest && a.Asked.Equal(b.Asked)
+}
+
+// mirror brings the copy that Near has of a tag up to date, behind the caller. got is what
+// Far has, or the zero Tag. deletions is how many there were before Far was asked.
+func (t *Tier) mirror(ctx context.Context, repo, tag string, got Tag, deletions int64) {
+	near, err := t.Near.Tag(ctx, repo, tag)
+	missing := errors.Is(err, ErrNotFound)
+	if err != nil && !missing || err == nil && sameTag(near, got) || missing && got.Digest == "" {
+		return
+	}
+	m := &t.state().memory
+	era := m.now()
+	t.state().work.do(farKey{repo: repo, origin: tag}, func(ctx context.Context) {
+		if got.Digest == "" {
+			if m.now() == era {
+				t.dropNearTag(ctx, repo, tag)
+			}
+			return
+		}
+		if err := t.Near.SetTag(ctx, repo, tag, got); err != nil && !errors.Is(err, ErrStale) && ctx.Err() == nil {
+			t.log().Warn("a tag of the far store cannot be kept near", "repository", repo, "tag", tag, "err", err)
+		}
+		if m.deletions.Load() != deletions { // perhaps this one
+			t.dropNearTag(ctx, repo, tag)
+		}
+	})
+}
+
+// dropNearTag deletes the copy that Near has of a tag.
+func (t *Tier) dropNearTag(ctx context.Context, repo, tag string) {
+	s, ok := As[Deleter](t.Near)
+	if !ok {
+		return
+	}
+	if err := s.DeleteTag(context.WithoutCancel(ctx), repo, tag); err != nil {
+		t.log().Warn("the near copy of a tag cannot be deleted", "repository", repo, "tag", tag, "err", err)
+	}
+}
+
+// SetTag implements [Tags]. Far decides. What fails near fails nothing: Near then has no
+// copy that could stand in.
+func (t *Tier) SetTag(ctx context.Context, repo, tag string, v Tag) error {
+	if err := checkTagged(ctx, repo, tag); err != nil {
+		return err
+	}
+	if err := CheckTagValue(v); err != nil {
+		return err
+	}
+	if err := t.setFar(ctx, repo, tag, v); err != nil {
+		return err
+	}
+	t.state().memory.changed()
+	err := t.Near.SetTag(ctx, repo, tag, v)
+	if err != nil && !errors.Is(err, ErrStale) {
+		t.log().Warn("a tag moved far, but not near", "repository", repo, "tag", tag, "err", err)
+		t.dropNearTag(ctx, repo, tag)
+	}
+	return nil
+}
+
+// setFar sets a tag far. If it fails, the tag may have moved nevertheless: then it has
+// succeeded.
+func (t *Tier) setFar(ctx context.Context, repo, tag string, v Tag) error {
+	err := t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error {
+		return t.Far.SetTag(ctx, repo, tag, v)
+	})
+	if err == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrFull) || errors.Is(err, errOutage) {
+		return err
+	}
+	if now, terr := t.tagFar(context.WithoutCancel(ctx), repo, tag); terr == nil && sameTag(now, v) {
+		return nil
+	}
+	return err
+}
