@@ -33,10 +33,18 @@ func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) error 
 			return err
 		}
 	}
-	if err := l.delete(ctx, b.Deletions); err != nil {
+	if err := remove(ctx, l.store, b.Deletions); err != nil {
 		return err
 	}
 	return l.changeRecords(ctx, b.Records)
+}
+
+// evict makes deletions in what eviction frees.
+func (l *local) evict(ctx context.Context, list []store.Deletion) error {
+	if s, ok := store.As[store.Batcher](l.near); ok {
+		return s.Apply(ctx, &store.Batch{Deletions: list})
+	}
+	return remove(ctx, l.near, list)
 }
 
 func (l *local) create(ctx context.Context, p store.Piece) error {
@@ -51,12 +59,12 @@ func (l *local) create(ctx context.Context, p store.Piece) error {
 	return w.Commit(ctx)
 }
 
-// delete makes the deletions of a batch one by one.
-func (l *local) delete(ctx context.Context, list []store.Deletion) error {
+// remove makes the deletions of a batch one by one.
+func remove(ctx context.Context, from store.Store, list []store.Deletion) error {
 	if len(list) == 0 {
 		return nil
 	}
-	s, ok := store.As[store.Deleter](l.store)
+	s, ok := store.As[store.Deleter](from)
 	if !ok {
 		return errors.ErrUnsupported
 	}
@@ -64,7 +72,7 @@ func (l *local) delete(ctx context.Context, list []store.Deletion) error {
 		var err error
 		if d.Tag == "" {
 			err = s.Delete(ctx, d.Repo, d.Digest)
-		} else if now, terr := l.store.Tag(ctx, d.Repo, d.Tag); terr == nil && (d.Digest == "" || now.Digest == d.Digest) {
+		} else if now, terr := from.Tag(ctx, d.Repo, d.Tag); terr == nil && (d.Digest == "" || now.Digest == d.Digest) {
 			err = s.DeleteTag(ctx, d.Repo, d.Tag)
 		}
 		if err != nil {

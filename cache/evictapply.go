@@ -2,9 +2,12 @@ package cache
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pullthrough/pullthrough/internal/evict"
 	"github.com/pullthrough/pullthrough/internal/ledger"
@@ -32,6 +35,9 @@ func (v *evictor) carryOut(ctx context.Context, s *scan, plan evict.Plan, gone *
 		}
 		plan.Steps = plan.Steps[n:]
 	}
+	if c.unsafe > 0 {
+		gone.Unmet = append(gone.Unmet, fmt.Sprintf("%d images stay near, since the far store does not have them or does not answer", c.unsafe))
+	}
 	return nil
 }
 
@@ -39,7 +45,8 @@ func (v *evictor) carryOut(ctx context.Context, s *scan, plan evict.Plan, gone *
 type carrier struct {
 	*evictor
 	*scan
-	tags map[string]map[digest.Digest][]string // by repository and digest, as they are needed
+	tags   map[string]map[digest.Digest][]string // by repository and digest, as they are needed
+	unsafe int                                   // images that only the near store is known to have
 }
 
 // carry gives up the images of some steps as one change. A step that has an image on
@@ -62,6 +69,10 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 			}
 		}
 	}
+	lacks, err := c.unbacked(ctx, steps)
+	if err != nil {
+		return err
+	}
 	held := &c.local.claims
 	held.mu.Lock()
 	defer held.mu.Unlock()
@@ -70,7 +81,7 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	var freed int64
 	for _, s := range steps {
 		if slices.ContainsFunc(s.Images, func(i evict.Victim) bool {
-			return held.held[claim{i.Repository, i.Digest}] > 0
+			return held.held[claim{i.Repository, i.Digest}] > 0 || lacks[claim{i.Repository, i.Digest}]
 		}) {
 			continue
 		}
@@ -83,7 +94,7 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	if len(victims) == 0 {
 		return nil
 	}
-	err := c.local.apply(ctx, batch, false)
+	err = c.local.evict(ctx, batch.Deletions)
 	c.local.evicted(batch, victims)
 	if err != nil {
 		return err
@@ -96,13 +107,44 @@ func (c *carrier) carry(ctx context.Context, steps []evict.Step, gone *Evicted) 
 	return nil
 }
 
+// backedAtOnce is how many images are looked up at once.
+const backedAtOnce = 8
+
+// unbacked returns those images of some steps that the near store must keep, since they
+// are not known to be anywhere else.
+func (c *carrier) unbacked(ctx context.Context, steps []evict.Step) (map[claim]bool, error) {
+	lacks := map[claim]bool{}
+	if c.local.tiered == nil {
+		return lacks, nil
+	}
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(backedAtOnce)
+	for _, s := range steps {
+		for _, i := range s.Images {
+			g.Go(func() error {
+				has, err := c.local.tiered.Backed(ctx, i.Repository, i.Digest)
+				if err == nil && has {
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				lacks[claim{i.Repository, i.Digest}] = true
+				c.unsafe++
+				return ctx.Err()
+			})
+		}
+	}
+	return lacks, g.Wait()
+}
+
 // listTags notes the tags of a repository, unless they are known. One that moves later
 // points to what its copy claims until the end of the pass.
 func (c *carrier) listTags(ctx context.Context, repo string) error {
 	if _, ok := c.tags[repo]; ok {
 		return nil
 	}
-	lister, ok := store.As[store.Lister](c.local.store)
+	lister, ok := store.As[store.Lister](c.local.near)
 	if !ok {
 		return nil
 	}
@@ -111,7 +153,7 @@ func (c *carrier) listTags(ctx context.Context, repo string) error {
 		if err != nil {
 			return err
 		}
-		if t, err := c.local.store.Tag(ctx, repo, name); err == nil {
+		if t, err := c.local.near.Tag(ctx, repo, name); err == nil {
 			tags[t.Digest] = append(tags[t.Digest], name)
 		}
 	}

@@ -26,6 +26,10 @@ import (
 // not what others use every day. What is being copied stays, and so does what no rule
 // covers, since it could not be fetched again.
 //
+// A store that has copies in a near store, such as [store.Tier], is freed near, of what it
+// has elsewhere too: that comes back from there and not from the upstream. All limits are
+// those of the near store.
+//
 // The store needs the abilities [store.ManifestLister], [store.Lister], [store.Deleter]
 // and, for MaxBytes and MinFree, [store.Sizer]. [store.UseRecorder] tells what is used;
 // without it the images that were stored first go first.
@@ -149,7 +153,7 @@ type Sizes struct {
 // [errors.ErrUnsupported].
 func (c *Cache) Sizes(ctx context.Context) (Sizes, error) {
 	e := c.engine()
-	sizer, ok := store.As[store.Sizer](e.local.store)
+	sizer, ok := store.As[store.Sizer](e.local.near)
 	if !ok {
 		return Sizes{}, fmt.Errorf("cache: sizes: the store does not know its size: %w", errors.ErrUnsupported)
 	}

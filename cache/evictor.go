@@ -148,7 +148,7 @@ func (v *evictor) need(ctx context.Context) (int64, error) {
 	if v.cfg.MaxBytes <= 0 && v.cfg.MinFree <= 0 {
 		return 0, nil
 	}
-	sizer, ok := store.As[store.Sizer](v.local.store)
+	sizer, ok := store.As[store.Sizer](v.local.near)
 	if !ok {
 		return 0, fmt.Errorf("the store does not know its size: %w", errors.ErrUnsupported)
 	}

@@ -34,9 +34,9 @@ type scan struct {
 
 // scan looks at every image.
 func (v *evictor) scan(ctx context.Context) (*scan, error) {
-	lister, ok := store.As[store.Lister](v.local.store)
-	manifests, ok1 := store.As[store.ManifestLister](v.local.store)
-	_, ok2 := store.As[store.Deleter](v.local.store)
+	lister, ok := store.As[store.Lister](v.local.near)
+	manifests, ok1 := store.As[store.ManifestLister](v.local.near)
+	_, ok2 := store.As[store.Deleter](v.local.near)
 	if !ok || !ok1 || !ok2 {
 		return nil, fmt.Errorf("the store cannot list and delete manifests: %w", errors.ErrUnsupported)
 	}
@@ -100,7 +100,7 @@ func (v *evictor) pinned(ctx context.Context, s *scan, lister store.Lister, repo
 			if !v.cfg.keeps(repo, name) {
 				continue
 			}
-			if t, err := v.local.store.Tag(ctx, repo, name); err == nil {
+			if t, err := v.local.near.Tag(ctx, repo, name); err == nil {
 				kept[t.Digest] = true
 			}
 		}
@@ -111,7 +111,7 @@ func (v *evictor) pinned(ctx context.Context, s *scan, lister store.Lister, repo
 // read parses a stored manifest, past what is remembered: an image is not used by that. The
 // result is nil, without an error, if it is not there or damaged.
 func (v *evictor) read(ctx context.Context, repo string, d digest.Digest) (*oci.Content, error) {
-	info, body, err := v.local.store.Open(ctx, repo, d)
+	info, body, err := v.local.near.Open(ctx, repo, d)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -167,7 +167,7 @@ const strangersMost = 64 << 10
 // dropStrangers deletes blobs that no image has named for a while, until need bytes are
 // freed.
 func (v *evictor) dropStrangers(ctx context.Context, s *scan, need int64) error {
-	blobs, ok := store.As[store.BlobLister](v.local.store)
+	blobs, ok := store.As[store.BlobLister](v.local.near)
 	if !ok || need <= 0 {
 		return nil
 	}
@@ -209,5 +209,5 @@ func (v *evictor) deleteStranger(ctx context.Context, repo string, d digest.Dige
 	if v.local.claims.held[claim{repo, d}] > 0 {
 		return nil
 	}
-	return v.local.apply(ctx, &store.Batch{Deletions: []store.Deletion{{Repo: repo, Digest: d}}}, false)
+	return v.local.evict(ctx, []store.Deletion{{Repo: repo, Digest: d}})
 }

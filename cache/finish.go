@@ -56,6 +56,7 @@ type ending struct {
 
 	enlister webhook.Enlister // takes events over along with the changes; nil if none does
 	later    bool             // events are sent after the changes
+	doubtful bool             // a tag may have moved although its change failed, and its event is gone
 	unsent   []webhook.Event
 }
 
@@ -68,7 +69,8 @@ func (w *worker) ending(ctx context.Context, r origin.Repo, run *ledger.Run, man
 		}
 		if nothing != nil {
 			nothing.Done(nil)
-			e.enlister, e.later = k, false
+			_, whole := store.As[store.Batcher](w.local.store)
+			e.enlister, e.later, e.doubtful = k, false, !whole
 		}
 	}
 	return e, nil
@@ -92,7 +94,7 @@ func (e *ending) moves(ctx context.Context, tags []ledger.Tag) (moves []ledger.T
 	for _, t := range tags {
 		seen, stands := e.local.stands(ctx, e.r, t.Name, e.run.Job.Digest)
 		if stands {
-			e.stays(t, t.EventDue || !e.run.HasRecord() && seen.Equal(t.Seen))
+			e.stays(t, t.EventDue || (e.doubtful || !e.run.HasRecord()) && seen.Equal(t.Seen))
 			continue
 		}
 		former := func() *oci.Content { return e.local.tag(ctx, e.r, t.Name).man }

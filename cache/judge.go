@@ -18,6 +18,7 @@ const (
 	pauseFirst     = time.Second
 	pauseLongest   = 10 * time.Minute
 	pauseFull      = 10 * time.Second   // the first one, so that it does not download again and again
+	pauseAway      = time.Minute        // the longest while a store does not answer
 	troubleLongest = 7 * 24 * time.Hour // of an upstream or a full store, before a copy job is parked for it
 	maxMissing     = 3                  // times that the upstream is asked for what it does not have
 )
@@ -46,6 +47,7 @@ var ErrTooManyCopies = ledger.ErrTooMany
 func (w *worker) Judge(job ledger.Job, failures int, err error) ledger.Verdict {
 	class, known := upstream.ClassOf(err)
 	later, unavailable := errors.AsType[*auth.UnavailableError](err)
+	away := errors.Is(err, store.ErrUnavailable)
 	v := ledger.Verdict{Pause: backoff.Backoff{First: pauseFirst, Longest: pauseLongest}.Pause(failures)}
 	switch {
 	case errors.Is(err, origin.ErrGone), errors.Is(err, errDeleted), errors.Is(err, errBadJob):
@@ -63,14 +65,17 @@ func (w *worker) Judge(job ledger.Job, failures int, err error) ledger.Verdict {
 	case known && (class == upstream.Limited || class == upstream.Unreachable),
 		errors.Is(err, origin.ErrBusy), errors.Is(err, context.Canceled),
 		errors.Is(err, errNoUpstream), errors.Is(err, errNotTaken), errors.Is(err, errNotSent),
-		errors.Is(err, ErrTooManyCopies), errors.Is(err, errShutdown), errors.Is(err, errYield):
+		errors.Is(err, ErrTooManyCopies), away, errors.Is(err, errShutdown), errors.Is(err, errYield):
 	default:
 		v.Own = true
 	}
 	if u, ok := errors.AsType[*upstream.Error](err); ok {
 		v.Pause = max(v.Pause, u.RetryAfter)
 	}
-	if (known || unavailable || v.Full) && time.Since(job.Created) > troubleLongest { // no copy job lives for ever
+	if away { // to try again costs no download
+		v.Pause = min(v.Pause, pauseAway)
+	}
+	if (known || unavailable || away || v.Full) && time.Since(job.Created) > troubleLongest { // no copy job lives for ever
 		v.Park = true
 	}
 	if v.Own {

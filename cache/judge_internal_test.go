@@ -40,6 +40,7 @@ func TestJudge(t *testing.T) {
 		"no connection":                {&upstream.Error{Class: upstream.Unreachable}, others},
 		"no credential now":            {&auth.UnavailableError{}, others},
 		"a full store":                 {fmt.Errorf("write: %w", store.ErrFull), others},
+		"a store that does not answer": {fmt.Errorf("far: %w", store.ErrUnavailable), others},
 		"no slot":                      {origin.ErrBusy, never},
 		"the rules cannot be read":     {fmt.Errorf("%w: down", errNoUpstream), never},
 		"the Copier takes nothing":     {fmt.Errorf("%w: down", errNotTaken), never},

@@ -22,6 +22,8 @@ import (
 // repository has now. It is safe for concurrent use.
 type local struct {
 	store   store.Store
+	near    store.Store   // what eviction frees: the near store of a store.Tiered, or store itself
+	tiered  store.Tiered  // nil if the store has no near one
 	records store.Records // of the store; nil if it has none
 	log     *slog.Logger
 	stats   *counters
@@ -40,7 +42,13 @@ type local struct {
 
 func newLocal(s store.Store, records store.Records, l Limits, log *slog.Logger, stats *counters) *local {
 	uses, _ := store.As[store.UseRecorder](s)
+	near := s
+	tiered, ok := store.As[store.Tiered](s)
+	if ok {
+		near = tiered.NearStore()
+	}
 	return &local{
+		near: near, tiered: tiered,
 		uses: uses, stored: func(string, digest.Digest) {},
 		store: s, records: records, log: log, stats: stats,
 		manifests: lru.New[ledger.Key, *oci.Content](l.ManifestMemory),
