@@ -24,12 +24,12 @@ func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) error 
 		t := &b.Tags[i]
 		err := l.changeRecords(ctx, t.Records)
 		if err == nil {
-			err = l.store.SetTag(ctx, t.Repo, t.Tag, t.Value)
+			err = l.moveTag(ctx, t)
 		}
 		if err != nil && withdraw {
 			l.withdraw(ctx, t.Records)
 		}
-		if t.Err = err; err != nil && !errors.Is(err, store.ErrStale) {
+		if t.Err = err; err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, errStands) {
 			return err
 		}
 	}
@@ -45,6 +45,23 @@ func (l *local) evict(ctx context.Context, list []store.Deletion) error {
 		return s.Apply(ctx, &store.Batch{Deletions: list})
 	}
 	return remove(ctx, l.near, list)
+}
+
+// errStands reports a tag that another cache has moved already to where it should be.
+var errStands = errors.New("cache: the tag stands for that already")
+
+// moveTag moves a tag. The error is errStands if the tag need not move, as far as the
+// store tells that.
+func (l *local) moveTag(ctx context.Context, t *store.TagChange) error {
+	s, ok := store.As[store.Mover](l.store)
+	if !ok {
+		return l.store.SetTag(ctx, t.Repo, t.Tag, t.Value)
+	}
+	former, err := s.MoveTag(ctx, t.Repo, t.Tag, t.Value)
+	if err == nil && former.Source == t.Value.Source && former.Digest == t.Value.Digest {
+		return errStands
+	}
+	return err
 }
 
 func (l *local) create(ctx context.Context, p store.Piece) error {

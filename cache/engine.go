@@ -109,6 +109,9 @@ func newEngine(c *Cache) *engine {
 		copier: c.Copier, events: c.Events, limits: e.limits, log: e.log, origins: e.origins, local: e.local,
 		fetcher: e.fetcher, admission: e.admission, lists: e.lists,
 	}
+	if t, ok := c.Copier.(Teller); ok {
+		e.worker.teller, e.worker.told = t, newShelf("told", records, toldBytes)
+	}
 	e.ledger = newLedger(e, records)
 	e.worker.ledger = e.ledger
 	e.evictor = newEvictor(c.Eviction, e.log)
@@ -150,6 +153,7 @@ func newLedger(e *engine, records store.Records) *ledger.Ledger {
 	cfg := ledger.Config{
 		Worker: e.worker, NotFound: store.ErrNotFound, AtOnce: e.limits.Jobs, Most: e.limits.MaxJobs, Memory: e.limits.ManifestMemory,
 		Wait: e.limits.IndexWait, Go: e.crew.Go, Alone: e.alone, Closed: errShutdown, Log: e.log,
+		Tracked: e.worker.teller != nil,
 	}
 	if records != nil {
 		cfg.Records, cfg.Write = records, e.local.recordWriter()
@@ -175,6 +179,9 @@ func (e *engine) recover() {
 		}
 	}
 	e.finishDeletes()
+	if e.worker.told != nil {
+		e.worker.told.load(e.ctx)
+	}
 	e.lists.shelf.load(e.ctx)
 	e.local.read.load(e.ctx)
 }

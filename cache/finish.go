@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,7 +20,7 @@ import (
 // event is kept.
 func (w *worker) finish(ctx context.Context, r origin.Repo, run *ledger.Run, man *oci.Content, stored bool) error {
 	if w.local.deletedSince(r, run.Job.Digest.String(), run.Job.Created) {
-		return errDeleted
+		return ErrDeleted
 	}
 	if err := r.Still(ctx); err != nil {
 		return unusable(err)
@@ -39,7 +38,7 @@ func (w *worker) finish(ctx context.Context, r origin.Repo, run *ledger.Run, man
 		}
 		e.begun = true
 	}
-	if e.later && run.Job.Incomplete {
+	if e.later && e.ownEvent {
 		e.unsent = append(e.unsent, pushEvent(run.Job, man, ""))
 	}
 	return w.send(ctx, e.unsent)
@@ -53,6 +52,8 @@ type ending struct {
 	man    *oci.Content
 	stored bool // the manifest is linked
 	begun  bool // the first step was made
+
+	ownEvent bool // the job's own event is due; known from the first step on
 
 	enlister webhook.Enlister // takes events over along with the changes; nil if none does
 	later    bool             // events are sent after the changes
@@ -129,6 +130,11 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 	if held != nil {
 		defer held.Release()
 	}
+	if !e.begun {
+		if err := e.begin(ctx, held); err != nil {
+			return err
+		}
+	}
 	c := &change{ending: e, held: held}
 	former := e.local.formerTags(e.r, tags)
 	err := c.prepare(ctx, tags)
@@ -146,7 +152,7 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 		e.run.Completed()
 	}
 	for i, t := range tags {
-		stale := errors.Is(c.batch.Tags[i].Err, store.ErrStale)
+		stale := c.batch.Tags[i].Err != nil
 		if stale {
 			e.local.tagMoved(e.r, t.Name, t.Seen)
 		} else {
@@ -159,6 +165,31 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 		}
 	}
 	return e.takeBack(ctx, tags, linked)
+}
+
+// begin finds out whether the job's own event is due. In a store that several caches
+// share, another one may have linked the manifest since this one looked; then the event
+// is that one's, unless it is owed. So that is written down before the manifest is linked.
+func (e *ending) begin(ctx context.Context, held *ledger.Held) error {
+	e.ownEvent = e.run.Job.Incomplete
+	if e.teller == nil || !e.ownEvent || e.run.Job.Owed {
+		return nil
+	}
+	if e.stored = e.stored || e.local.manifest(ctx, e.r, e.man.Digest) != nil; e.stored {
+		e.ownEvent = false
+		return nil
+	}
+	if held != nil {
+		owing, err := held.OwingAll()
+		if err == nil {
+			err = e.local.changeRecords(ctx, []store.RecordChange{store.RecordChange(owing)})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	e.run.OwesAll()
+	return nil
 }
 
 // takeBack deletes again what was deleted while it was linked or moved.
@@ -180,7 +211,7 @@ func (e *ending) takeBack(ctx context.Context, tags []ledger.Tag, linked bool) e
 			return err
 		}
 	}
-	return errDeleted
+	return ErrDeleted
 }
 
 // change is one change at the end of a copy, with the events that it keeps.
@@ -208,7 +239,7 @@ func (c *change) prepare(ctx context.Context, tags []ledger.Tag) error {
 		})
 	}
 	c.tags = len(c.enlisted)
-	if c.run.Job.Incomplete && !c.begun && c.enlister != nil {
+	if c.ownEvent && !c.begun && c.enlister != nil {
 		records, err := c.enlist(ctx, "")
 		if err != nil {
 			return err

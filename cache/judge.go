@@ -50,7 +50,7 @@ func (w *worker) Judge(job ledger.Job, failures int, err error) ledger.Verdict {
 	away := errors.Is(err, store.ErrUnavailable)
 	v := ledger.Verdict{Pause: backoff.Backoff{First: pauseFirst, Longest: pauseLongest}.Pause(failures)}
 	switch {
-	case errors.Is(err, origin.ErrGone), errors.Is(err, errDeleted), errors.Is(err, errBadJob):
+	case errors.Is(err, origin.ErrGone), errors.Is(err, ErrDeleted), errors.Is(err, errBadJob):
 		return ledger.Verdict{GiveUp: true}
 	case errors.Is(err, store.ErrFull):
 		v.Full = true

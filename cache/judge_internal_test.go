@@ -30,7 +30,7 @@ func TestJudge(t *testing.T) {
 		want string
 	}{
 		"the rule is gone":             {origin.ErrGone, givesUp},
-		"it was deleted":               {errDeleted, givesUp},
+		"it was deleted":               {ErrDeleted, givesUp},
 		"a bad job":                    {fmt.Errorf("%w: no manifest", errBadJob), givesUp},
 		"a digest that does not match": {flight.ErrDigest, own},
 		"the store fails":              {errors.New("the disk is broken"), own},

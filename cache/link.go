@@ -15,8 +15,8 @@ import (
 	"github.com/pullthrough/pullthrough/store"
 )
 
-// errDeleted reports something that was deleted while it was copied.
-var errDeleted = errors.New("cache: it was deleted meanwhile")
+// ErrDeleted reports something that was deleted while it was copied.
+var ErrDeleted = errors.New("cache: it was deleted meanwhile")
 
 // deletions says when something was deleted, so that a copy that began before does not
 // bring it back.

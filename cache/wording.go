@@ -56,7 +56,7 @@ func failure(r origin.Repo, k AccessKind, reference string, err error) *Error {
 		upstreamFailure(r, e, up, k, reference)
 	case errors.Is(err, errUnknown):
 		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), fmt.Sprintf("'%s' is not stored, and no cache rule covers it", joined(r.Name, reference))
-	case errors.Is(err, origin.ErrGone), errors.Is(err, ledger.ErrForgotten), errors.Is(err, errDeleted):
+	case errors.Is(err, origin.ErrGone), errors.Is(err, ledger.ErrForgotten), errors.Is(err, ErrDeleted):
 		e.Status, e.Code, e.Message = http.StatusNotFound, k.unknown(), what+" is over: the rule was removed or changed meanwhile"
 	case errors.Is(err, errNoRule):
 		e.Status, e.Code, e.Message = http.StatusNotFound, CodeNameUnknown, fmt.Sprintf("repository '%s' is not known: no cache rule covers it and nothing is stored", r.Name)

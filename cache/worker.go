@@ -21,6 +21,8 @@ import (
 // is safe for concurrent use.
 type worker struct {
 	copier    Copier       // nil if copies run here
+	teller    Teller       // the copier, if it is one
+	told      *shelf       // jobs that were done here, if there is a teller
 	events    webhook.Sink // nil if there are no events
 	limits    Limits
 	log       *slog.Logger
@@ -36,35 +38,31 @@ type worker struct {
 func (w *worker) Do(ctx context.Context, run *ledger.Run) error {
 	ctx, stop := w.patiently(ctx, run)
 	defer stop()
-	if w.copier == nil {
-		defer w.local.claims.claim(run.Job.Repository, run.Manifest)()
-	}
-	r, man, stored, err := w.prepare(ctx, run)
-	switch {
-	case err != nil:
-	case w.copier == nil:
-		err = w.copy(ctx, r, run, man, stored)
-	default:
-		if err = w.submit(ctx, run.Job); err == nil {
-			return ledger.ErrHandedOver
-		}
-	}
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	err := w.doOrGive(ctx, run)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, ledger.ErrHandedOver) {
 		return cause
 	}
 	return err
 }
 
-// submit gives a job to the Copier.
-func (w *worker) submit(ctx context.Context, job ledger.Job) error {
-	out, err := exported(job)
+func (w *worker) doOrGive(ctx context.Context, run *ledger.Run) error {
+	switch {
+	case w.teller != nil:
+		return w.doOrShare(ctx, run)
+	case w.copier == nil:
+		return w.DoHere(ctx, run)
+	}
+	if _, _, _, err := w.prepare(ctx, run); err != nil {
+		return err
+	}
+	out, err := exported(run.Job)
 	if err == nil {
 		err = w.copier.Submit(ctx, out)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotTaken, err)
 	}
-	return nil
+	return ledger.ErrHandedOver
 }
 
 // DoHere does a job in this process, whatever the Copier says.
@@ -151,19 +149,22 @@ func notDown(r origin.Repo) error {
 	return nil
 }
 
-// Done reports whether a job that the Copier took was done, and sends the events that
+// Look finds out whether a job that the Copier took was done, and sends the events that
 // are due for it: the process that did it may have been killed before it sent them.
-func (w *worker) Done(ctx context.Context, run *ledger.Run) (bool, error) {
+func (w *worker) Look(ctx context.Context, run *ledger.Run) (ledger.Fate, error) {
+	if w.teller != nil {
+		return w.track(ctx, run)
+	}
 	job := run.Job
 	r, err := w.origins.Still(ctx, job.Repository, job.Source)
 	if err != nil || w.local.manifest(ctx, r, job.Digest) == nil {
-		return false, nil
+		return ledger.Pending, nil
 	}
 	var events []webhook.Event
 	for _, t := range job.Tags {
 		now, err := w.local.store.Tag(ctx, r.Name, t.Name)
 		if err != nil || now.Source != r.From || now.Asked.Before(t.Seen) && now.Digest != job.Digest {
-			return false, nil
+			return ledger.Pending, nil
 		}
 		w.local.tagMoved(r, t.Name, now.Asked)
 		run.Moved(t)
@@ -176,9 +177,9 @@ func (w *worker) Done(ctx context.Context, run *ledger.Run) (bool, error) {
 	}
 	if err := w.send(ctx, events); err != nil {
 		w.log.Warn("the events of a copy were not taken over; they are sent again later", "repository", job.Repository, "digest", job.Digest.String(), "err", err)
-		return false, err
+		return ledger.Pending, err
 	}
-	return true, nil
+	return ledger.Finished, nil
 }
 
 // A running copy that brings less than slowCopy in slowTime while others wait gives its

@@ -22,8 +22,9 @@ type Unwrapper interface {
 // [ManifestLister], [BlobLister], [UseRecorder], [Sizer], [Sharer], [Tiered]) is found on s or, through [Unwrapper], on the first
 // store behind s that has it. An ability that does the work of a method of [Store] in
 // another way is found on s alone, so that a wrapper that overrides the method is
-// never bypassed: [Spooler], which is used instead of Create, and [Batcher], which is
-// used instead of Create, SetTag and PutRecord.
+// never bypassed: [Spooler], which is used instead of Create, [Mover], which is used
+// instead of SetTag, and [Batcher], which is used instead of Create, SetTag and
+// PutRecord.
 //
 // T must be the interface of the ability itself. An interface of your own that
 // contains Spool among others, or a concrete type, is found through Unwrap.
@@ -51,7 +52,7 @@ func relays[T any](s Store) bool {
 // replaces reports whether an ability does what a method of [Store] does.
 func replaces[T any]() bool {
 	switch any((*T)(nil)).(type) {
-	case *Spooler, *Batcher:
+	case *Spooler, *Mover, *Batcher:
 		return true
 	}
 	return false

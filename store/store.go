@@ -33,6 +33,8 @@
 //	                       all of them end with the process
 //	Batcher                one wait for the disk at the end of a copy instead of several, and
 //	                       the certainty that a tag moved exactly if its event is kept
+//	Mover                  of two caches with one store that copy an image at the same moment
+//	                       both may send the event of its tag
 //	Deleter                Cache.Delete
 //	Lister                 the catalog, lists of repositories that no rule covers, and
 //	                       the deletion of a manifest's tags together with it
@@ -194,6 +196,15 @@ type Tags interface {
 	// leaves the tag as it is, if the stored tag has the same Source and was asked
 	// later. To set the stored answer again is no error.
 	SetTag(ctx context.Context, repo, tag string, t Tag) error
+}
+
+// Mover is an optional ability of a [Store] that several caches share: it tells which of
+// two that move a tag to the same place at once has moved it, so that the tag's event is
+// sent once. It is used instead of SetTag, so [As] finds it on the outermost store only.
+type Mover interface {
+	// MoveTag is SetTag, and returns what the tag pointed to just before; the zero Tag if
+	// it was not there. After an error nothing is known of that.
+	MoveTag(ctx context.Context, repo, tag string, t Tag) (former Tag, err error)
 }
 
 // Spooler is an optional ability of a [Store]: content that can be read while

@@ -36,7 +36,8 @@ type Handle struct {
 // needless. [ErrTooMany] if there is no room.
 //
 // The caller sets Repository and Source of the job and what is special about it: Tags,
-// Platforms, Request, Depth, OnDemand. values is the context of the request that the job
+// Platforms, Request, Depth, OnDemand; of a job that comes from another ledger also Here,
+// ID, Created, and, if it is Owed, Incomplete. values is the context of the request that the job
 // comes from, for [Run.Values]; it may be nil.
 func (l *Ledger) Add(ctx, values context.Context, man *oci.Content, job Job, look func(layers bool) Facts) (*Handle, error) {
 	if err := l.Ready(ctx); err != nil {
@@ -60,7 +61,6 @@ func (l *Ledger) Add(ctx, values context.Context, man *oci.Content, job Job, loo
 		}
 		break
 	}
-	job.Incomplete = !f.Stored
 	return l.add(job, man, f, values)
 }
 
@@ -106,7 +106,10 @@ func (l *Ledger) add(job Job, man *oci.Content, f Facts, values context.Context)
 	if job.OnDemand { // and not if all its layers are here
 		job.OnDemand = len(f.Layers) > 0
 	}
-	job.ID, job.Created = rand.Text(), time.Now().UTC()
+	job.Incomplete = job.Incomplete || !f.Stored
+	if job.ID == "" {
+		job.ID, job.Created = rand.Text(), time.Now().UTC()
+	}
 	e = &entry{job: job, man: man, unasked: f.Layers, values: values}
 	l.insert(e)
 	return &Handle{l, e, l.save(k)}, nil
@@ -122,6 +125,8 @@ func (l *Ledger) wanted(e *entry, job Job, changed bool) bool {
 		return time.Since(e.job.Next) > 0
 	case Waiting: // there may be more to wait for
 		return changed && len(job.Platforms) > 0
+	case Submitted:
+		return e.job.Here || l.cfg.Tracked && (changed || e.stuckFor() > parkedPause)
 	}
 	return false
 }
@@ -142,6 +147,8 @@ func (l *Ledger) insert(e *entry) {
 	case e.job.OnDemand:
 		e.expires = later(e.job.Created.Add(l.cfg.Wait), least)
 		l.to(e, Watching, e.expires)
+	case e.job.Handed && l.cfg.Tracked:
+		l.submitted(e, now)
 	case e.job.Next.After(now): // a former process had it fail
 		l.to(e, Paused, e.job.Next)
 	default:
@@ -173,6 +180,13 @@ func (l *Ledger) remove(e *entry, err error) {
 	if err != nil {
 		l.wakeIndexes(k)
 	}
+}
+
+// ID returns the ID of the job.
+func (h *Handle) ID() string {
+	h.l.mu.Lock()
+	defer h.l.unlock()
+	return h.e.job.ID
 }
 
 // Recorded waits until the job is recorded, so that a crash does not lose it, or until

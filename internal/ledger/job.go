@@ -55,6 +55,16 @@ type Job struct {
 	Next     time.Time `json:"next,omitzero"`   // when it is tried again; zero if nothing has failed
 	Error    string    `json:"error,omitempty"` // why it failed last
 	Parked   bool      `json:"parked,omitempty"`
+
+	// Who copies it, where several caches share what is stored.
+
+	// Here says that this ledger's Worker copies it, whatever becomes of that.
+	Here bool `json:"here,omitempty"`
+	// Handed says that somebody else has it: the next process asks about it first.
+	Handed bool `json:"handed,omitempty"`
+	// Owed says that the job's own event is due although the manifest may be stored already:
+	// whoever stored it may have been lost before the event was sent.
+	Owed bool `json:"owed,omitempty"`
 }
 
 // Key returns the key of the job.
@@ -115,11 +125,31 @@ func mergeTags(old, add []Tag) []Tag {
 // before the tag moves.
 func (j *Job) merge(more Job) (changed bool) {
 	tags, platforms := len(j.Tags), j.Platforms
+	changed = more.Here && !j.Here || more.Owed && !j.Owed
+	j.Here, j.Owed = j.Here || more.Here, j.Owed || more.Owed
+	j.Handed = j.Handed && !j.Here
+	j.Incomplete = j.Incomplete || more.Incomplete
 	j.Tags = mergeTags(j.Tags, more.Tags)
 	j.Depth = min(j.Depth, more.Depth)
 	j.Platforms = oci.MergePlatforms(j.Platforms, more.Platforms)
 	if j.Request == nil {
 		j.Request = more.Request
 	}
-	return len(j.Tags) != tags || !slices.Equal(j.Platforms, platforms)
+	return changed || len(j.Tags) != tags || !slices.Equal(j.Platforms, platforms)
+}
+
+// lost notes that whoever had the job is gone, with the events that it did not get to.
+func (j *Job) lost() {
+	j.Handed, j.Owed = false, true
+	j.Tags = slices.Clone(j.Tags)
+	for i := range j.Tags {
+		j.Tags[i].EventDue = true
+	}
+}
+
+// asks reports whether a job asks for more than another one of the same manifest.
+func (j Job) asks(than Job) bool {
+	return !slices.Equal(j.Platforms, than.Platforms) || slices.ContainsFunc(j.Tags, func(t Tag) bool {
+		return !slices.ContainsFunc(than.Tags, func(o Tag) bool { return o.Name == t.Name })
+	})
 }

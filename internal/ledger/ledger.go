@@ -13,7 +13,7 @@
 //	                                           │      │ └──────────────────▶ Paused, Parked, gone
 //	Parked ───Retry, Add after a while─────────┘      │  ErrHandedOver
 //	                                                  └────────────────────▶ Submitted
-//	Submitted ───the Worker finds it done ──▶ gone; after handOver ──▶ Queued
+//	Submitted ───the Worker finds it done ──▶ gone; lost, or after handOver ──▶ Queued
 //
 // Waiting and Watching jobs are given up after Config.Wait, Parked ones after
 // parkedLongest. Forget removes a job in every state, and so does a lack of room where
@@ -80,12 +80,23 @@ type Worker interface {
 	// Do does a job: nil when it is done, with its tags moved and its events sent,
 	// [ErrWaiting], [ErrHandedOver], or why it failed.
 	Do(ctx context.Context, r *Run) error
-	// Done reports whether somebody else has done a job that was handed over, and sends
-	// the events that are due for it. An error means that it may be done later.
-	Done(ctx context.Context, r *Run) (bool, error)
+	// Look finds out what became of a job that was handed over, and sees to its events. An
+	// error means that it cannot tell now.
+	Look(ctx context.Context, r *Run) (Fate, error)
 	// Judge says what an error of Do means, after that many failures in a row.
 	Judge(job Job, failures int, err error) Verdict
 }
+
+// Fate is what became of a job that was handed over.
+type Fate int
+
+// The fates.
+const (
+	Pending  Fate = iota // nobody has done it yet
+	Stuck                // likewise, and who has it does not go on by itself
+	Finished             // it is done
+	Lost                 // nobody has it any more
+)
 
 // Verdict is what a failure means for a copy job.
 type Verdict struct {
@@ -117,6 +128,9 @@ type Config struct {
 	// Parked is called for each job that is parked, with no lock held. If nil, nothing
 	// is.
 	Parked func(Copy)
+	// Tracked says that Look finds out who has a job. Then a job is handed over again when it
+	// is Lost or more is asked of it, and otherwise when it is not done after a while.
+	Tracked bool
 	// Closed is the cause with which the contexts of Workers end at Close.
 	Closed error
 	Log    *slog.Logger
@@ -167,6 +181,8 @@ type entry struct {
 	began    uint64                 // Ledger.changes when it began to run
 	handed   time.Time              // when it was handed over
 	looked   time.Duration          // the pause before the last look
+	stuck    time.Time              // since when it is Stuck; zero if it is not
+	resumed  bool                   // a former process had it, and it has not run since
 	unasked  map[digest.Digest]bool // of a Watching job, the layers that no client has asked for
 	expires  time.Time              // of a Watching job, when it is given up
 	config   time.Time              // of a Watching job, when a client asked for its config; zero if none did

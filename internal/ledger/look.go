@@ -188,7 +188,7 @@ func (l *Ledger) ForgetRepository(repository string) {
 	}
 }
 
-// Retry lets the Paused and Parked jobs run that match selects, with their failures
+// Retry lets the Paused, Parked and Stuck jobs run that match selects, with their failures
 // forgotten, and returns how many there are. It waits for the records of a former
 // process, or for ctx.
 func (l *Ledger) Retry(ctx context.Context, match func(Job) bool) (n int, err error) {
@@ -198,7 +198,7 @@ func (l *Ledger) Retry(ctx context.Context, match func(Job) bool) (n int, err er
 	l.mu.Lock()
 	defer l.unlock()
 	for k, e := range l.entries {
-		if (e.state == Parked || e.state == Paused) && match(e.job) {
+		if (e.state == Parked || e.state == Paused || e.state == Submitted && !e.stuck.IsZero()) && match(e.job) {
 			e.failures, e.err = 0, nil
 			e.job.Attempts, e.job.Next, e.job.Error = 0, time.Time{}, ""
 			l.enqueue(e, false)

@@ -14,6 +14,7 @@ import (
 const (
 	lookFirst     = 100 * time.Millisecond // after a job was handed over, until the first look
 	lookLongest   = 15 * time.Second       // between two looks
+	lookSilent    = time.Second            // between two looks at what cannot be found out
 	handOver      = 10 * time.Minute       // until a job that is not done is handed over again
 	parkedPause   = 10 * time.Minute       // until a further pull tries a parked job
 	parkedLongest = 7 * 24 * time.Hour     // until a parked job is given up
@@ -113,7 +114,8 @@ func (l *Ledger) start(e *entry) {
 	rule := e.job.Source.Rule
 	l.log(slog.LevelDebug, "a copy begins", "repository", e.job.Repository, "digest", e.job.Digest.String(), "rule", rule)
 	l.turns.took(rule)
-	r := &Run{Job: e.job, Manifest: e.man, Values: e.values, l: l, e: e, moved: map[string]time.Time{}}
+	r := &Run{Job: e.job, Manifest: e.man, Values: e.values, Resumed: e.resumed, l: l, e: e, moved: map[string]time.Time{}}
+	e.resumed = false
 	e.values = nil // a job that waits for long does not keep a request in memory
 	l.spawn(func() {
 		o := l.judged(e, l.cfg.Worker.Do(l.ctx, r))
@@ -157,16 +159,17 @@ func (l *Ledger) ended(r *Run, o outcome) {
 		return // it was forgotten, the next process takes it up, or it ended meanwhile
 	}
 	switch {
+	case o.handedOver && e.state != Running:
 	case o.handedOver:
-		if e.state == Running {
-			e.handed, e.looked = time.Now(), lookFirst
-			l.to(e, Submitted, e.handed.Add(lookFirst))
-		}
+		l.handedOver(r)
 	case o.err == nil && len(r.left(e.job.Tags)) > 0: // a tag came after the Worker's last look
 		e.job.Tags, e.job.Incomplete = r.left(e.job.Tags), false
 		e.job.ID = rand.Text() // its events were sent: further ones are others
+		e.job.Handed, e.job.Owed = false, false
 		l.enqueue(e, false)
 		l.save(e.job.Key())
+	case o.err == nil && e.job.Owed && !r.Job.Owed: // so it is since the Worker's last look
+		l.enqueue(e, false)
 	case o.err == nil:
 		l.full = false
 		l.log(slog.LevelDebug, "a copy is done", "repository", e.job.Repository, "digest", e.job.Digest.String(), "rule", e.job.Source.Rule)
@@ -228,27 +231,6 @@ func (l *Ledger) level(v Verdict) slog.Level {
 	}
 	l.full = true
 	return slog.LevelError
-}
-
-// look finds out whether somebody else has done a job, and plans the next look.
-func (l *Ledger) look(e *entry) {
-	l.mu.Lock()
-	r := &Run{Job: e.job, Manifest: e.man, l: l, e: e, moved: map[string]time.Time{}}
-	l.unlock()
-	done, err := l.cfg.Worker.Done(l.ctx, r)
-	l.mu.Lock()
-	defer l.unlock()
-	switch {
-	case !l.current(e) || e.state != Submitted:
-	case err == nil && done:
-		l.ended(r, outcome{})
-		l.completed(e.job.Key())
-	case time.Since(e.handed) > handOver:
-		l.enqueue(e, false)
-	default:
-		e.looked = min(2*e.looked, lookLongest)
-		l.to(e, Submitted, time.Now().Add(e.looked))
-	}
 }
 
 // change numbers a change of a manifest. l.mu is held.

@@ -205,7 +205,7 @@ func (l *Ledger) load() {
 // resume enters a job of a former process in the state that its record says.
 func (l *Ledger) resume(job Job) {
 	job.Created, job.Next = backoff.Restore(job.Created, job.Next, time.Now().UTC(), nextMost)
-	e := &entry{job: job, man: job.Content(), unasked: map[digest.Digest]bool{}}
+	e := &entry{job: job, man: job.Content(), unasked: map[digest.Digest]bool{}, resumed: true}
 	for _, d := range e.man.Parsed.Layers {
 		e.unasked[d.Digest] = true
 	}

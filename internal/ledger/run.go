@@ -16,11 +16,37 @@ type Run struct {
 	// Values is the context whose values belong to the job, as Add was given it. If nil,
 	// there are none: a former process added the job, or it has run before.
 	Values context.Context
+	// Resumed says that a former process had the job, and that this is its first run here.
+	Resumed bool
 
 	l     *Ledger
 	e     *entry // nil if the ledger has no entry for the job
 	moved map[string]time.Time
+
+	id       string // see Known
+	gaveBack bool   // see GiveBack
 }
+
+// Known notes the ID under which somebody else has the job.
+func (r *Run) Known(id string) { r.id = id }
+
+// Keep notes that this ledger's Worker does the job, and that it is not handed over any
+// more.
+func (r *Run) Keep() {
+	r.Job.Here = true
+	if r.e == nil {
+		return
+	}
+	r.l.mu.Lock()
+	defer r.l.unlock()
+	if r.l.current(r.e) && !r.e.job.Here {
+		r.e.job.Here, r.e.job.Handed = true, false
+		r.l.save(r.e.job.Key())
+	}
+}
+
+// GiveBack ends Keep: somebody else has the job.
+func (r *Run) GiveBack() { r.gaveBack = true }
 
 // Elsewhere returns a run of a job that does not come from this ledger: a Copier has
 // carried it here. If the ledger has an entry for the job, which was handed over, the
@@ -119,6 +145,27 @@ func (h *Held) Owing(t Tag) (recordset.Change, error) {
 	job.Tags = due(job.Tags, t)
 	h.r.l.unlock()
 	return h.r.l.records.Change(recordKey(job.Key()), job)
+}
+
+// OwingAll is the change that notes in the record that the job's own event is due,
+// whoever stores the manifest.
+func (h *Held) OwingAll() (recordset.Change, error) {
+	h.r.l.mu.Lock()
+	job := h.r.e.job
+	job.Owed = true
+	h.r.l.unlock()
+	return h.r.l.records.Change(recordKey(job.Key()), job)
+}
+
+// OwesAll notes that the job's own event is due, whoever stores the manifest.
+func (r *Run) OwesAll() {
+	r.Job.Owed = true
+	if r.e == nil {
+		return
+	}
+	r.l.mu.Lock()
+	defer r.l.unlock()
+	r.e.job.Owed = true
 }
 
 // Owes notes that the change of Owing was made.

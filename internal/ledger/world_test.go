@@ -146,10 +146,10 @@ func (w *world) owe(ctx context.Context, r *ledger.Run, t ledger.Tag) {
 func (w *world) has(k ledger.Key) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.stored[k] }
 func (w *world) put(k ledger.Key)      { w.mu.Lock(); defer w.mu.Unlock(); w.stored[k] = true }
 
-// Done finds what was stored by somebody else.
-func (w *world) Done(_ context.Context, r *ledger.Run) (bool, error) {
+// Look finds what was stored by somebody else.
+func (w *world) Look(_ context.Context, r *ledger.Run) (ledger.Fate, error) {
 	if !w.has(r.Job.Key()) {
-		return false, nil
+		return ledger.Pending, nil
 	}
 	for _, t := range r.TagsLeft() {
 		r.Moved(t)
@@ -157,7 +157,7 @@ func (w *world) Done(_ context.Context, r *ledger.Run) (bool, error) {
 		w.moved = append(w.moved, r.Job.ID+" "+t.Name)
 		w.mu.Unlock()
 	}
-	return true, nil
+	return ledger.Finished, nil
 }
 
 // Judge parks a copy after three failures of its own.

@@ -1,0 +1,140 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pullthrough/pullthrough/internal/ledger"
+)
+
+// Teller is an optional ability of a [Copier], for several caches with one Store that run
+// one another's jobs: [Cache.Accept] takes a job over, and the cache that runs a job sends
+// its events, alone. A cache that gave a job away is a witness: it keeps a record of its
+// own and follows the job with Track until the events are sent. If nobody has the job any
+// more, the witness gives it away again or runs it, with the events that may have been
+// lost and with the same IDs.
+//
+// So an event is lost only if the cache that ran the job is lost with its records before
+// it sent the event, and no other cache had given it the job. An event may be sent twice,
+// with one ID, if that cache is lost with its records before its witnesses heard that the
+// events were sent.
+type Teller interface {
+	Copier
+	// Give is called instead of Submit. It returns the ID under which the job is known
+	// where it was taken. [ErrHere] says that the job is to run in this cache. An error
+	// that wraps [ErrDeleted] ends the job; after any other it is given again later.
+	Give(ctx context.Context, job Job) (id string, err error)
+	// Track tells what became of a job, which has the ID that Give returned. An error means
+	// that this cannot be told now: whoever has the job does not answer and may come back.
+	// It asks other caches than this one.
+	Track(ctx context.Context, job Job) (JobStatus, error)
+}
+
+// ErrHere is what Give of a [Teller] returns for a job that is to run in the cache that
+// gives it.
+var ErrHere = errors.New("cache: the job is to run here")
+
+// JobState is what a cache knows of a job that another one asks about.
+type JobState string
+
+// The states of a job.
+const (
+	JobUnknown JobState = ""       // this cache has nothing to do with it
+	JobComing  JobState = "coming" // this cache runs it, or will
+	JobParked  JobState = "parked" // this cache has it; it failed too often, see CopyParked
+	JobTold    JobState = "told"   // it is done, and its events are sent
+)
+
+// JobStatus is what became of a job.
+type JobStatus struct {
+	State JobState `json:"state"`
+	// ID is the one that the job has now where it is. It is empty if that is not known.
+	ID string `json:"id,omitempty"`
+}
+
+// toldBytes bounds the memory, and the records, of jobs that were done: some thousands.
+const toldBytes = 2 << 20
+
+// doOrShare does a job, or gives it to another cache. What a former process had is asked
+// about first: another cache may have taken it over meanwhile.
+func (w *worker) doOrShare(ctx context.Context, run *ledger.Run) error {
+	if run.Job.Here {
+		if run.Resumed && w.takenOver(ctx, run) {
+			run.GiveBack()
+			return ledger.ErrHandedOver
+		}
+		return w.doAndTell(ctx, run)
+	}
+	if _, _, _, err := w.prepare(ctx, run); err != nil {
+		return err
+	}
+	out, err := exported(run.Job)
+	id := ""
+	if err == nil {
+		id, err = w.teller.Give(ctx, out)
+	}
+	switch {
+	case errors.Is(err, ErrHere):
+		run.Keep()
+		return w.doAndTell(ctx, run)
+	case err != nil:
+		return fmt.Errorf("%w: %w", errNotTaken, err)
+	}
+	run.Known(id)
+	return ledger.ErrHandedOver
+}
+
+// doAndTell does a job here and remembers that, for its witnesses.
+func (w *worker) doAndTell(ctx context.Context, run *ledger.Run) error {
+	err := w.DoHere(ctx, run)
+	if err == nil {
+		w.told.put(ctx, toldKey(run.Job.Key(), run.Job.ID), []byte("true"), time.Now())
+	}
+	return err
+}
+
+func toldKey(k ledger.Key, id string) string {
+	return shelfKey("told", k.Repository, k.Digest.String(), id)
+}
+
+// takenOver reports whether another cache has a job of this one.
+func (w *worker) takenOver(ctx context.Context, run *ledger.Run) bool {
+	out, err := exported(run.Job)
+	if err != nil {
+		return false
+	}
+	at, err := w.teller.Track(ctx, out)
+	return err == nil && at.State != JobUnknown
+}
+
+// track finds out what became of a job that another cache has, which sends its events.
+func (w *worker) track(ctx context.Context, run *ledger.Run) (ledger.Fate, error) {
+	out, err := exported(run.Job)
+	if err != nil {
+		return ledger.Pending, err
+	}
+	at, err := w.teller.Track(ctx, out)
+	if err != nil {
+		return ledger.Pending, err
+	}
+	run.Known(at.ID)
+	switch at.State {
+	case JobComing:
+		return ledger.Pending, nil
+	case JobParked:
+		return ledger.Stuck, nil
+	case JobTold:
+		if r, err := w.origins.Still(ctx, run.Job.Repository, run.Job.Source); err == nil {
+			for _, t := range run.Job.Tags {
+				w.local.tagMoved(r, t.Name, t.Seen) // what is remembered of it is old
+			}
+		}
+		for _, t := range run.Job.Tags {
+			run.Moved(t)
+		}
+		return ledger.Finished, nil
+	}
+	return ledger.Lost, nil
+}
