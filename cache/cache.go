@@ -71,6 +71,11 @@ type Cache struct {
 	// the goroutine that asked Admit. It is for people who watch; [Cache.HeldTags] lists what
 	// is held. If nil, only the log says so.
 	Held func(Candidate, error)
+	// Deleted is called for each deletion by [Cache.Delete] and [Cache.DeleteRepository], on
+	// the caller's goroutine, twice: before anything is deleted from the Store, so that other
+	// caches give up copies of it in time, and after that, so that they forget what they read
+	// in between. [Cache.Forget] is for those others. If nil, nobody is told.
+	Deleted func(context.Context, Deletion)
 	// Next answers what no rule covers, /v2/ and /v2/_catalog included. It is not
 	// guarded by Authorize but for /v2/: see [Guard]. If nil, those are answered
 	// here, from what is stored.

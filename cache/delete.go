@@ -28,19 +28,32 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 	if !ok {
 		return fmt.Errorf("cache: the store cannot delete: %w", errors.ErrUnsupported)
 	}
-	e.local.deleted.note(r.Name, reference)
-	e.ledger.Forget(r.Name, reference)
-	defer e.local.deleted.era.Add(1)
+	defer e.deleting(ctx, r.Name, reference)()
 	if d == "" {
 		return e.local.deleteTag(ctx, s, r.Repo, reference)
 	}
-	if r.Covered() {
-		e.local.read.drop(ctx, readKey(r.Repo, d))
-	}
+	e.local.dropRead(ctx, r.Repo, d)
 	if err := e.local.deleteTags(ctx, s, r.Repo, d); err != nil {
 		return err
 	}
 	return e.deleteManifest(ctx, s, r, d)
+}
+
+// deleting begins a deletion here: copies of it are given up, and others are told. The
+// function that it returns ends it.
+func (e *engine) deleting(ctx context.Context, repository, reference string) (end func()) {
+	d := Deletion{Repository: repository, Reference: reference, At: time.Now().UTC()}
+	e.giveUp(d, d.At)
+	tell := e.cfg.Deleted
+	if tell == nil {
+		tell = func(context.Context, Deletion) {}
+	}
+	ctx = context.WithoutCancel(ctx) // what begins to be deleted is to be told
+	tell(ctx, d)
+	return func() {
+		e.local.deleted.era.Add(1)
+		tell(ctx, d)
+	}
 }
 
 // deleteManifest deletes content and sends the event of a manifest. The event is

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/store"
 )
 
@@ -26,30 +28,51 @@ func (c *Cache) DeleteRepository(ctx context.Context, repository string) error {
 	if err != nil {
 		return err
 	}
-	deleter, ok := store.As[store.Deleter](e.local.store)
-	lister, ok1 := store.As[store.Lister](e.local.store)
-	manifests, ok2 := store.As[store.ManifestLister](e.local.store)
-	blobs, ok3 := store.As[store.BlobLister](e.local.store)
-	if !ok || !ok1 || !ok2 || !ok3 {
-		return fmt.Errorf("cache: the store cannot delete a repository: %w", errors.ErrUnsupported)
+	lists, err := e.local.repositoryLists()
+	if err != nil {
+		return err
 	}
-	e.local.deleted.note(r.Name, "")
-	e.ledger.ForgetRepository(r.Name)
-	defer e.local.deleted.era.Add(1)
-	err = each(ctx, lister.TagNames(ctx, r.Name, ""), func(ctx context.Context, tag string) error {
-		return e.local.deleteTag(ctx, deleter, r.Repo, tag)
+	defer e.deleting(ctx, r.Name, "")()
+	return e.local.deleteRepository(ctx, lists, r.Repo, func(ctx context.Context, d digest.Digest) error {
+		return e.deleteManifest(ctx, lists, r, d)
+	})
+}
+
+// repositoryLists is what a store must have for the deletion of a repository.
+type repositoryLists struct {
+	store.Deleter
+	store.Lister
+	store.ManifestLister
+	store.BlobLister
+}
+
+func (l *local) repositoryLists() (s repositoryLists, err error) {
+	var ok, ok1, ok2, ok3 bool
+	s.Deleter, ok = store.As[store.Deleter](l.store)
+	s.Lister, ok1 = store.As[store.Lister](l.store)
+	s.ManifestLister, ok2 = store.As[store.ManifestLister](l.store)
+	s.BlobLister, ok3 = store.As[store.BlobLister](l.store)
+	if !ok || !ok1 || !ok2 || !ok3 {
+		return s, fmt.Errorf("cache: the store cannot delete a repository: %w", errors.ErrUnsupported)
+	}
+	return s, nil
+}
+
+// deleteRepository deletes what is stored in a repository: its tags, each manifest by
+// manifest, and its blobs.
+func (l *local) deleteRepository(ctx context.Context, s repositoryLists, r origin.Repo, manifest func(context.Context, digest.Digest) error) error {
+	err := each(ctx, s.TagNames(ctx, r.Name, ""), func(ctx context.Context, tag string) error {
+		return l.deleteTag(ctx, s, r, tag)
 	})
 	if err == nil {
-		err = each(ctx, manifests.Manifests(ctx, r.Name), func(ctx context.Context, m store.Info) error {
-			if r.Covered() {
-				e.local.read.drop(ctx, readKey(r.Repo, m.Digest))
-			}
-			return e.deleteManifest(ctx, deleter, r, m.Digest)
+		err = each(ctx, s.Manifests(ctx, r.Name), func(ctx context.Context, m store.Info) error {
+			l.dropRead(ctx, r, m.Digest)
+			return manifest(ctx, m.Digest)
 		})
 	}
 	if err == nil {
-		err = each(ctx, blobs.Blobs(ctx, r.Name), func(ctx context.Context, b store.Info) error {
-			return deleter.Delete(ctx, r.Name, b.Digest)
+		err = each(ctx, s.Blobs(ctx, r.Name), func(ctx context.Context, b store.Info) error {
+			return s.Delete(ctx, r.Name, b.Digest)
 		})
 	}
 	if err != nil {

@@ -31,8 +31,8 @@ func newDeletions() deletions {
 
 // note notes that a tag, a digest, or with an empty reference a whole repository is being
 // deleted.
-func (d *deletions) note(repository, reference string) {
-	d.times.Put(tagKey{repository, reference}, time.Now(), 1)
+func (d *deletions) note(repository, reference string, at time.Time) {
+	d.times.Put(tagKey{repository, reference}, at, 1)
 }
 
 // last returns when a tag or digest was deleted last, alone or with its repository, or

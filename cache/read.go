@@ -52,6 +52,13 @@ func (l *local) readBefore(ctx context.Context, r origin.Repo, d digest.Digest) 
 	return man
 }
 
+// dropRead drops what keepRead has kept, be it known or not.
+func (l *local) dropRead(ctx context.Context, r origin.Repo, d digest.Digest) {
+	if r.Covered() {
+		l.read.drop(ctx, readKey(r, d))
+	}
+}
+
 // forgetRead drops what keepRead has kept.
 func (l *local) forgetRead(ctx context.Context, r origin.Repo, d digest.Digest) {
 	if key := readKey(r, d); l.read.has(key) {
