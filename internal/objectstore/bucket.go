@@ -24,8 +24,8 @@ const MaxKey = 1024
 // the upload that was to be completed.
 var ErrChanged = errors.New("the object has changed")
 
-// Condition is what must hold of the object that a write is to replace. Constants are
-// Always and IfAbsent; every other Condition is an ETag that the object must have.
+// Condition is what must hold of the object that a write is to replace: Always, IfAbsent, or
+// the ETag that it must have.
 type Condition string
 
 const (
@@ -136,6 +136,6 @@ type Unfinished struct {
 	Key string
 	// ID tells the uploads of one key apart. It means something to the Bucket alone.
 	ID string
-	// Begun is when it was begun, by the server's clock.
+	// Begun is when it was begun, by the server's clock. If zero, that is not known.
 	Begun time.Time
 }
