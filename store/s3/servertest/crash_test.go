@@ -1,0 +1,5 @@
+package servertest_test
+
+const uploadHalf = "upload-half"
+
+func halfAnUpload(string, string) {}

@@ -1,0 +1,41 @@
+package servertest_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/pullthrough/pullthrough/internal/objectstore"
+	"github.com/pullthrough/pullthrough/internal/objectstore/buckettest"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/store/s3/internal/bucket"
+	"github.com/pullthrough/pullthrough/store/storetest"
+)
+
+func credentials(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, nil
+}
+
+func TestStoreOnGofakes3(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { s := fake(t); return s.store(t, s.endpoint, "a") })
+}
+
+func TestStoreOnVersitygw(t *testing.T) {
+	real(t)
+	storetest.Run(t, func(t *testing.T) store.Store { s := real(t); return s.store(t, s.endpoint, "a") })
+}
+
+func (s server) open(t *testing.T) objectstore.Bucket {
+	return &bucket.Bucket{Client: client(t, s.endpoint), Name: s.bucket}
+}
+
+func TestBucketOnGofakes3(t *testing.T) {
+	buckettest.Run(t, func(t *testing.T) objectstore.Bucket { return fake(t).open(t) },
+		buckettest.CompleteConditions, buckettest.CompleteRace, buckettest.CompleteBesidePut)
+}
+
+func TestBucketOnVersitygw(t *testing.T) {
+	real(t)
+	buckettest.Run(t, func(t *testing.T) objectstore.Bucket { return real(t).open(t) })
+}
