@@ -57,9 +57,10 @@ func (s *Store) readLink(ctx context.Context, repo string, d digest.Digest, mani
 	return info, nil
 }
 
-// damaged reports an object that cannot be what its key says.
+// damaged reports an object that cannot be what its key says, or that a link needs and that
+// is not there.
 func (s *Store) damaged(key string) error {
-	s.log.Warn("an object of the store is damaged; it counts as missing", "bucket", s.bucket.String(), "key", key)
+	s.log.Warn("an object of the store is damaged or lost; it counts as missing", "bucket", s.bucket.String(), "key", key)
 	return fmt.Errorf("%s/%s: damaged: %w", s.bucket, key, store.ErrNotFound)
 }
 

@@ -121,10 +121,8 @@ func startGateway() (endpoint string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	for _, folder := range []string{"data", "sidecar"} {
-		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
-			return "", nil, err
-		}
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		return "", nil, err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -134,7 +132,7 @@ func startGateway() (endpoint string, stop func(), err error) {
 	_ = l.Close()
 	var log bytes.Buffer
 	cmd := exec.Command(program, "--access", access, "--secret", secret, "--port", addr, "--region", "us-east-1", "--quiet",
-		"posix", "--sidecar", filepath.Join(dir, "sidecar"), filepath.Join(dir, "data"))
+		"posix", filepath.Join(dir, "data"))
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &log, &log, dir
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
