@@ -88,19 +88,14 @@ func (p *Pool) Try(c Claim) (release func(), ok bool) {
 	return func() { p.release(t) }, true
 }
 
-// Room reports whether a claim would get its slot at once, or as soon as one that is lent
-// comes back.
+// Room reports whether a claim would get its slot at once, or as soon as spare slots come
+// back that were not asked back yet. It takes no slot, so that another claim may come
+// first. Claims that wait are not in the way: none of them may have a slot that is free.
 func (p *Pool) Room(c Claim) bool {
-	t := &waiter{Claim: c}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, w := range p.waiting {
-		if w.Host == c.Host || w.Rule == c.Rule {
-			return false
-		}
-	}
-	for _, b := range p.inTheWay(t) {
-		if p.used[b.key].spare == 0 {
+	for _, b := range p.inTheWay(&waiter{Claim: c}) {
+		if !slices.ContainsFunc(p.lent, b.holds) {
 			return false
 		}
 	}
