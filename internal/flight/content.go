@@ -15,7 +15,7 @@ type content struct {
 	granted  bool  // the upstream has let this process read the blob
 	answered bool  // readers may have what is present: granted, and no doubt is left
 	verified bool
-	via      string // the other cache that sends what the front gets; empty: the upstream
+	via      string // the other cache that answered last; empty: the upstream did
 	err      error  // why the download ended; Broken if the store failed
 
 	// handover is where the readers of a broken flight go on.

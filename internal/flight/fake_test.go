@@ -31,6 +31,7 @@ type fault struct {
 	flip     int64         // byte flip-1 of the blob is wrong
 	step     int           // bytes for each read; 0: as many as fit
 	pause    time.Duration // before each read
+	via      string        // another cache sends it
 }
 
 // request is one call of Blob.
@@ -115,7 +116,7 @@ func (r *registry) Blob(ctx context.Context, _ digest.Digest, offset, length int
 	if f.cut != 0 {
 		b.left = max(0, f.cut)
 	}
-	body := upstream.Body{ReadCloser: b, Offset: from, Length: to - from, Size: size}
+	body := upstream.Body{ReadCloser: b, Offset: from, Length: to - from, Size: size, Via: f.via}
 	if f.size != 0 {
 		body.Size = f.size
 	}

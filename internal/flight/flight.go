@@ -88,6 +88,9 @@ type Request struct {
 	Stored func(size int64, open func() (io.ReadSeekCloser, error))
 	// Job says that a copy asks, not a client.
 	Job bool
+	// Peer says that another cache asks. It is served as a client is, but is not counted as
+	// one that joined.
+	Peer bool
 }
 
 // flight is one download.
@@ -114,6 +117,7 @@ type flight struct {
 // audience counts the readers that wait for a flight.
 type audience struct {
 	clients, jobs int
+	begun         bool // it has, or had, its slot
 	ending        bool // no reader may join any more
 }
 

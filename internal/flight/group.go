@@ -82,7 +82,7 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 	if h = f.join(req.Job); h == nil {
 		return nil, f.spool.freed, nil
 	}
-	if !begin && !req.Job {
+	if !begin && !req.Job && !req.Peer {
 		g.joined.Add(1)
 	}
 	if begin { // after the first reader has joined: a flight can be over at once
@@ -118,24 +118,6 @@ func (g *Group) Peek(k Key) (front, size int64, ok bool) {
 	return f.front, f.size, true
 }
 
-// HasSlot reports whether there is a flight for k that has its slot, or has ended.
-func (g *Group) HasSlot(k Key) bool {
-	g.mu.Lock()
-	f := g.flights[k]
-	g.mu.Unlock()
-	if f == nil {
-		return false
-	}
-	select {
-	case <-f.prepared:
-		return true
-	case <-f.live:
-		return true
-	default:
-		return false
-	}
-}
-
 // Known returns the size of a blob that the upstream of a flight for k gives; false
 // if there is no such flight, or no answer yet, or no size in it.
 func (g *Group) Known(k Key) (size int64, ok bool) {
@@ -148,6 +130,23 @@ func (g *Group) Known(k Key) (size int64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.size, f.answered && f.size >= 0
+}
+
+// Coming tells whether a flight for k is being downloaded or committed, or begins at once,
+// how far its front is, and its size, -1 if that is unknown. One that waits for its slot is
+// not coming, and one that has failed is not.
+func (g *Group) Coming(k Key) (front, size int64, ok bool) {
+	g.mu.Lock()
+	f := g.flights[k]
+	g.mu.Unlock()
+	if f == nil {
+		return 0, -1, false
+	}
+	f.mu.Lock()
+	front, size, ok = f.front, f.size, !f.closed()
+	begun := f.begun
+	f.mu.Unlock()
+	return front, size, ok && (begun || g.Room(f.claim()))
 }
 
 // Pieces returns how many pieces of blobs further connections were asked for.

@@ -22,7 +22,7 @@ type Handle struct {
 func (f *flight) join(job bool) *Handle {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.ending || f.ctx.Err() != nil && !f.verified {
+	if f.closed() {
 		return nil
 	}
 	if job {
@@ -37,6 +37,9 @@ func (f *flight) join(job bool) *Handle {
 	}
 	return &Handle{f: f, job: job, spool: newSpoolReader(f.spool), size: -1}
 }
+
+// closed reports whether no reader may join. f.mu is held.
+func (f *flight) closed() bool { return f.ending || f.ctx.Err() != nil && !f.verified }
 
 // Close lets go of the flight, which goes on without its reader.
 func (h *Handle) Close() {

@@ -116,7 +116,7 @@ func (f *flight) steer() {
 			l.judge(perSecond, have, f.size-f.present())
 		}
 		want := l.n
-		if f.unwanted() {
+		if f.unwanted() || f.via != "" {
 			want = 1
 		}
 		f.lanes.last = l.trial == 1
@@ -276,6 +276,9 @@ type laneReceiver struct {
 func (r laneReceiver) accept(body upstream.Body, took time.Duration) error {
 	r.f.mu.Lock()
 	r.l.live = true
+	if body.Via != "" { // from now on another cache sends it: steer ends the lanes
+		r.f.via = body.Via
+	}
 	r.f.mu.Unlock()
 	return r.segmentReceiver.accept(body, took)
 }

@@ -36,6 +36,9 @@ func (f *flight) download(s *spoolSink) error {
 		return err
 	}
 	defer release()
+	f.mu.Lock()
+	f.begun = true
+	f.mu.Unlock()
 	err = s.openSpool()
 	close(f.prepared) // from here on readers wait for the upstream, and for no slow disk
 	if err != nil {

@@ -78,6 +78,7 @@ func TestBusy(t *testing.T) {
 		}
 		h.Close()
 		_ = h.Wait(client()) // it has ended
+		synctest.Wait()      // and left the group
 		if n := r.g.slots.Waiting(); n != 0 {
 			t.Errorf("%d are left in the queue", n)
 		}

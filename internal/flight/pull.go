@@ -97,7 +97,7 @@ func (f *flight) connect(ctx context.Context, want span, whole bool, r receiver)
 		return 0, err
 	}
 	silent := reader.challenge
-	if body.Offset != offset || whole || body.Via != "" { // parts are not to be had, or come from where the front's come
+	if body.Offset != offset || whole || body.Via != "" { // parts are not to be had, or another cache sends what it has
 		silent = func(int64) {}
 	}
 	skip := want.start - body.Offset // an upstream that ignores ranges sends these too
