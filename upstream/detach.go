@@ -19,7 +19,7 @@ type detached struct{ context.Context }
 // Value hides what is for one request.
 func (d detached) Value(key any) any {
 	switch key.(type) {
-	case operationKey, proxyKey, loopKey, homeKey, checkedKey, guardKey, answerTimeoutKey, rateLimitKey:
+	case operationKey, proxyKey, loopKey, homeKey, checkedKey, guardKey, answerTimeoutKey, rateLimitKey, hintKey:
 		return nil
 	}
 	v := d.Context.Value(key)

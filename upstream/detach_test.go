@@ -15,6 +15,7 @@ type valueKey struct{}
 func TestDetach(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), valueKey{}, "kept"), time.Hour)
 	ctx = upstream.WithAnswerTimeout(upstream.WithoutRedirects(upstream.WithLoop(ctx, "outer")), time.Second)
+	ctx = upstream.WithHint(ctx, upstream.Hint{Repository: "outer", Size: 7})
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { t.Error("the trace of the outer request is called") }})
 	d := upstream.Detach(ctx)
 	cancel()
@@ -23,5 +24,8 @@ func TestDetach(t *testing.T) {
 	}
 	if upstream.Loop(d) != "" || httptrace.ContextClientTrace(d) != nil {
 		t.Errorf("loop %q, trace %v", upstream.Loop(d), httptrace.ContextClientTrace(d))
+	}
+	if h := upstream.HintOf(d); h != (upstream.Hint{Size: -1}) {
+		t.Errorf("hint %+v, which is about a blob of the outer request", h)
 	}
 }

@@ -115,7 +115,7 @@ type Body struct {
 	Length int64 // of the body in bytes, or -1 if it is unknown
 	Size   int64 // of the whole blob in bytes, or -1 if it is unknown
 	// Via says that another cache sends the body, such as a replica, and which one. Its
-	// bytes are not the upstream's: they count as none, and there is one connection for all
-	// of them. If empty, the upstream sends it.
+	// bytes are not the upstream's and do not count as such, and no further connections
+	// are opened to have them sooner. If empty, the upstream sends it.
 	Via string
 }

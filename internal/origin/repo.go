@@ -175,18 +175,24 @@ func (d download) prepared(ctx context.Context) context.Context {
 // Blob counts the connection and the bytes of the body, unless another cache sends them.
 func (d download) Blob(ctx context.Context, dgst digest.Digest, offset, length int64) (upstream.Body, error) {
 	o := d.repo.origins
-	if log := o.cfg.Log; log.Enabled(ctx, slog.LevelDebug) {
-		log.LogAttrs(ctx, slog.LevelDebug, "a download connects to the upstream", slog.String("rule", d.repo.Rule()), slog.String("source", d.repo.Match.Source.String()), slog.Int64("offset", offset))
-	}
 	body, err := d.Repository.Blob(d.prepared(ctx), dgst, offset, length)
 	if err == nil && body.Via != "" {
+		d.log(ctx, "a download reads from another cache", slog.String("via", body.Via), slog.Int64("offset", offset))
 		return body, nil
 	}
+	d.log(ctx, "a download connects to the upstream", slog.Int64("offset", offset))
 	o.counts.connections.Add(1)
 	if err == nil {
 		body.ReadCloser = counted{body.ReadCloser, &o.counts.bytes}
 	}
 	return body, err
+}
+
+// log tells the story of a download, for people who debug.
+func (d download) log(ctx context.Context, message string, attrs ...slog.Attr) {
+	if log := d.repo.origins.cfg.Log; log.Enabled(ctx, slog.LevelDebug) {
+		log.LogAttrs(ctx, slog.LevelDebug, message, append(attrs, slog.String("rule", d.repo.Rule()), slog.String("source", d.repo.Match.Source.String()))...)
+	}
 }
 
 // StatBlob asks for the size of a blob.

@@ -164,7 +164,9 @@ func TestConnect(t *testing.T) {
 		if err != nil || len(opened.with) != 1 {
 			t.Fatalf("opened %d times, %v", len(opened.with), err)
 		}
-		_, _ = up.Blob(t.Context(), digest.FromString("x"), 0, -1)
+		if _, err := up.Blob(t.Context(), digest.FromString("x"), 0, -1); err == nil {
+			t.Error("the upstream has a blob")
+		}
 	}
 	if err := set.SetAuth("a", auth.Anonymous{}); err != nil {
 		t.Fatal(err)
