@@ -45,7 +45,7 @@ func families() []Family {
 		{"pullthrough_download_readers", "Requests and copies that use those downloads.", "gauge", nil},
 		{"pullthrough_followers_total", "Requests for a blob that joined a download.", "counter", nil},
 		{"pullthrough_segments_total", "Parts of blobs that were asked for over further connections.", "counter", nil},
-		{"pullthrough_blob_connections_total", "Connections to upstreams for blobs.", "counter", nil},
+		{"pullthrough_blob_connections_total", "Requests to upstreams for blobs and parts of them.", "counter", nil},
 		{"pullthrough_manifests_fetched_total", "Manifests fetched from upstreams.", "counter", nil},
 		{"pullthrough_tag_checks_total", "Tag checks sent to upstreams.", "counter", nil},
 		{"pullthrough_tag_checks_shared_total", "Pulls by tag that used the tag check of another one.", "counter", nil},

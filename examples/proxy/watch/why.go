@@ -55,6 +55,8 @@ func whyChecked(detail string) string {
 
 func (p *Pull) whyMiss() string {
 	switch {
+	case p.Detail == "peer":
+		return "It was not stored, and was sent while it came from another replica of this cache."
 	case p.Detail == "collapsed":
 		return "It was not stored, and was sent from a download that was under way already."
 	case p.Kind == cache.AccessBlob:

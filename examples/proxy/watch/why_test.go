@@ -29,6 +29,7 @@ func TestWhy(t *testing.T) {
 		{cache.Outcome{Status: 200, Result: cache.ResultMiss, Access: cache.Access{Kind: cache.AccessBlob}}, "while it was downloaded"},
 		{cache.Outcome{Status: 200, Result: cache.ResultMiss, Access: cache.Access{Kind: cache.AccessTags}}, "Lists come from the source"},
 		{cache.Outcome{Status: 200, Result: cache.ResultMiss, Detail: "collapsed"}, "under way already"},
+		{cache.Outcome{Status: 200, Result: cache.ResultMiss, Detail: "peer", Access: cache.Access{Kind: cache.AccessBlob}}, "from another replica"},
 		{cache.Outcome{Status: 200, Result: cache.ResultStale, Detail: "timeout"}, "took too long"},
 		{cache.Outcome{Status: 200, Result: cache.ResultStale, Detail: "limited"}, "is left alone for as long as it said"},
 		{cache.Outcome{Status: 200, Result: cache.ResultStale, Detail: "budget"}, "allows few more requests"},
