@@ -39,17 +39,25 @@ func (e *engine) blob(ctx context.Context, r repository, d digest.Digest) blobAn
 		// The client's download comes first, and then the copy that joins it.
 		defer e.ledger.Asked(r.Name, d, stored)
 	}
+	switch {
+	case stored:
+		return a
+	case !r.Covered():
+		return blobAnswer{err: errUnknown}
+	}
+	return e.bringBlob(ctx, up, d, false)
+}
+
+// bringBlob answers with a blob that was not stored when the caller looked. peer says that
+// another replica asks, and not a client.
+func (e *engine) bringBlob(ctx context.Context, r origin.Repo, d digest.Digest, peer bool) blobAnswer {
 	for try := range 3 { // it may come into the store or leave it meanwhile, or have another size
 		if try > 0 {
-			a, stored = e.storedBlob(ctx, up, d)
+			if a, stored := e.storedBlob(ctx, r, d); stored {
+				return a
+			}
 		}
-		if stored {
-			return a
-		}
-		if !r.Covered() {
-			return blobAnswer{err: errUnknown}
-		}
-		a = e.joinDownload(ctx, up, d)
+		a := e.joinDownload(ctx, r, d, peer)
 		if !errors.Is(a.err, flight.ErrStored) && (!errors.Is(a.err, flight.ErrSize) || try > 0) {
 			return a
 		}
@@ -67,7 +75,7 @@ func (e *engine) storedBlob(ctx context.Context, r origin.Repo, d digest.Digest)
 }
 
 // joinDownload joins the download of a blob, or begins it.
-func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Digest) blobAnswer {
+func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Digest, peer bool) blobAnswer {
 	f := e.fetcher
 	_, _, flying := f.flights.Peek(flight.Key{Source: r.Match.Source, Digest: d})
 	state, refused := "fwd=miss; collapsed", false
@@ -91,7 +99,9 @@ func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Diges
 		}
 		refused = asked && !done
 	}
-	h, err := f.flights.Join(ctx, f.download(r, d, false))
+	wanted := f.download(r, d, false)
+	wanted.Peer = peer
+	h, err := f.flights.Join(ctx, wanted)
 	if err != nil {
 		return blobAnswer{err: err}
 	}
@@ -103,11 +113,11 @@ func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Diges
 		}
 		return blobAnswer{err: err, state: fwd("miss", err)}
 	}
-	if refused {
-		r.RefusesHead(origin.Blob)
-	}
-	if h.Via() != "" {
+	switch {
+	case h.Via() != "": // which says nothing about what the upstream answers to a GET
 		state += peerDetail
+	case refused:
+		r.RefusesHead(origin.Blob)
 	}
 	return blobAnswer{flight: h, size: size, state: state, remote: true}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -250,7 +251,7 @@ func (s *sudden) Open(ctx context.Context, repo string, d digest.Digest) (store.
 
 // Whoever misses a blob by a moment finds it, and asks the upstream nothing.
 func TestBlobThatAppearsMeanwhile(t *testing.T) {
-	for _, who := range []string{"copy", "client"} {
+	for _, who := range []string{"copy", "client", "peer"} {
 		inBubble(t, func(c *clock) {
 			img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 			layer := img.Layers[0]
@@ -270,10 +271,15 @@ func TestBlobThatAppearsMeanwhile(t *testing.T) {
 			c.stop()
 			c.store = s
 			c.start()
-			if who == "copy" {
+			switch who {
+			case "copy":
 				c.manifest("v1")
 				c.pass(0)
-			} else {
+			case "peer":
+				if w := c.servePeer("app/api", c.sourceOf("api"), layer.Digest); w.Code != http.StatusOK || int64(w.Body.Len()) != layer.Size {
+					c.Errorf("status %d, %d bytes", w.Code, w.Body.Len())
+				}
+			default:
 				c.wantBlob(layer.Digest)
 			}
 			if n := c.up.Count("", "blob", layer.Digest.String()); n != 0 || s.add != nil {

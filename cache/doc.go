@@ -79,7 +79,8 @@
 //	fwd=request                the upstream was asked about the tag: detail=unchanged, or
 //	                           detail=held if Admit kept the former digest
 //	fwd=miss                   the upstream answered; stored: a download began, collapsed: it
-//	                           was joined
+//	                           was joined; detail=peer: another replica sends the blob, and
+//	                           not the upstream
 //	fwd=stale                  the stored image, since the upstream could not be asked
 //	miss; detail=absent        the upstream has just said that it does not have the digest
 //	fwd-status=N               the upstream's status; detail=timeout, unreachable, limited,

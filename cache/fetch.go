@@ -175,7 +175,7 @@ func (f *fetcher) bring(ctx context.Context, r origin.Repo, d digest.Digest) err
 		r.Heard(err)
 		return err
 	}
-	if refused {
+	if refused && h.Via() == "" {
 		r.RefusesHead(origin.Blob)
 	}
 	return nil

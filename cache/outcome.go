@@ -21,7 +21,7 @@ type Outcome struct {
 	// UpstreamStatus is the HTTP status of the upstream's answer; zero if it was not
 	// asked, or did not answer.
 	UpstreamStatus int
-	// Detail says more in one word, such as "copying", "held" or "timeout"; see
+	// Detail says more in one word, such as "copying", "held", "peer" or "timeout"; see
 	// Cache-Status in the package documentation. It is empty if there is no more to say.
 	Detail string
 	// CacheState is all that as the Cache-Status value (RFC 9211), without the name of

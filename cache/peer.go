@@ -2,7 +2,7 @@ package cache
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -25,8 +25,9 @@ type PeerBlob struct {
 }
 
 // StatPeer tells another replica whether a blob is here or on its way. repository must
-// stand for exactly the source s here too; otherwise nothing is. No upstream is asked,
-// and nothing begins. It is for package fleet, which has made sure that a replica asks.
+// stand for exactly the source s here too; otherwise nothing is. A download that waits for
+// its slot is not on its way. No upstream is asked, and nothing begins. It is for package
+// fleet, which has made sure that a replica asks.
 func (c *Cache) StatPeer(ctx context.Context, repository string, s upstream.Source, d digest.Digest) PeerBlob {
 	e := c.engine()
 	none := PeerBlob{Size: -1}
@@ -34,15 +35,15 @@ func (c *Cache) StatPeer(ctx context.Context, repository string, s upstream.Sour
 	if err != nil {
 		return none
 	}
-	if a, stored := e.storedBlob(ctx, r, d); stored {
+	front, size, coming := e.fetcher.flights.Coming(flight.Key{Source: s, Digest: d}) // first, since a download ends in the store
+	switch a, stored := e.storedBlob(ctx, r, d); {
+	case stored:
 		a.close()
 		return PeerBlob{Size: a.size, Stored: true}
+	case coming:
+		return PeerBlob{Size: size, Front: front, Coming: true}
 	}
-	front, size, coming := e.fetcher.flights.Peek(flight.Key{Source: s, Digest: d})
-	if !coming || e.waits(s, d) {
-		return none
-	}
-	return PeerBlob{Size: size, Front: front, Coming: true}
+	return none
 }
 
 // ServePeer answers GET for a blob to another replica, with ranges: from the store, from
@@ -51,25 +52,25 @@ func (c *Cache) StatPeer(ctx context.Context, repository string, s upstream.Sour
 // answer is 503 at once, since another replica may begin it.
 //
 // It is for package fleet, which has made sure that a replica asks, and that replica has
-// asked its own Authorize. So Authorize, Next and Observe are not asked here, the request
-// counts in no figure of Stats, and it causes no copy. A response that cannot be finished
-// ends its connection.
+// asked its own Authorize. So Authorize, Next and Observe are not asked here. [Stats] does
+// not count the request, which causes no copy; it counts what the upstream sends because of
+// it. A response that cannot be finished ends its connection.
 func (c *Cache) ServePeer(w http.ResponseWriter, r *http.Request, repository string, s upstream.Source, d digest.Digest) {
 	e := c.engine()
 	rec := &recorder{ResponseWriter: w, patience: e.limits.SendTimeout}
 	repo, err := e.forPeer(r.Context(), repository, s, d)
-	var a blobAnswer
-	if a.err = err; err == nil {
+	a := blobAnswer{err: err}
+	if err == nil {
 		a = e.blobForPeer(r.Context(), repo, d)
 	}
 	defer a.close()
 	if a.err != nil {
 		failure(repo, AccessBlob, d.String(), a.err).write(rec, false)
-		return
-	}
-	rec.Header().Set("Cache-Status", cacheName+a.state)
-	if err := serveBlob(rec, r, d.String(), &a); err != nil {
-		abort(w)
+	} else {
+		rec.Header().Set("Cache-Status", cacheName+a.state)
+		if err := serveBlob(rec, r, d.String(), &a); err != nil {
+			abort(w)
+		}
 	}
 	rec.end()
 }
@@ -77,35 +78,22 @@ func (c *Cache) ServePeer(w http.ResponseWriter, r *http.Request, repository str
 // forPeer finds a repository in the name of another replica.
 func (e *engine) forPeer(ctx context.Context, repository string, s upstream.Source, d digest.Digest) (origin.Repo, error) {
 	r, err := e.nameDigest(ctx, AccessBlob, repository, d)
-	if err != nil {
-		return r.Repo, err
+	if err == nil && (!r.Covered() || r.Match.Source != s) {
+		err = &Error{Status: http.StatusNotFound, Code: CodeBlobUnknown,
+			Message: fmt.Sprintf("repository '%s' does not stand for source '%s' of cache rule '%s' here", r.Name, s, s.Rule)}
 	}
-	if !r.Covered() || r.Match.Source != s {
-		return r.Repo, errUnknown
-	}
-	return r.Repo.Under(ctx), nil
+	return r.Repo, err
 }
 
 // blobForPeer is blob for another replica.
-func (e *engine) blobForPeer(ctx context.Context, r origin.Repo, d digest.Digest) (a blobAnswer) {
+func (e *engine) blobForPeer(ctx context.Context, r origin.Repo, d digest.Digest) blobAnswer {
 	s := r.Match.Source
-	for range 2 { // it may come into the store meanwhile
-		var stored bool
-		if a, stored = e.storedBlob(ctx, r, d); stored {
-			return a
-		}
-		if e.waits(s, d) {
-			return blobAnswer{err: flight.ErrBusy}
-		}
-		if a = e.joinDownload(ctx, r, d); !errors.Is(a.err, flight.ErrStored) && !errors.Is(a.err, flight.ErrSize) {
-			return a
-		}
+	_, _, coming := e.fetcher.flights.Coming(flight.Key{Source: s, Digest: d}) // first, since a download ends in the store
+	if a, stored := e.storedBlob(ctx, r, d); stored {
+		return a
 	}
-	return a
-}
-
-// waits reports whether a download, which may not have begun, has to wait for its slot.
-func (e *engine) waits(s upstream.Source, d digest.Digest) bool {
-	f := &e.fetcher.flights
-	return !f.HasSlot(flight.Key{Source: s, Digest: d}) && !f.Room(share.Claim{Rule: s.Rule, Host: s.Host})
+	if !coming && !e.fetcher.flights.Room(share.Claim{Rule: s.Rule, Host: s.Host}) {
+		return blobAnswer{err: flight.ErrBusy}
+	}
+	return e.bringBlob(ctx, r, d, true)
 }

@@ -11,7 +11,7 @@ type Stats struct {
 	ChecksShared     int64 // pulls by tag that used the tag check of another one
 	Stale            int64 // tags served without a fresh check
 	ManifestsFetched int64 // manifests fetched from upstreams
-	BytesFetched     int64 // of manifests and blobs that upstreams sent; what replicas sent counts in none of these
+	BytesFetched     int64 // of manifests and blobs that upstreams sent, and not what other replicas sent
 	BlobConnections  int64 // requests for blobs, or parts of blobs, that upstreams were sent
 	Segments         int64 // parts of blobs that were asked for over further connections
 	Followers        int64 // requests for a blob that joined a download
