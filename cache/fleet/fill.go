@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -31,22 +30,26 @@ func (r repository) fill(ctx context.Context, h upstream.Hint, k key, offset, le
 // asks whether another replica is further with the blob by now, which then is followed.
 type filled struct {
 	io.ReadCloser
-	ctx  context.Context
-	q    *question
-	done func()
-	pos  int64     // of the next byte in the blob
-	last time.Time // when the last read ended
+	ctx   context.Context
+	q     *question
+	done  func()
+	pos   int64     // of the next byte in the blob
+	last  time.Time // when the last read ended
+	ahead string    // the replica that is further; empty if none is
 }
 
 // Read implements [io.Reader].
 func (b *filled) Read(p []byte) (n int, err error) {
-	if b.paused() && b.overtaken() {
+	if b.paused() { // the process was stopped
+		b.look()
+	}
+	if b.overtaken() {
 		return 0, errOvertaken
 	}
 	n, err = b.ReadCloser.Read(p)
 	b.pos += int64(n)
-	if b.paused() && err == nil && b.overtaken() {
-		return n, errOvertaken
+	if b.paused() && err == nil { // the upstream is slow
+		b.look()
 	}
 	return n, err
 }
@@ -61,18 +64,23 @@ func (b *filled) paused() bool {
 	return since > silence
 }
 
-// overtaken reports whether another replica is further.
+// look asks whether another replica is further.
+func (b *filled) look() {
+	f := b.q.f
+	b.ahead = b.q.find(b.ctx, f.others(f.rank(b.ctx, b.q.key)), b.pos)
+	b.last = time.Now()
+}
+
+// overtaken reports whether another replica is further and is to be followed, for which
+// those that follow this one must have gone: they have if it was stopped, although that may
+// not have been noticed yet.
 func (b *filled) overtaken() bool {
 	f := b.q.f
-	others := slices.DeleteFunc(f.rank(b.ctx, b.q.key), func(p string) bool { return p == f.Self })
-	peer := b.q.find(b.ctx, others[:min(len(others), maxAsked)], b.pos)
-	b.last = time.Now()
-	if peer == "" {
+	if b.ahead == "" || !f.roles.yield(b.q.key) {
 		return false
 	}
-	f.roles.yield(b.q.key)
 	f.counts.overtaken.Add(1)
-	f.log.Debug("fleet: overtaken", "self", f.Self, "peer", peer, "digest", b.q.digest.String())
+	f.log.Debug("fleet: overtaken", "self", f.Self, "peer", b.ahead, "digest", b.q.digest.String())
 	return true
 }
 

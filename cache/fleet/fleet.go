@@ -64,8 +64,9 @@ type Fleet struct {
 	scheme  string
 	roles   roles
 	health  health
-	doubts  doubts
+	doubts  *doubts
 	leaving atomic.Bool
+	otherID seldom // that a replica has another Cache.ID
 	counts  counts
 }
 

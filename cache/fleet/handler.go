@@ -1,11 +1,13 @@
 package fleet
 
 import (
+	"context"
 	"crypto/subtle"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -107,8 +109,10 @@ func (h *handler) parse(r *http.Request, path string) (q wanted, status int) {
 	// A replica that begins a chain of caches under another name is of another fleet, or a
 	// loop of caches would not be noticed.
 	if r.Header.Get(headerLoop) != h.c.ID || h.c.ID == "" {
-		h.f.log.Warn("fleet: a request of a replica whose cache has another ID; the ID of all must be the same, and not empty",
-			"self", h.f.Self, "peer", short(q.peer), "id", h.c.ID, "theirs", short(r.Header.Get(headerLoop)))
+		if h.f.otherID.due() {
+			h.f.log.Warn("fleet: a request of a replica whose cache has another ID; the ID of all must be the same, and not empty",
+				"self", h.f.Self, "peer", short(q.peer), "id", h.c.ID, "theirs", short(r.Header.Get(headerLoop)))
+		}
 		return q, http.StatusBadRequest
 	}
 	return q, 0
@@ -116,6 +120,16 @@ func (h *handler) parse(r *http.Request, path string) (q wanted, status int) {
 
 // maxName is how long a repository name may be.
 const maxName = 2048
+
+// seldom is for what is logged once a minute at most, however often it happens.
+type seldom struct{ next atomic.Int64 }
+
+// due reports whether it is time again.
+func (s *seldom) due() bool {
+	now := time.Now()
+	next := s.next.Load()
+	return now.UnixNano() >= next && s.next.CompareAndSwap(next, now.Add(time.Minute).UnixNano())
+}
 
 // short is a word of another replica as far as a log needs it.
 func short(word string) string { return word[:min(len(word), 128)] }
@@ -139,7 +153,7 @@ func (h *handler) blob(w http.ResponseWriter, r *http.Request, path string) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		done, holder, ok := f.roles.promise(q.key)
+		done, holder, ok := h.promise(r.Context(), q, state)
 		if !ok {
 			f.counts.refused.Add(1)
 			w.Header().Set(headerHolder, holder)
@@ -150,6 +164,20 @@ func (h *handler) blob(w http.ResponseWriter, r *http.Request, path string) {
 	}
 	f.counts.served.Add(1)
 	h.c.ServePeer(w, r, q.repository, q.source, q.digest)
+}
+
+// promise is that of roles. What this replica has not begun, another one may have, which
+// does not know of this one yet or has taken it for dead: that one is the holder then.
+func (h *handler) promise(ctx context.Context, q wanted, state cache.PeerBlob) (done func(), holder string, ok bool) {
+	f := h.f
+	if !state.Coming {
+		defer f.roles.ask(q.key)()
+		ask := &question{f: f, key: q.key, repository: q.repository, loop: h.c.ID}
+		if holder = ask.find(ctx, f.others(f.rank(ctx, q.key), q.peer), -1); holder != "" {
+			return nil, holder, false
+		}
+	}
+	return f.roles.promise(q.key)
 }
 
 // head answers whether this replica has a blob or brings it. Of two that are about to begin,

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -102,7 +103,7 @@ func (h *health) isDead(peer string, ping func() bool) bool {
 func (f *Fleet) ping(peer string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), silence)
 	defer cancel()
-	req, err := f.request(ctx, "GET", peer, "ping")
+	req, err := f.request(ctx, http.MethodGet, peer, "ping")
 	if err != nil {
 		return false
 	}
@@ -111,6 +112,9 @@ func (f *Fleet) ping(peer string) bool {
 		return false
 	}
 	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return false
+	}
 	f.log.Info("fleet: a replica answers again", "self", f.Self, "peer", peer)
 	return true
 }
@@ -130,17 +134,15 @@ type peerKey struct {
 // doubts is which replicas are passed over for which blobs.
 type doubts struct {
 	until *lru.Cache[peerKey, time.Time]
-	parts *lru.Cache[key, *parts]
+	mu    sync.Mutex // held while one of parts is used
+	parts *lru.Cache[key, parts]
 }
 
 // parts is who had a part in a blob that was received not long ago, and when.
-type parts struct {
-	mu  sync.Mutex
-	who map[string]time.Time
-}
+type parts map[string]time.Time
 
-func newDoubts() doubts {
-	return doubts{until: lru.New[peerKey, time.Time](maxDoubts), parts: lru.New[key, *parts](maxDoubts)}
+func newDoubts() *doubts {
+	return &doubts{until: lru.New[peerKey, time.Time](maxDoubts), parts: lru.New[key, parts](maxDoubts)}
 }
 
 // drags notes that a replica answered and brought nothing of a blob.
@@ -159,28 +161,28 @@ func (d *doubts) passedOver(k key, peer string) bool {
 
 // partOf notes that bytes of a blob came from a replica.
 func (d *doubts) partOf(k key, peer string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	p, ok := d.parts.Get(k)
 	if !ok {
-		p = &parts{who: map[string]time.Time{}}
+		p = parts{}
 		d.parts.Put(k, p, 1)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.who[peer] = time.Now()
+	p[peer] = time.Now()
 }
 
 // again notes that a blob is asked for from its beginning. If replicas had a part in it a
 // moment ago, it can only have been wrong, and they are passed over for it. They are
 // returned.
 func (d *doubts) again(k key) (doubted []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	p, ok := d.parts.Get(k)
 	if !ok {
 		return nil
 	}
 	d.parts.Delete(k)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for peer, at := range p.who {
+	for peer, at := range p {
 		if time.Since(at) < doubtTime {
 			d.drags(k, peer)
 			doubted = append(doubted, peer)

@@ -78,16 +78,23 @@ func (d *DNS) ask(done chan struct{}) {
 		peers[i] = net.JoinHostPort(a, d.Port)
 	}
 	slices.Sort(peers)
+	known, news := d.learn(slices.Compact(peers), err)
+	close(done)
+	if news && d.Logger != nil {
+		d.Logger.Warn("fleet: the replicas cannot be looked up; those that are known stay", "name", d.Host, "known", known, "err", err)
+	}
+}
+
+// learn takes the end of a lookup. news says that it is the first one that failed after a
+// success.
+func (d *DNS) learn(peers []string, err error) (known int, news bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	defer close(done)
 	d.asking = nil
 	if err != nil || len(peers) == 0 {
-		if !d.failed && d.Logger != nil {
-			d.Logger.Warn("fleet: the replicas cannot be looked up; those that are known stay", "name", d.Host, "known", len(d.peers), "err", err)
-		}
-		d.failed, d.next = true, time.Now().Add(dnsAgain)
-		return
+		news, d.failed, d.next = !d.failed, true, time.Now().Add(dnsAgain)
+		return len(d.peers), news
 	}
-	d.failed, d.peers, d.next = false, slices.Compact(peers), time.Now().Add(dnsEvery)
+	d.failed, d.peers, d.next = false, peers, time.Now().Add(dnsEvery)
+	return len(d.peers), false
 }

@@ -97,7 +97,7 @@ func (q *question) follow(ctx context.Context, peers []string) (body upstream.Bo
 			if ctx.Err() != nil {
 				return body, true, context.Cause(ctx)
 			}
-			if p = ""; q.f.knows(ctx, holder) { // a lie must not lead the secret elsewhere
+			if p = ""; q.worthAsking(ctx, holder) {
 				p = holder
 			}
 		}
@@ -115,6 +115,8 @@ func (q *question) open(ctx context.Context, peer string, done func()) (body ups
 		w.stop()
 		if ctx.Err() == nil {
 			f.failed(peer, err)
+		} else {
+			w.leftAlone()
 		}
 		return upstream.Body{}, "", err
 	}
@@ -126,7 +128,7 @@ func (q *question) open(ctx context.Context, peer string, done func()) (body ups
 	if err != nil {
 		return fail(err)
 	}
-	f.health.lives(peer)
+	f.answered(peer, resp)
 	if body, err = extent(resp, q.offset); err != nil {
 		_ = resp.Body.Close()
 		w.stop()
@@ -170,13 +172,13 @@ func (q *question) asked(ctx context.Context, peer string) (who string, front in
 	}
 	resp, err := f.client.Do(req)
 	if err != nil {
-		if !errors.Is(context.Cause(ctx), context.Canceled) {
+		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			f.failed(peer, err)
 		}
 		return "", 0
 	}
 	_ = resp.Body.Close()
-	f.health.lives(peer)
+	f.answered(peer, resp)
 	front = all
 	if h := resp.Header.Get(headerFront); h != "" {
 		front, _ = strconv.ParseInt(h, 10, 64)
@@ -185,11 +187,18 @@ func (q *question) asked(ctx context.Context, peer string) (who string, front in
 	case http.StatusOK:
 		return peer, front
 	case http.StatusConflict:
-		if h := resp.Header.Get(headerHolder); f.knows(ctx, h) {
+		if h := resp.Header.Get(headerHolder); q.worthAsking(ctx, h) {
 			return h, front
 		}
 	}
 	return "", 0
+}
+
+// worthAsking reports whether a replica that another one named is asked: one that is known,
+// or a lie would lead the secret elsewhere, and that is not passed over.
+func (q *question) worthAsking(ctx context.Context, peer string) bool {
+	f := q.f
+	return f.knows(ctx, peer) && !f.health.knownDead(peer) && !f.doubts.passedOver(q.key, peer)
 }
 
 // find asks replicas at once, and returns one that has the blob or brings it, and more than
@@ -218,7 +227,23 @@ func (q *question) find(ctx context.Context, peers []string, beyond int64) strin
 	return ""
 }
 
-// failed notes that a replica did not answer, or broke off.
+// errStranger says that a replica answers, but not to this one.
+var errStranger = errors.New("fleet: a replica answered 401")
+
+// answered notes that a replica answered. One that takes this one for a stranger is as good
+// as one that does not answer.
+func (f *Fleet) answered(peer string, resp *http.Response) {
+	if resp.StatusCode != http.StatusUnauthorized {
+		f.health.lives(peer)
+		return
+	}
+	if !f.health.knownDead(peer) {
+		f.log.Warn("fleet: a replica does not accept the proof of this one; all need the same Secret", "self", f.Self, "peer", peer)
+	}
+	f.failed(peer, errStranger)
+}
+
+// failed notes that a replica did not answer.
 func (f *Fleet) failed(peer string, err error) {
 	f.counts.failures.Add(1)
 	f.health.failed(peer)

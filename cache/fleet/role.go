@@ -49,8 +49,16 @@ func (r *roles) fill(k key) (done func()) {
 	return func() { r.change(k, func(o *role) { o.filling-- }) }
 }
 
-// yield notes that another replica is further with what this one fills.
-func (r *roles) yield(k key) { r.change(k, func(o *role) { o.yields = true }) }
+// yield gives up what this replica fills since another one is further, unless others wait
+// for it.
+func (r *roles) yield(k key) (ok bool) {
+	r.change(k, func(o *role) {
+		if ok = o.promised == 0; ok {
+			o.yields = true
+		}
+	})
+	return ok
+}
 
 // follow notes a connection to another replica, unless others are promised what this one
 // fills. The caller must call done once if ok.

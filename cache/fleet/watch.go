@@ -98,12 +98,23 @@ func (w *watched) Read(p []byte) (int, error) {
 		return n, err
 	}
 	switch f := w.q.f; {
-	case w.ctx.Err() == nil:
+	case w.ctx.Err() != nil:
+		w.leftAlone()
+	case errors.Is(context.Cause(w.own), errSilent):
 		f.failed(w.peer, err)
-	case w.got == 0: // cut by its reader, whose patience had an end
+	default: // it may live, and its upstream not; the next request shows whether it does
+		f.counts.failures.Add(1)
 		f.doubts.drags(w.q.key, w.peer)
 	}
 	return n, fmt.Errorf("fleet: replica %s: %w (%v)", w.peer, io.ErrUnexpectedEOF, err)
+}
+
+// leftAlone notes that the reader has gone. If it waited for long and got nothing, the other
+// one is not worth asking again, although it says that it brings the blob.
+func (w *watched) leftAlone() {
+	if w.got == 0 && time.Since(w.epoch) > silence {
+		w.q.f.doubts.drags(w.q.key, w.peer)
+	}
 }
 
 // stop ends the watch and the request.
