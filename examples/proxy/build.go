@@ -35,6 +35,7 @@ type settings struct {
 	prefetch      []prefetch.Task
 	mirrors       map[string][]mirror.Mirror
 	gates         map[string]gate.Rule // by rule
+	fleet         *fleetSettings       // nil without a fleet
 	ruleCount     int
 	identityCount int
 	example       string // a name that the first rule covers; empty without rules
@@ -56,6 +57,7 @@ func build(file string) (*settings, error) {
 	s.readAdmin(c, found)
 	s.checkDebug(c, found)
 	s.readStore(c, found)
+	s.readFleet(c, found)
 	s.client = newClient(c.upstreams, found)
 	s.sources = newSources(c, found)
 	p := proofs{identities: newIdentities(c, found), sources: s.sources}

@@ -16,6 +16,7 @@ import (
 // config is the content of the file. It may still have mistakes, which [build] finds.
 type config struct {
 	listen, admin word
+	id            word // in CDN-Loop; a fleet has one
 	publicHost    word
 	adminAccess   adminConfig
 	debug         debugConfig
@@ -38,6 +39,7 @@ type config struct {
 	trustedProxies []word
 	bandwidth      bandwidthConfig
 	prefetch       []prefetchConfig
+	fleet          fleetConfig
 }
 
 // tlsConfig names the certificate that clients receive.

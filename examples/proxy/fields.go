@@ -18,6 +18,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"admin":       r.address(&c.admin),
 		"adminAccess": c.adminAccess.read(r),
 		"debug":       c.debug.read(r),
+		"id":          r.like(r.word(&c.id), `^[A-Za-z0-9._:-]{1,128}$`),
 		"publicHost":  r.host(&c.publicHost),
 		"tls":         c.tls.read(r),
 		"store":       r.like(r.word(&c.store), `^(dir:.+|mem:?)$`),
@@ -38,6 +39,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"trustedProxies": r.words(&c.trustedProxies),
 		"bandwidth":      c.bandwidth.read(r),
 		"prefetch":       r.list(c.readPrefetch(r)),
+		"fleet":          c.fleet.read(r),
 	})
 }
 

@@ -42,6 +42,7 @@ type live struct {
 	mirrors     mirror.Upstream
 	prefetch    prefetch.Scheduler
 	gates       gate.Gates
+	replica     replica
 	reconsider  func(ctx context.Context, repository, tag string) (int, error) // of the cache
 }
 
@@ -130,6 +131,8 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"admin", s.admin == next.admin},
 		{"adminAccess", s.config.adminAccess.same(next.config.adminAccess)},
 		{"debug", s.config.debug.pprof == next.config.debug.pprof},
+		{"id", s.config.id.text == next.config.id.text},
+		{"fleet", s.config.fleet.same(next.config.fleet)},
 		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
 		{"tls", s.sameTLS(next)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},

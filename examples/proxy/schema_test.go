@@ -149,7 +149,7 @@ func TestSuggestions(t *testing.T) {
 		{"nothing near", "colour: blue\n", "1: colour: unknown key; known here: access, admin, "},
 		{"a common word", "name: x\n", "1: name: unknown key; known here: "},
 		{"a long word", strings.Repeat("x", 1000) + ": 1\n", ": unknown key; known here: "},
-		{"short words", secrets("{id: x}"), "4: credentials[0].username.id: unknown key; known here: env, file, keyVault, value"},
+		{"short words", secrets("{it: x}"), "4: credentials[0].username.it: unknown key; known here: env, file, keyVault, value"},
 	} {
 		t.Run(test.name, func(t *testing.T) { wantMistake(t, test.file, test.want) })
 	}

@@ -73,21 +73,10 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 
 	l.events = s.events(outbox)
 	defer l.startGates(ctx, kept.Store)()
-	c := &cache.Cache{
-		Rules:    s.rules,
-		Store:    kept.Store,
-		Upstream: l.opener(s.client, log),
-		Limits:   cache.Limits{LeastRate: -1}, // bandwidth.Upstream has one that leaves out what it holds back itself
-		Host:     s.config.publicHost.text,
-		Events:   l.events,
-		Logger:   log,
-		Eviction: s.eviction(),
-		Observe:  l.observe,
-
-		Authorize: l.gate.Authorize,
-
-		Admit: l.gates.Admit, Held: l.held, KeepBudget: s.keepBudget(),
+	if l.replica, err = s.newReplica(log); err != nil {
+		return err
 	}
+	c := l.newCache(kept.Store)
 	l.reconsider = c.Reconsider
 	if err := c.Start(ctx); err != nil {
 		return fmt.Errorf("starting the cache: %w", err)
@@ -100,7 +89,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	operate, status := l.operators(ctx, c, kept.Store, outbox)
 	defer func() { err = errors.Join(err, operate.Close()) }()
 	var group servers
-	if err := group.listen(l, l.gate.Handler(l.rates.handler(c)), operate); err != nil {
+	if err := group.listen(l, l.gate.Handler(l.rates.handler(c)), operate, l.replica.server(c)); err != nil {
 		return err
 	}
 	status.Address = s.clientAddress(group.address)
@@ -113,6 +102,27 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	context.AfterFunc(ctx, l.prefetch.Close)
 	go l.follow(ctx, hangups)
 	return group.run(ctx, s.drain(), log)
+}
+
+// newCache returns the cache, which has not started.
+func (l *live) newCache(in store.Store) *cache.Cache {
+	s, log := l.current, l.log
+	return &cache.Cache{
+		Rules:    s.rules,
+		Store:    in,
+		ID:       s.config.id.text,
+		Upstream: l.replica.opener(l.opener(s.client, log)),
+		Limits:   cache.Limits{LeastRate: -1}, // bandwidth.Upstream has one that leaves out what it holds back itself
+		Host:     s.config.publicHost.text,
+		Events:   l.events,
+		Logger:   log,
+		Eviction: s.eviction(),
+		Observe:  l.observe,
+
+		Authorize: l.gate.Authorize,
+
+		Admit: l.gates.Admit, Held: l.held, KeepBudget: s.keepBudget(),
+	}
 }
 
 // drain is how long running responses have at the end.
@@ -137,6 +147,7 @@ func shutdown(c *cache.Cache) error {
 type servers struct {
 	address net.Addr // of /v2/
 	running []running
+	leave   func() // tells the other replicas that this one ends
 }
 
 // running is one server on its socket.
@@ -147,27 +158,34 @@ type running struct {
 
 // listen opens every socket before any is served, so that an address in use is an error at
 // the start.
-func (g *servers) listen(l *live, c, admin http.Handler) error {
+func (g *servers) listen(l *live, c, admin http.Handler, peers *http.Server) error {
 	s, log := l.current, l.log
-	if err := g.add(s.listen, c, l.tlsConfig(), log); err != nil {
+	g.leave = l.replica.leave
+	if err := g.add(s.listen, newServer(c, l.tlsConfig(), log)); err != nil {
 		return err
 	}
 	clients := &g.running[0]
 	g.address = clients.listener.Addr()
 	clients.listener = s.connections(log).Listen(clients.listener)
 	clients.server.MaxHeaderBytes = int(cmp.Or(s.config.limits.headerBytes, defaultHeader))
+	if peers != nil { // behind that of clients, whose downloads may come from here until they end
+		if err := g.add(s.fleet.listen, peers); err != nil {
+			return err
+		}
+		log.Info("serving the other replicas", "self", s.fleet.self, "address", g.running[1].listener.Addr())
+	}
 	if s.admin == "" {
 		return nil
 	}
-	if err := g.add(s.admin, admin, l.secureAdmin(), log); err != nil {
+	if err := g.add(s.admin, newServer(admin, l.secureAdmin(), log)); err != nil {
 		return err
 	}
-	log.Info("serving the status page", "address", g.running[1].listener.Addr())
+	log.Info("serving the status page", "address", g.running[len(g.running)-1].listener.Addr())
 	return nil
 }
 
-// add opens one socket; a nil secure means plain HTTP.
-func (g *servers) add(address string, h http.Handler, secure *tls.Config, log *slog.Logger) error {
+// add opens the socket of a server.
+func (g *servers) add(address string, server *http.Server) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		for _, r := range g.running {
@@ -175,16 +193,20 @@ func (g *servers) add(address string, h http.Handler, secure *tls.Config, log *s
 		}
 		return err
 	}
-	// No WriteTimeout: a layer may take an hour on a slow link.
-	server := &http.Server{
+	g.running = append(g.running, running{server, l})
+	return nil
+}
+
+// newServer returns a server; a nil secure means plain HTTP. It has no WriteTimeout: a layer may
+// take an hour on a slow link.
+func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		TLSConfig:         secure,
 	}
-	g.running = append(g.running, running{server, l})
-	return nil
 }
 
 // run serves until ctx ends or a server fails, then drains.
@@ -199,6 +221,7 @@ func (g *servers) run(ctx context.Context, drain time.Duration, log *slog.Logger
 		log.Info("draining", "timeout", drain)
 	case err = <-failed:
 	}
+	g.leave()
 	g.drain(drain, log)
 	return err
 }
@@ -208,7 +231,9 @@ func (g *servers) run(ctx context.Context, drain time.Duration, log *slog.Logger
 func (g *servers) drain(timeout time.Duration, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	for _, r := range g.running { // that of clients first, so that /healthz responds to the end
+	// That of clients first, then that of the other replicas, which refuses what is new already,
+	// and the admin address last, so that /healthz responds to the end.
+	for _, r := range g.running {
 		if err := r.server.Shutdown(ctx); err != nil {
 			log.Warn("responses that did not finish in time were cut off", "error", err)
 			r.server.Close()
