@@ -12,4 +12,9 @@
 // request: the project promises what a pull costs upstream, and a client that falls back
 // to the registry unnoticed would make every other check worthless. The wire also takes the
 // place of registries that misbehave.
+//
+// TestFleet and its like start several replicas of a cache, as processes which are killed,
+// stopped and cut off while their clients pull, and log a table of what that costs. Each
+// replica is the binary of the tests itself, with the library inside. E2E_FLEET_FULL=1 takes
+// blobs of 64 MiB, for figures to compare.
 package e2e

@@ -25,8 +25,14 @@ const (
 // so that another binary can be tested.
 const proxyVariable = "E2E_PROXY"
 
-// TestMain builds the proxy once, from the sources beside this folder.
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+// TestMain builds the proxy once, from the sources beside this folder. In a process that is to
+// be a replica of a fleet, it runs that instead of the tests.
+func TestMain(m *testing.M) {
+	if config := os.Getenv(replicaVariable); config != "" {
+		os.Exit(runReplica(config))
+	}
+	os.Exit(runTests(m))
+}
 
 // runTests is TestMain with working defers.
 func runTests(m *testing.M) int {

@@ -103,9 +103,17 @@ func start(t *testing.T, path string, args ...string) *process {
 // startWith is start with an environment beside that of the test.
 func startWith(t *testing.T, env []string, path string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(path, args...), output: &output{}, done: make(chan struct{})}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(append(os.Environ(), "OTEL_TRACES_EXPORTER=none"), env...)
+	return startCommand(t, cmd)
+}
+
+// startCommand is start with a command that is ready but for its output.
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, output: &output{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
-	p.cmd.Env = append(append(os.Environ(), "OTEL_TRACES_EXPORTER=none"), env...)
+	bindToTests(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +124,7 @@ func startWith(t *testing.T, env []string, path string, args ...string) *process
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {
-			t.Logf("%s printed:\n%s", filepath.Base(path), p.output)
+			t.Logf("%s printed:\n%s", filepath.Base(cmd.Path), p.output)
 		}
 	})
 	return p
@@ -133,6 +141,12 @@ func (p *process) stop() error {
 		<-p.done
 	}
 	return p.err
+}
+
+// kill ends the process at once, as SIGKILL does, and waits for that.
+func (p *process) kill() {
+	p.cmd.Process.Kill() // an error means that it has ended already
+	<-p.done
 }
 
 // until waits until a condition holds.

@@ -56,7 +56,7 @@ func (a *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }
 
-// Certificate issues a server's certificate for host names and IP addresses, once
+// Certificate issues a certificate of servers and clients for host names and IP addresses, once
 // for the same ones. The first of them is the certificate's name.
 func (a *CA) Certificate(names ...string) (*tls.Certificate, error) {
 	a.mu.Lock()
@@ -74,7 +74,7 @@ func (a *CA) Certificate(names ...string) (*tls.Certificate, error) {
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
-	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &a.key.PublicKey, a.key)
 	if err != nil {
 		return nil, err

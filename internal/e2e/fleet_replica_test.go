@@ -1,0 +1,169 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/cache/fleet"
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+)
+
+// replicaVariable has the configuration of a replica, as JSON. The binary of the tests is one
+// if it is set.
+const replicaVariable = "E2E_REPLICA"
+
+const (
+	fleetID     = "fleet.example.com"
+	fleetSecret = "a-secret-of-the-tests-and-no-other"
+	fleetRule   = "team"
+)
+
+// replicaConfig is how a process of a fleet runs.
+type replicaConfig struct {
+	Clients string // host:port where clients are answered, and /stats
+	Listen  string // host:port for the other replicas; empty: this one is alone
+	Self    string // what the others call this one
+	// PeersFile has an address a line, and is read for each blob: the tests change what a
+	// replica believes while it runs.
+	PeersFile string
+	Upstream  string // host:port
+	Dir       string
+	Idle      time.Duration // Limits.IdleTimeout
+	Segments  int           // Limits.Segments
+	// Cert, Key and CA are PEM. If not empty, the replicas speak TLS and know one another
+	// by certificates, else by a secret.
+	Cert, Key, CA string
+}
+
+// replicaStats is what a replica says about itself.
+type replicaStats struct {
+	Cache cache.Stats
+	Fleet fleet.Stats
+}
+
+// runReplica runs a replica until it is told to end, and returns the status of the process.
+func runReplica(config string) int {
+	var c replicaConfig
+	err := json.Unmarshal([]byte(config), &c)
+	if err == nil {
+		err = c.run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func (rc *replicaConfig) run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	dir, err := store.OpenDir(rc.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	f, err := rc.fleet()
+	if err != nil {
+		return err
+	}
+	c, err := rc.cache(dir, f)
+	if err != nil {
+		return err
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", c)
+	mux.HandleFunc("/stats", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(replicaStats{c.Stats(), f.Stats()})
+	})
+	if rc.Listen != "" {
+		peers := f.Server(c)
+		peers.Addr = rc.Listen
+		if f.TLS != nil {
+			peers.TLSConfig = &tls.Config{Certificates: f.TLS.Certificates, ClientCAs: f.TLS.RootCAs, ClientAuth: tls.RequireAndVerifyClientCert}
+			go func() { log.Fatal(peers.ListenAndServeTLS("", "")) }()
+		} else {
+			go func() { log.Fatal(peers.ListenAndServe()) }()
+		}
+	}
+	l, err := net.Listen("tcp", rc.Clients)
+	if err != nil {
+		return err
+	}
+	clients := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)} // cut responses
+	go func() { _ = clients.Serve(l) }()
+	<-ctx.Done()
+	f.Leave()
+	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(clients.Shutdown(end), c.Shutdown(end))
+}
+
+// cache makes the cache of a replica. The rule covers all that the upstream has below team.
+func (rc *replicaConfig) cache(s store.Store, f *fleet.Fleet) (*cache.Cache, error) {
+	rules, err := rule.NewSet(rule.Rule{Name: fleetRule, Source: rc.Upstream + "/team/*", Target: "mirror/*"})
+	if err != nil {
+		return nil, err
+	}
+	c := &cache.Cache{
+		ID: fleetID, Rules: rules, Store: s, Logger: replicaLogger(),
+		Upstream: &upstream.Client{Hosts: map[string]upstream.Host{rc.Upstream: {PlainHTTP: true}}},
+	}
+	c.Limits.IdleTimeout, c.Limits.Segments = rc.Idle, rc.Segments
+	if rc.Listen != "" {
+		c.Upstream = f.Opener(c.Upstream)
+	}
+	return c, nil
+}
+
+func (rc *replicaConfig) fleet() (*fleet.Fleet, error) {
+	f := &fleet.Fleet{
+		Self: rc.Self, Logger: replicaLogger(),
+		Peers: func(context.Context) []string {
+			b, _ := os.ReadFile(rc.PeersFile) // written whole, before the process starts
+			return strings.Fields(string(b))
+		},
+	}
+	if rc.Listen == "" {
+		return f, nil
+	}
+	if rc.Cert == "" {
+		f.Secret, f.Insecure = []byte(fleetSecret), true
+		return f, f.Check()
+	}
+	pair, err := tls.X509KeyPair([]byte(rc.Cert), []byte(rc.Key))
+	if err != nil {
+		return nil, err
+	}
+	f.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: x509.NewCertPool()}
+	if !f.TLS.RootCAs.AppendCertsFromPEM([]byte(rc.CA)) {
+		return nil, errors.New("no certificate of the authority")
+	}
+	f.Trust = fleet.ClientCertificate
+	return f, f.Check()
+}
+
+// replicaLogger writes what the tests show of a replica when they fail.
+func replicaLogger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}

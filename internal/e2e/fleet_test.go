@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+)
+
+// fleetEvent is something that happens to a fleet while its clients pull one blob.
+type fleetEvent struct {
+	name     string
+	replicas int  // 3 if zero
+	late     bool // the last replica starts with the event
+	// owner is the replica to which the blob falls; -1: any.
+	owner int
+	size  int           // of the blob; that of fleetScale if zero
+	idle  time.Duration // how long an upstream may send nothing
+	// edit changes the fleet before it starts, if not nil.
+	edit func(r *fleetRig)
+	// fault is what the upstream does when it is asked for the blob, if not nil.
+	fault *upstreamtest.Fault
+	// at happens when the upstream has sent 40 % of the blob, if not nil.
+	at func(s *blobStory, p *pulls)
+	// lost says that the filler's clients may be lost.
+	lost bool
+	// none says that no client can get the blob.
+	none bool
+	// most is how often the upstream may send the blob.
+	most float64
+	// then looks at the fleet after all clients are gone, if not nil.
+	then func(s *blobStory)
+}
+
+// once is how often the upstream may send a blob that is fetched once: a connection that is
+// cut has taken some bytes with it.
+const once = 1.02
+
+// TestFleet pulls one blob from all replicas of a fleet at once, through everything that can
+// go wrong meanwhile.
+func TestFleet(t *testing.T) {
+	b := newBlobTable(t)
+	for _, e := range slices.Concat(quietEvents(), replicaEvents(), viewEvents(), upstreamEvents()) {
+		t.Run(e.name, func(t *testing.T) { e.run(t, b) })
+	}
+}
+
+func (e fleetEvent) run(t *testing.T, b blobTable) {
+	r := newFleetRig(t, max(e.replicas, 3))
+	begun := r.replicas
+	if e.late {
+		begun = begun[:len(begun)-1]
+		r.know(r.addresses()[:len(begun)]...)
+	}
+	size, rate := fleetScale()
+	s := &blobStory{r: r, size: max(size, e.size)}
+	s.d = r.addBlob(s.size, e.owner)
+	s.filler = r.rank(s.d, r.addresses()[:len(begun)])[0]
+	r.up.Pace(rate * int64(s.size/size))
+	if e.fault != nil {
+		r.up.Fail(*e.fault)
+	}
+	for _, p := range r.replicas {
+		p.Idle, p.Segments = e.idle, 1
+	}
+	if e.edit != nil {
+		e.edit(r)
+	}
+	r.start(begun...)
+	p := &pulls{r: r}
+	for i := range 2 * len(begun) {
+		p.begin(i%len(begun), s.d)
+	}
+	if e.at != nil {
+		r.until("the upstream has sent 40 %", func() bool { return r.up.BlobBytes(s.d) > int64(s.size)*4/10 })
+		e.at(s, p)
+	}
+	s.all = p.wait()
+	e.judge(s)
+	b.add(e.name, s)
+	if e.then != nil {
+		e.then(s)
+	}
+}
+
+// judge fails the test if a law does not hold.
+func (e fleetEvent) judge(s *blobStory) {
+	s.r.t.Helper()
+	if e.lost {
+		s.lost = []int{s.filler}
+	}
+	s.wantNoWrongEnd()
+	if !e.none {
+		s.wantGood()
+	}
+	s.wantSent(e.most)
+	s.wantOneHop()
+}
