@@ -166,9 +166,7 @@ func (s *spoolSink) accept(body upstream.Body, took time.Duration) error {
 	}
 	f.via = body.Via
 	f.grant()
-	if f.via == "" { // another cache has what it has: further connections bring no more
-		f.accompany(took)
-	}
+	f.accompany(took)
 	return nil
 }
 

@@ -116,7 +116,7 @@ func (f *flight) steer() {
 			l.judge(perSecond, have, f.size-f.present())
 		}
 		want := l.n
-		if f.unwanted() || f.via != "" {
+		if f.unwanted() || f.via != "" { // another cache has what it has: more connections bring no more
 			want = 1
 		}
 		f.lanes.last = l.trial == 1
