@@ -153,13 +153,21 @@ func (m *Mem) Keys() []string {
 func (m *Mem) List(ctx context.Context, r objectstore.Range) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		last := ""
+		request := func() bool {
+			err := m.lock(ctx, "List", r.Prefix)
+			if err != nil {
+				yield("", err)
+				return false
+			}
+			m.mu.Unlock()
+			return true
+		}
+		if !request() {
+			return
+		}
 		for i, key := range m.Keys() {
-			if i%100 == 0 { // a page
-				if err := m.lock(ctx, "List", r.Prefix); err != nil {
-					yield("", err)
-					return
-				}
-				m.mu.Unlock()
+			if i%100 == 99 && !request() { // the next page
+				return
 			}
 			rest, below := strings.CutPrefix(key, r.Prefix)
 			if !below || key <= r.After {
@@ -172,9 +180,6 @@ func (m *Mem) List(ctx context.Context, r objectstore.Range) iter.Seq2[string, e
 				return
 			}
 			last = key
-		}
-		if last == "" && ctx.Err() != nil {
-			yield("", ctx.Err())
 		}
 	}
 }
