@@ -13,8 +13,20 @@ import (
 	"github.com/pullthrough/pullthrough/store/storetest"
 )
 
-func credentials(context.Context) (aws.Credentials, error) {
-	return aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, nil
+func credentialsOf() aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: access, SecretAccessKey: secret}, nil
+	})
+}
+
+// servers returns every server that there is.
+func servers(t *testing.T) []server {
+	all := []server{fake(t)}
+	t.Run("with versitygw", func(t *testing.T) { real(t) }) // skipped if there is none
+	if gateway.err == nil {
+		all = append(all, real(t))
+	}
+	return all
 }
 
 func TestStoreOnGofakes3(t *testing.T) {
@@ -26,7 +38,7 @@ func TestStoreOnVersitygw(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { s := real(t); return s.store(t, s.endpoint, "a") })
 }
 
-func (s server) open(t *testing.T) objectstore.Bucket {
+func (s server) open(t testing.TB) objectstore.Bucket {
 	return &bucket.Bucket{Client: client(t, s.endpoint), Name: s.bucket}
 }
 

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -36,7 +35,7 @@ type server struct {
 // client returns a client of the server, or of what stands before it.
 func client(t testing.TB, endpoint string) *awss3.Client {
 	t.Helper()
-	c, err := s3.NewClient(s3.ClientOptions{Endpoint: endpoint, Credentials: aws.CredentialsProviderFunc(credentials)})
+	c, err := s3.NewClient(s3.ClientOptions{Endpoint: endpoint, Credentials: credentialsOf()})
 	if err != nil {
 		t.Fatal(err)
 	}
