@@ -71,6 +71,9 @@ func (c *Cache) engine() *engine {
 		if c.Eviction.on() {
 			c.e.work.Go(func() { c.e.evictor.run(c.e.ctx) })
 		}
+		if store.IsShared(c.e.local.store) {
+			c.e.work.Go(func() { c.e.local.forgetOften(c.e.ctx) })
+		}
 	})
 	return c.e
 }

@@ -59,6 +59,10 @@ func (v *evictor) stored(repo string, d digest.Digest) {
 // kickPause is the shortest time between two looks at the store.
 const kickPause = 100 * time.Millisecond
 
+// bringPause is how often the size of a near store is looked at, into which content comes
+// that is read.
+const bringPause = 2 * time.Second
+
 // kick has the store looked at soon.
 func (v *evictor) kick() {
 	select {
@@ -75,6 +79,12 @@ func (v *evictor) run(ctx context.Context) {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var brought <-chan time.Time // nothing says that something was brought near
+	if v.local.tiered != nil {
+		ticker := time.NewTicker(bringPause)
+		defer ticker.Stop()
+		brought = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,6 +92,8 @@ func (v *evictor) run(ctx context.Context) {
 		case <-timer.C:
 			v.runIfDue(ctx, true)
 			timer.Reset(v.cfg.Every)
+		case <-brought:
+			v.runIfDue(ctx, false)
 		case <-v.kicks:
 			v.runIfDue(ctx, false)
 			pause := time.NewTimer(kickPause)

@@ -51,23 +51,14 @@ func (c *Cache) Forget(ctx context.Context, d Deletion) error {
 		r = origin.Repo{Name: d.Repository} // what is here has that name
 	}
 	e.local.forget(ctx, r, d.Reference)
-	if s, ok := store.As[nearStore](e.local.store); ok {
-		return s.Forget(ctx, d.Repository, d.Reference)
+	if t := e.local.tiered; t != nil {
+		return t.Forget(ctx, d.Repository, d.Reference)
 	}
-	if s, ok := store.As[sharedStore](e.local.store); ok && s.Shared() {
+	if store.IsShared(e.local.store) {
 		return nil // it is deleted there
 	}
 	return e.local.deleteToo(ctx, r, d)
 }
-
-// nearStore and sharedStore are what Forget must know of a store: that content is kept
-// near, and that other caches have deleted there already.
-type (
-	nearStore interface {
-		Forget(ctx context.Context, repo, reference string) error
-	}
-	sharedStore interface{ Shared() bool }
-)
 
 func (d Deletion) check() error {
 	if d.Reference == "" {
@@ -138,4 +129,25 @@ func (l *local) deleteToo(ctx context.Context, r origin.Repo, d Deletion) error 
 		return nil
 	}
 	return l.deleteTag(ctx, s, r, d.Reference)
+}
+
+// sharedMemory is how long something is remembered of a store that other processes change.
+const sharedMemory = 5 * time.Minute
+
+// forgetOften forgets what is remembered of a shared store, again and again until ctx ends,
+// so that what other processes do is seen even if nobody tells of it.
+func (l *local) forgetOften(ctx context.Context) {
+	tick := time.NewTicker(sharedMemory)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.deleted.era.Add(1) // of tags and small blobs
+			for k := range l.manifests.All() {
+				l.manifests.Delete(k)
+			}
+		}
+	}
 }

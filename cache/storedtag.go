@@ -2,12 +2,14 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/internal/origin"
+	"github.com/pullthrough/pullthrough/store"
 )
 
 // storedTag is what is remembered of a tag. It is replaced, never changed, but for
@@ -66,7 +68,11 @@ func (l *local) tag(ctx context.Context, r origin.Repo, tag string) *storedTag {
 		return old
 	}
 	s := &storedTag{era: era}
-	if t, err := l.store.Tag(ctx, r.Name, tag); err == nil && r.MayServe(t.Source) {
+	t, err := l.store.Tag(ctx, r.Name, tag)
+	if errors.Is(err, store.ErrUnavailable) && ok && old.man != nil && r.MayServe(old.from) {
+		return old // nothing else is known now
+	}
+	if err == nil && r.MayServe(t.Source) {
 		if man := l.manifest(ctx, r, t.Digest); man != nil {
 			s.man, s.from = man, t.Source
 			s.checked.Store(t.Asked.UnixNano())
@@ -78,6 +84,9 @@ func (l *local) tag(ctx context.Context, r origin.Repo, tag string) *storedTag {
 			s = now // another goroutine was faster
 		} else if ok {
 			s.asked.Store(max(s.asked.Load(), now.asked.Load()))
+			if s.man != nil && now.man != nil && s.man.Digest == now.man.Digest && s.from == now.from {
+				s.checked.Store(max(s.checked.Load(), now.checked.Load()))
+			}
 		}
 		return s, s.cost(), true
 	})

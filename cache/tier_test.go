@@ -207,7 +207,10 @@ func TestEvictionFreesTheNearStore(t *testing.T) {
 		for tag, img := range images {
 			c.wantImageIn(far.Mem, img, tag)
 			c.pull("app/api", tag)
-			c.pass(time.Minute)
+			c.pass(3 * time.Second)
+			if size, err = near.Size(c.Context()); err != nil || size.Content > most {
+				c.Errorf("after %s came back, near there are %d bytes, %v", tag, size.Content, err)
+			}
 		}
 		if n := c.up.Count("GET", "", "") - before; n != 0 {
 			c.Errorf("%d fetches of what the far store has", n)
@@ -245,5 +248,63 @@ func TestEvictionLeavesWhatOnlyTheNearStoreHas(t *testing.T) {
 			c.Errorf("what the far store has is still near: %v", err)
 		}
 		c.wantImageIn(far.Mem, safe, "safe")
+	})
+}
+
+// What another process has deleted is not served for long, even if nobody tells of it.
+func TestDeletionElsewhereIsSeen(t *testing.T) {
+	for _, by := range []string{"tag", "digest"} {
+		t.Run(by, func(t *testing.T) {
+			inBubble(t, func(c *clock) {
+				far := &farStore{Mem: &store.Mem{}}
+				c.tiered(far, cache.Eviction{})
+				img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 50_000))
+				c.pull("app/api", "v1")
+				c.pass(time.Hour)
+				reference := "v1"
+				if by == "digest" {
+					reference = img.Digest.String()
+				}
+				if err := c.rules.Delete("team"); err != nil { // what is here is all that there is
+					c.Fatal(err)
+				}
+				c.pull("app/api", reference)
+				other := &store.Tier{Near: &store.Mem{}, Far: far}
+				if err := errors.Join(other.DeleteTag(c.Context(), "app/api", "v1"), other.Delete(c.Context(), "app/api", img.Digest)); err != nil {
+					c.Fatal(err)
+				}
+				for minutes := 0; ; minutes++ {
+					if _, _, err := c.cache.Manifest(c.Context(), "app/api", reference); err != nil {
+						break
+					}
+					if minutes > 15 {
+						c.Fatalf("it is still served after %d minutes", minutes)
+					}
+					c.pass(time.Minute)
+				}
+			})
+		})
+	}
+}
+
+// A tag check stays good although what is remembered of a shared store is forgotten.
+func TestFreshnessOutlivesTheMemoryOfASharedStore(t *testing.T) {
+	inBubble(t, func(c *clock) {
+		far := &farStore{Mem: &store.Mem{}}
+		c.tiered(far, cache.Eviction{})
+		c.stop()
+		c.start(func(c *clock) { c.cache.Freshness = time.Hour })
+		c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 50_000))
+		c.pull("app/api", "v1")
+		c.pass(2 * time.Hour)
+		c.pull("app/api", "v1") // which checks the tag
+		before := c.up.Count("", "", "")
+		for range 50 {
+			c.pass(time.Minute)
+			c.pull("app/api", "v1")
+		}
+		if n := c.up.Count("", "", "") - before; n != 0 {
+			c.Errorf("%d requests within the freshness of a check", n)
+		}
 	})
 }

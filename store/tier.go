@@ -24,7 +24,8 @@ import (
 // no download again.
 //
 // What is read is read near. What Near lacks is read far and brought near behind it, with
-// its digest checked. What is near costs no request to Far.
+// its digest checked. A manifest that is near is looked up far behind its reader if that was
+// not done for 5 minutes, and given up near if another process has deleted it.
 //
 // Far decides about tags. Near has a copy of each, which stands in while Far fails. Lists
 // are those of Far. Records are near: they belong to the process.
@@ -43,7 +44,7 @@ import (
 //
 // # Requests to Far
 //
-//	a warm image                                0
+//	a warm image                                0, and each 5 minutes 1 behind it
 //	a tag                                       1 (package cache remembers it)
 //	a manifest or a blob that only Far has      1 to read it, 1 more to bring a blob near
 //	a blob that neither has                     2: its link, and its bytes elsewhere; for a second none
@@ -57,7 +58,7 @@ type Tier struct {
 	// change after the first use. They are not closed by Close.
 	Near Store
 	// Far is the store that counts. Its methods must return soon after their context has
-	// ended, and closing what its Open returned must end a Read under way.
+	// ended, and a Read of what its Open returned must end by itself if nothing comes.
 	Far Store
 	// Patience is how long a question to Far may take. If zero, it is 2 seconds. If
 	// negative, there is no limit. It must not change after the first use.
@@ -160,6 +161,9 @@ func (t *Tier) learned(repo string, d digest.Digest, info Info, era int64, missi
 func (t *Tier) Open(ctx context.Context, repo string, d digest.Digest) (Info, io.ReadSeekCloser, error) {
 	info, r, missing := t.Near.Open(ctx, repo, d)
 	if missing == nil {
+		if info.IsManifest() {
+			t.recheck(repo, d)
+		}
 		return info, r, nil
 	}
 	if err := t.lookFar(ctx, repo, d, missing); err != nil {
@@ -197,7 +201,7 @@ func (t *Tier) openFar(ctx context.Context, repo string, d digest.Digest) (info 
 	}
 	if !info.IsManifest() || info.Size > maxManifest {
 		c.opened()
-		return info, newFarReader(r, c.cancel), nil
+		return info, &farReader{r, c}, nil
 	}
 	defer r.Close()
 	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))

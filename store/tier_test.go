@@ -89,7 +89,12 @@ func TestRequestsToTheFarStore(t *testing.T) {
 
 		t.restart()
 		wantIn(t, "warm", t.tier, img)
-		t.asked(0, "a warm image after a restart")
+		t.asked(1, "a warm image after a restart: 1 for its manifest, behind it")
+		wantIn(t, "warm", t.tier, img)
+		t.asked(0, "a warm image")
+		time.Sleep(5 * time.Minute)
+		wantIn(t, "warm", t.tier, img)
+		t.asked(1, "a warm image after 5 minutes: 1 for its manifest, behind it")
 		other, near := t.elsewhere()
 		wantIn(t, "elsewhere", other, img)
 		t.asked(1+2*4, "elsewhere: 1 for the manifest, 2 for each blob")

@@ -12,7 +12,7 @@ import (
 )
 
 // relays implements relay: spools, records, uses and sizes are those of Near, lists those of
-// Far, and what is deleted is deleted in both.
+// Far, tags are moved by Far, and what is deleted is deleted in both.
 func (t *Tier) relays(ability any) bool {
 	switch ability.(type) {
 	case *Spooler:
@@ -25,6 +25,8 @@ func (t *Tier) relays(ability any) bool {
 		return has[Sizer](t.Near)
 	case *Deleter:
 		return has[Deleter](t.Near) && has[Deleter](t.Far)
+	case *Mover:
+		return has[Mover](t.Far)
 	case *Lister:
 		return has[Lister](t.Far)
 	case *ManifestLister:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -86,6 +87,27 @@ func (t *Tier) bring(repo string, info Info, deletions int64, data []byte) {
 	})
 }
 
+// recheck looks behind a reader whether Far still has a manifest that is near, unless that
+// is known. If not, another process has deleted it.
+func (t *Tier) recheck(repo string, d digest.Digest) {
+	m := &t.state().memory
+	if f, ok := m.has(linkOf(repo, d)); ok && time.Since(f.at) < recheckAfter {
+		return
+	}
+	t.state().work.do(farKey{repo, "recheck", d}, func(ctx context.Context) {
+		era := m.now()
+		info, err := t.statFar(ctx, repo, d)
+		err = t.learned(repo, d, info, era, ErrNotFound, err)
+		if !errors.Is(err, ErrNotFound) {
+			return
+		}
+		t.log().Info("a manifest is not in the far store any more; it is given up near", "repository", repo, "digest", d.String())
+		if err := t.deleteNear(ctx, repo, d); err != nil {
+			t.log().Warn("a manifest that was deleted far stays near", "repository", repo, "digest", d.String(), "err", err)
+		}
+	})
+}
+
 // download copies a blob of Far near.
 func (t *Tier) download(ctx context.Context, repo string, d digest.Digest) error {
 	return t.transfer(ctx, func(ctx context.Context, moves func()) error {
@@ -93,9 +115,8 @@ func (t *Tier) download(ctx context.Context, repo string, d digest.Digest) error
 		if err != nil {
 			return err
 		}
-		far := newFarReader(r, func(error) {})
-		defer far.Close()
-		return put(ctx, movingStore{t.Near, moves, asNear}, repo, info, far)
+		defer r.Close()
+		return put(ctx, movingStore{t.Near, moves, asNear}, repo, info, r)
 	})
 }
 

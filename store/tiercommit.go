@@ -32,7 +32,7 @@ func (t *Tier) commit(ctx context.Context, repo string, want Info, body []byte) 
 	if err != nil {
 		return err
 	}
-	t.state().memory.changed(linkOf(repo, want.Digest), originOf(want))
+	t.sent(repo, want)
 	return t.linkNear(ctx, repo, want, body)
 }
 

@@ -157,6 +157,7 @@ func (t *Tier) forgetAll(ctx context.Context, near Deleter, repo string) error {
 var (
 	_ Store          = (*Tier)(nil)
 	_ Spooler        = (*Tier)(nil)
+	_ Mover          = (*Tier)(nil)
 	_ Records        = (*Tier)(nil)
 	_ Deleter        = (*Tier)(nil)
 	_ Lister         = (*Tier)(nil)

@@ -27,7 +27,6 @@ var outagePause = backoff.Backoff{First: time.Second, Longest: 10 * time.Second}
 
 var (
 	errImpatient = errors.New("it did not answer in time")
-	errStalled   = errors.New("no bytes moved for too long")
 	errOutage    = errors.New("it has failed before and is left alone for a moment")
 )
 
@@ -84,7 +83,7 @@ func (c *farCall) end(err error) error {
 		o.unknown()
 		return err
 	}
-	late := errors.Is(cause, errImpatient) || errors.Is(cause, errStalled)
+	late := errors.Is(cause, errImpatient)
 	if late {
 		err = cause
 	}
@@ -172,66 +171,24 @@ func (o *outage) failed(now time.Time, late bool) (pause time.Duration) {
 	return pause
 }
 
-// farReader reads content of Far. A read that takes too long ends with an error.
+// farReader reads content of Far.
 type farReader struct {
-	r      io.ReadSeekCloser
-	cancel context.CancelCauseFunc
-	watch  *watch
-	close  func() error
+	io.ReadSeekCloser
+	call *farCall
 }
 
-func newFarReader(r io.ReadSeekCloser, cancel context.CancelCauseFunc) *farReader {
-	f := &farReader{r: r, cancel: cancel, close: sync.OnceValue(r.Close)}
-	f.watch = newWatch(func() {
-		cancel(errStalled)
-		_ = f.close()
-	})
-	return f
-}
-
+// Read returns an error that says whose it is. A body that breaks off is a failure of Far.
 func (f *farReader) Read(p []byte) (int, error) {
-	f.watch.moves()
-	n, err := f.r.Read(p)
-	if f.watch.rests() && err != nil {
-		err = unavailable(errStalled)
+	n, err := f.ReadSeekCloser.Read(p)
+	if err != nil && err != io.EOF {
+		f.call.t.state().outage.failed(time.Now(), false)
+		err = unavailable(err)
 	}
 	return n, err
 }
 
-func (f *farReader) Seek(offset int64, whence int) (int64, error) { return f.r.Seek(offset, whence) }
-
 func (f *farReader) Close() error {
-	f.watch.rests()
-	f.cancel(nil)
-	return f.close()
-}
-
-// watch calls a function when something that moves takes longer than stallTime.
-type watch struct {
-	timer *time.Timer
-	mu    sync.Mutex
-	late  bool
-}
-
-func newWatch(stalled func()) *watch {
-	w := new(watch)
-	w.timer = time.AfterFunc(1<<62, func() {
-		w.mu.Lock()
-		w.late = true
-		w.mu.Unlock()
-		stalled()
-	})
-	w.timer.Stop()
-	return w
-}
-
-// moves begins to wait for the next move.
-func (w *watch) moves() { w.timer.Reset(stallTime) }
-
-// rests ends the wait, and reports whether it ever was too long.
-func (w *watch) rests() bool {
-	w.timer.Stop()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.late
+	err := f.ReadSeekCloser.Close()
+	f.call.cancel(nil)
+	return err
 }

@@ -18,6 +18,8 @@ const (
 	// presence is how long it is believed that Far has something, where that matters.
 	// Another process may delete it.
 	presence = time.Minute
+	// recheckAfter is how long a manifest is read near without a look at Far.
+	recheckAfter = 5 * time.Minute
 )
 
 // farKey is content in a repository, or with no repository the bytes of an origin.

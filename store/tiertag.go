@@ -80,17 +80,37 @@ func (t *Tier) dropNearTag(ctx context.Context, repo, tag string) {
 // SetTag implements [Tags]. Far decides. What fails near fails nothing: Near then has no
 // copy that could stand in.
 func (t *Tier) SetTag(ctx context.Context, repo, tag string, v Tag) error {
+	return t.setTag(ctx, repo, tag, v, t.Far.SetTag)
+}
+
+// MoveTag implements [Mover] with Far. If Far did not say what the tag pointed to before,
+// and the tag stands as it should, it was this call that moved it.
+func (t *Tier) MoveTag(ctx context.Context, repo, tag string, v Tag) (former Tag, err error) {
+	far, err := able[Mover](t.Far)
+	if err != nil {
+		return Tag{}, err
+	}
+	err = t.setTag(ctx, repo, tag, v, func(ctx context.Context, repo, tag string, v Tag) (err error) {
+		former, err = far.MoveTag(ctx, repo, tag, v)
+		return err
+	})
+	return former, err
+}
+
+// setTag sets a tag far by set, and then near.
+func (t *Tier) setTag(ctx context.Context, repo, tag string, v Tag, set func(context.Context, string, string, Tag) error) error {
 	if err := checkTagged(ctx, repo, tag); err != nil {
 		return err
 	}
 	if err := CheckTagValue(v); err != nil {
 		return err
 	}
-	if err := t.setFar(ctx, repo, tag, v); err != nil {
+	err := t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error { return set(ctx, repo, tag, v) })
+	if err != nil && !t.hasMoved(ctx, repo, tag, v, err) {
 		return err
 	}
 	t.state().memory.changed()
-	err := t.Near.SetTag(ctx, repo, tag, v)
+	err = t.Near.SetTag(ctx, repo, tag, v)
 	if err != nil && !errors.Is(err, ErrStale) {
 		t.log().Warn("a tag moved far, but not near", "repository", repo, "tag", tag, "err", err)
 		t.dropNearTag(ctx, repo, tag)
@@ -98,17 +118,12 @@ func (t *Tier) SetTag(ctx context.Context, repo, tag string, v Tag) error {
 	return nil
 }
 
-// setFar sets a tag far. If it fails, the tag may have moved nevertheless: then it has
-// succeeded.
-func (t *Tier) setFar(ctx context.Context, repo, tag string, v Tag) error {
-	err := t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error {
-		return t.Far.SetTag(ctx, repo, tag, v)
-	})
-	if err == nil || errors.Is(err, ErrStale) || errors.Is(err, ErrFull) || errors.Is(err, errOutage) {
-		return err
+// hasMoved reports whether a tag has moved far although that failed with an error, such as
+// of a connection that was lost before the answer.
+func (t *Tier) hasMoved(ctx context.Context, repo, tag string, v Tag, err error) bool {
+	if errors.Is(err, ErrStale) || errors.Is(err, ErrFull) || errors.Is(err, errOutage) {
+		return false
 	}
-	if now, terr := t.tagFar(context.WithoutCancel(ctx), repo, tag); terr == nil && sameTag(now, v) {
-		return nil
-	}
-	return err
+	now, err := t.tagFar(context.WithoutCancel(ctx), repo, tag)
+	return err == nil && sameTag(now, v)
 }
