@@ -23,8 +23,9 @@ import (
 // near that Far has not. So Far has whole images only, and a copy that could not end begins
 // no download again.
 //
-// What is read is read near. What Near lacks is read far and brought near behind it, with
-// its digest checked. A manifest that is near is looked up far behind its reader if that was
+// What is read is read near. What Near lacks is read far and comes near meanwhile, once for
+// all readers: they follow what has come, and the last 64 KiB of a blob wait for its digest. A
+// reader far ahead of that reads far by itself. A manifest that is near is looked up far behind its reader if that was
 // not done for 5 minutes, and given up near if another process has deleted it.
 //
 // Far decides about tags. Near has a copy of each, which stands in while Far fails. Lists
@@ -46,7 +47,8 @@ import (
 //
 //	a warm image                                0, and each 5 minutes 1 behind it
 //	a tag                                       1 (package cache remembers it)
-//	a manifest or a blob that only Far has      1 to read it, 1 more to bring a blob near
+//	a manifest or a blob that only Far has      1, however many readers it has; 2 if more than 4 blobs
+//	                                            come near at once
 //	a blob that neither has                     2: its link, and its bytes elsewhere; for a second none
 //	the commit of a manifest                    1 for each blob, the bytes of those that Far lacks, and
 //	                                            the manifest
@@ -81,6 +83,7 @@ type tierState struct {
 	memory tierMemory
 	work   *tierWork
 	turns  turns
+	fills  fills
 }
 
 // state returns the state, which the first use makes.
@@ -169,27 +172,33 @@ func (t *Tier) Open(ctx context.Context, repo string, d digest.Digest) (Info, io
 	if err := t.lookFar(ctx, repo, d, missing); err != nil {
 		return Info{}, nil, err
 	}
+	if info, r, ok := t.join(linkOf(repo, d)); ok {
+		return info, r, nil
+	}
 	era, deletions := t.state().memory.now(), t.state().memory.deletions.Load()
 	info, r, err := t.openFar(ctx, repo, d)
 	if err := t.learned(repo, d, info, era, missing, err); err != nil {
 		return Info{}, nil, err
 	}
-	if m, small := r.(*farManifest); small {
-		t.bring(repo, info, deletions, m.data)
-	} else {
-		t.bring(repo, info, deletions, nil)
+	if s, small := r.(*farSmall); small {
+		t.bring(repo, info, deletions, s.data)
+		return info, r, nil
 	}
+	if follows := t.follow(repo, info, deletions, r); follows != nil {
+		return info, follows, nil
+	}
+	t.bring(repo, info, deletions, nil)
 	return info, r, nil
 }
 
-// farManifest reads a manifest that was read far as a whole.
-type farManifest struct {
+// farSmall reads what was read far as a whole.
+type farSmall struct {
 	smallReader
 	data []byte
 }
 
-// openFar opens content of Far. A manifest is read as a whole and its digest checked; one
-// that does not match is not there.
+// openFar opens content of Far. A manifest and what is small is read as a whole and its
+// digest checked; what does not match is not there.
 func (t *Tier) openFar(ctx context.Context, repo string, d digest.Digest) (info Info, r io.ReadSeekCloser, err error) {
 	c, err := t.call(ctx, t.patience())
 	if err != nil {
@@ -199,7 +208,7 @@ func (t *Tier) openFar(ctx context.Context, repo string, d digest.Digest) (info 
 	if err != nil {
 		return Info{}, nil, c.end(err)
 	}
-	if !info.IsManifest() || info.Size > maxManifest {
+	if !(info.IsManifest() && info.Size <= maxManifest || info.Size >= 0 && info.Size <= smallFar) {
 		c.opened()
 		return info, &farReader{r, c}, nil
 	}
@@ -209,13 +218,14 @@ func (t *Tier) openFar(ctx context.Context, repo string, d digest.Digest) (info 
 		return Info{}, nil, err
 	}
 	if d.Algorithm().FromBytes(data) != d {
-		t.log().Error("a manifest of the far store is damaged; it counts as missing", "repository", repo, "digest", d.String())
+		t.log().Error("content of the far store is damaged; it counts as missing", "repository", repo, "digest", d.String())
+		t.state().memory.damaged(linkOf(repo, d))
 		return Info{}, nil, ErrNotFound
 	}
-	m := &farManifest{data: data}
-	m.Reset(data)
+	s := &farSmall{data: data}
+	s.Reset(data)
 	info.Size = int64(len(data))
-	return info, m, nil
+	return info, s, nil
 }
 
 // Create implements [Content]. A blob is written near, and a manifest, of 4 MiB at most,

@@ -169,7 +169,7 @@ type tierImage struct {
 func newImage(repo, name string, layers int) tierImage {
 	contents := [][]byte{[]byte(`{"name":"` + name + `"}`)}
 	for i := range layers {
-		contents = append(contents, bytes.Repeat([]byte(fmt.Sprint(name, i, ";")), 3000))
+		contents = append(contents, bytes.Repeat([]byte(fmt.Sprint(name, i, ";")), 30_000))
 	}
 	return imageOf(repo, contents)
 }

@@ -97,7 +97,7 @@ func TestRequestsToTheFarStore(t *testing.T) {
 		t.asked(1, "a warm image after 5 minutes: 1 for its manifest, behind it")
 		other, near := t.elsewhere()
 		wantIn(t, "elsewhere", other, img)
-		t.asked(1+2*4, "elsewhere: 1 for the manifest, 2 for each blob")
+		t.asked(1+4, "elsewhere: 1 for each")
 		wantIn(t, "near elsewhere", near, img)
 		wantIn(t, "elsewhere again", other, img)
 		t.asked(0, "elsewhere again")

@@ -39,17 +39,11 @@ func newTierWork() *tierWork {
 
 // do does something behind the caller, unless the same is under way or there is too much.
 func (w *tierWork) do(k farKey, f func(ctx context.Context)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pending[k] || len(w.pending) >= bringsMost {
+	if !w.enter(k) {
 		return
 	}
 	began := w.gate.Go(func() {
-		defer func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			delete(w.pending, k)
-		}()
+		defer w.leave(k)
 		select {
 		case w.places <- struct{}{}:
 			defer func() { <-w.places }()
@@ -57,9 +51,54 @@ func (w *tierWork) do(k farKey, f func(ctx context.Context)) {
 		case <-w.ctx.Done():
 		}
 	})
-	if began {
-		w.pending[k] = true
+	if !began {
+		w.leave(k)
 	}
+}
+
+// enter notes that something is under way, unless it is already or there is too much.
+func (w *tierWork) enter(k farKey) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pending[k] || len(w.pending) >= bringsMost {
+		return false
+	}
+	w.pending[k] = true
+	return true
+}
+
+func (w *tierWork) leave(k farKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.pending, k)
+}
+
+// reserve is enter for what is to begin at once: it reports whether there is a place. Then
+// run or release follows.
+func (w *tierWork) reserve(k farKey) bool {
+	if w.gate.Closed() || !w.enter(k) {
+		return false
+	}
+	select {
+	case w.places <- struct{}{}:
+		return true
+	default:
+		w.leave(k)
+		return false
+	}
+}
+
+// run does what a place was reserved for, behind the caller, unless the Tier was closed.
+func (w *tierWork) run(k farKey, f func(ctx context.Context)) bool {
+	return w.gate.Go(func() {
+		defer w.release(k)
+		f(w.ctx)
+	})
+}
+
+func (w *tierWork) release(k farKey) {
+	<-w.places
+	w.leave(k)
 }
 
 func (w *tierWork) close() {

@@ -48,6 +48,7 @@ type farCall struct {
 	ctx    context.Context // of the call
 	cancel context.CancelCauseFunc
 	clock  *time.Timer // ends ctx
+	stop   func() bool // lets ctx outlive parent
 }
 
 // call begins a call of Far that may take no longer than limit, unless there is an outage.
@@ -59,7 +60,8 @@ func (t *Tier) call(ctx context.Context, limit time.Duration) (*farCall, error) 
 		return nil, unavailable(errOutage)
 	}
 	c := &farCall{t: t, parent: ctx}
-	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	c.stop = context.AfterFunc(ctx, func() { c.cancel(context.Cause(ctx)) })
 	c.clock = time.AfterFunc(limit, func() { c.cancel(errImpatient) })
 	return c, nil
 }
@@ -68,6 +70,7 @@ func (t *Tier) call(ctx context.Context, limit time.Duration) (*farCall, error) 
 // a caller who has left is the caller's, and any other says that Far is not available.
 func (c *farCall) end(err error) error {
 	c.clock.Stop()
+	c.stop()
 	cause := context.Cause(c.ctx)
 	c.cancel(nil)
 	o := &c.t.state().outage
@@ -81,7 +84,7 @@ func (c *farCall) end(err error) error {
 		return err
 	case c.parent.Err() != nil:
 		o.unknown()
-		return err
+		return c.parent.Err()
 	}
 	late := errors.Is(cause, errImpatient)
 	if late {
@@ -97,6 +100,7 @@ func (c *farCall) end(err error) error {
 // it is closed.
 func (c *farCall) opened() {
 	c.clock.Stop()
+	c.stop()
 	c.t.state().outage.answered()
 }
 

@@ -18,6 +18,8 @@ const (
 	// presence is how long it is believed that Far has something, where that matters.
 	// Another process may delete it.
 	presence = time.Minute
+	// absenceOfDamaged is how long content whose bytes were wrong counts as missing.
+	absenceOfDamaged = 10 * time.Minute
 	// recheckAfter is how long a manifest is read near without a look at Far.
 	recheckAfter = 5 * time.Minute
 )
@@ -42,7 +44,7 @@ type farFact struct {
 type tierMemory struct {
 	era    atomic.Int64 // grows with each change by this process: what was asked before may be untrue
 	here   *lru.Cache[farKey, farFact]
-	absent *lru.Cache[farKey, time.Time]
+	absent *lru.Cache[farKey, time.Time] // until when that is believed
 
 	deletions atomic.Int64 // so far: what was brought near meanwhile may be gone far
 }
@@ -85,11 +87,18 @@ func (m *tierMemory) found(repo string, info Info, era int64) {
 func (m *tierMemory) missed(k farKey, era int64) {
 	m.here.Delete(k)
 	m.absent.Update(k, func(old time.Time, ok bool) (time.Time, int64, bool) {
-		if m.era.Load() != era {
+		until := time.Now().Add(absence)
+		if m.era.Load() != era || old.After(until) {
 			return old, 1, ok
 		}
-		return time.Now(), 1, true
+		return until, 1, true
 	})
+}
+
+// damaged notes content of Far whose bytes are wrong.
+func (m *tierMemory) damaged(k farKey) {
+	m.here.Delete(k)
+	m.absent.Put(k, time.Now().Add(absenceOfDamaged), 1)
 }
 
 // has returns what was found far last, which may have been deleted by another process
@@ -104,8 +113,8 @@ func (m *tierMemory) hasFrom(repo string, info Info) bool {
 
 // lacks reports whether Far lacked something a moment ago.
 func (m *tierMemory) lacks(k farKey) bool {
-	at, ok := m.absent.Get(k)
-	return ok && time.Since(at) < absence
+	until, ok := m.absent.Get(k)
+	return ok && time.Now().Before(until)
 }
 
 // forget forgets everything.
