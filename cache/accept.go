@@ -51,7 +51,12 @@ func (c *Cache) Accept(ctx context.Context, j Job) (id string, err error) {
 	}
 	job.Tags = slices.DeleteFunc(job.Tags, func(t ledger.Tag) bool { return e.local.deletedSince(r, t.Name, t.Seen) })
 	e.local.note(r, man)
-	h, err := e.ledger.Add(ctx, nil, man, job, e.local.facts(ctx, r, man, nil))
+	facts := e.local.facts(ctx, r, man, nil)
+	h, err := e.ledger.Add(ctx, nil, man, job, func(layers bool) ledger.Facts {
+		f := facts(layers)
+		f.Told = e.worker.told.since(ctx, job)
+		return f
+	})
 	if err != nil {
 		return "", err
 	}
@@ -60,20 +65,26 @@ func (c *Cache) Accept(ctx context.Context, j Job) (id string, err error) {
 }
 
 // JobState tells another cache what became of a job that it gave to this one; see
-// [Teller]. Only the ID, Repository, Source and Digest of the job count.
+// [Teller].
 func (c *Cache) JobState(ctx context.Context, j Job) (JobStatus, error) {
 	e := c.engine()
+	job, err := j.imported()
+	if err != nil {
+		return JobStatus{}, err
+	}
 	if err := e.ledger.Ready(ctx); err != nil {
 		return JobStatus{}, err
 	}
-	k := ledger.Key{Repository: j.Repository, Digest: j.Digest}
-	id, state, mine := e.ledger.Mine(k, j.Source) // before told, which it becomes
-	if e.worker.told != nil && (!mine || id != j.ID) {
-		if _, _, told := e.worker.told.get(ctx, toldKey(k, j.ID)); told {
-			return JobStatus{State: JobTold, ID: j.ID}, nil
-		}
+	k := job.Key()
+	if e.local.deletedSince(origin.Repo{Name: k.Repository}, k.Digest.String(), job.Created) {
+		return JobStatus{State: JobDeleted}, nil
 	}
+	id, state, mine := e.ledger.Mine(k, j.Source) // before told, which it becomes
 	switch {
+	case (!mine || id != j.ID) && e.worker.told.has(ctx, k, j.ID):
+		return JobStatus{State: JobTold, ID: j.ID}, nil
+	case !mine && e.worker.told.covers(ctx, job):
+		return JobStatus{State: JobTold}, nil
 	case !mine:
 		return JobStatus{}, nil
 	case state == ledger.Parked:
@@ -129,7 +140,7 @@ func accepted(r origin.Repo, job *ledger.Job, now time.Time) (*oci.Content, erro
 		created = now
 	}
 	*job = ledger.Job{
-		ID: job.ID, Repository: job.Repository, Source: job.Source, Tags: job.Tags, Platforms: job.Platforms, Request: job.Request,
+		ID: job.ID, Repository: job.Repository, Source: job.Source, Digest: job.Digest, Tags: job.Tags, Platforms: job.Platforms, Request: job.Request,
 		Depth: job.Depth, Owed: job.Owed, Incomplete: job.Owed && job.Incomplete, Created: created.UTC(), Here: true,
 	}
 	return man, nil

@@ -113,7 +113,7 @@ func newEngine(c *Cache) *engine {
 		fetcher: e.fetcher, admission: e.admission, lists: e.lists,
 	}
 	if t, ok := c.Copier.(Teller); ok {
-		e.worker.teller, e.worker.told = t, newShelf("told", records, toldBytes)
+		e.worker.teller, e.worker.told = t, newTold(records)
 	}
 	e.ledger = newLedger(e, records)
 	e.worker.ledger = e.ledger
@@ -183,7 +183,7 @@ func (e *engine) recover() {
 	}
 	e.finishDeletes()
 	if e.worker.told != nil {
-		e.worker.told.load(e.ctx)
+		e.worker.told.shelf.load(e.ctx)
 	}
 	e.lists.shelf.load(e.ctx)
 	e.local.read.load(e.ctx)

@@ -41,7 +41,13 @@ func (w *worker) finish(ctx context.Context, r origin.Repo, run *ledger.Run, man
 	if e.later && e.ownEvent {
 		e.unsent = append(e.unsent, pushEvent(run.Job, man, ""))
 	}
-	return w.send(ctx, e.unsent)
+	if err := w.send(ctx, e.unsent); err != nil {
+		return err
+	}
+	for _, ev := range e.unsent {
+		run.Sent = append(run.Sent, ev.Target.Tag)
+	}
+	return nil
 }
 
 // ending is the end of a copy while it is made. It is used by one goroutine.
@@ -287,8 +293,13 @@ func (c *change) done(err error) {
 	for i, e := range c.enlisted {
 		if err == nil && i < c.tags {
 			e.Done(c.batch.Tags[i].Err)
-		} else {
-			e.Done(err)
+			if c.batch.Tags[i].Err == nil {
+				c.run.Sent = append(c.run.Sent, c.batch.Tags[i].Tag)
+			}
+			continue
+		}
+		if e.Done(err); err == nil {
+			c.run.Sent = append(c.run.Sent, "")
 		}
 	}
 }

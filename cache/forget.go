@@ -25,8 +25,7 @@ type Deletion struct {
 
 // Forget follows a deletion that another replica of this cache made, with the same rules.
 // Copies of what was deleted are given up, and it is forgotten in memory and, if the Store
-// keeps content near, such as store.Tier, there. If the Store belongs to this cache alone,
-// it is deleted there too, but for a tag that was asked for since. It is no event, and
+// is [store.Tiered], in its near store. If the Store is not shared, it is deleted there too, but for a tag that was asked for since. It is no event, and
 // nobody is told. To follow a deletion again does no harm. An error that wraps
 // [errors.ErrUnsupported] says that the store cannot delete.
 func (c *Cache) Forget(ctx context.Context, d Deletion) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
 )
@@ -23,7 +22,8 @@ import (
 type Teller interface {
 	Copier
 	// Give is called instead of Submit. It returns the ID under which the job is known
-	// where it was taken. [ErrHere] says that the job is to run in this cache. An error
+	// where it was taken; an empty one if it cannot be told whether the job was taken, which
+	// Track finds out. [ErrHere] says that the job is to run in this cache. An error
 	// that wraps [ErrDeleted] ends the job; after any other it is given again later.
 	Give(ctx context.Context, job Job) (id string, err error)
 	// Track tells what became of a job, which has the ID that Give returned. An error means
@@ -45,6 +45,8 @@ const (
 	JobComing  JobState = "coming" // this cache runs it, or will
 	JobParked  JobState = "parked" // this cache has it; it failed too often, see CopyParked
 	JobTold    JobState = "told"   // it is done, and its events are sent
+	// JobDeleted says that what the job copies was deleted after the job was made.
+	JobDeleted JobState = "deleted"
 )
 
 // JobStatus is what became of a job.
@@ -54,18 +56,11 @@ type JobStatus struct {
 	ID string `json:"id,omitempty"`
 }
 
-// toldBytes bounds the memory, and the records, of jobs that were done: some thousands.
-const toldBytes = 2 << 20
-
 // doOrShare does a job, or gives it to another cache. What a former process had is asked
 // about first: another cache may have taken it over meanwhile.
 func (w *worker) doOrShare(ctx context.Context, run *ledger.Run) error {
 	if run.Job.Here {
-		if run.Resumed && w.takenOver(ctx, run) {
-			run.GiveBack()
-			return ledger.ErrHandedOver
-		}
-		return w.doAndTell(ctx, run)
+		return w.doIfNobody(ctx, run)
 	}
 	if _, _, _, err := w.prepare(ctx, run); err != nil {
 		return err
@@ -77,7 +72,7 @@ func (w *worker) doOrShare(ctx context.Context, run *ledger.Run) error {
 	}
 	switch {
 	case errors.Is(err, ErrHere):
-		run.Keep()
+		run.Keep(false)
 		return w.doAndTell(ctx, run)
 	case err != nil:
 		return fmt.Errorf("%w: %w", errNotTaken, err)
@@ -90,28 +85,49 @@ func (w *worker) doOrShare(ctx context.Context, run *ledger.Run) error {
 func (w *worker) doAndTell(ctx context.Context, run *ledger.Run) error {
 	err := w.DoHere(ctx, run)
 	if err == nil {
-		w.told.put(ctx, toldKey(run.Job.Key(), run.Job.ID), []byte("true"), time.Now())
+		w.told.note(ctx, run)
 	}
 	return err
 }
 
-func toldKey(k ledger.Key, id string) string {
-	return shelfKey("told", k.Repository, k.Digest.String(), id)
+// doIfNobody does a job that is to run here, unless another cache has it: one that took it
+// over from a former process, or one that this cache gave it to before a third one gave it
+// to this one.
+func (w *worker) doIfNobody(ctx context.Context, run *ledger.Run) error {
+	job := run.Job
+	if run.Resumed && w.told.has(ctx, job.Key(), job.ID) { // its record is still there
+		for _, t := range job.Tags {
+			run.Moved(t)
+		}
+		return nil
+	}
+	if run.Resumed || job.Handed {
+		out, err := question(job)
+		if err != nil {
+			return err
+		}
+		at, err := w.teller.Track(ctx, out)
+		if err == nil && at.State == JobDeleted {
+			return ErrDeleted
+		}
+		if err != nil && job.Handed || err == nil && at.State != JobUnknown {
+			run.GiveBack()
+			return ledger.ErrHandedOver
+		}
+		run.Keep(job.Handed)
+	}
+	return w.doAndTell(ctx, run)
 }
 
-// takenOver reports whether another cache has a job of this one.
-func (w *worker) takenOver(ctx context.Context, run *ledger.Run) bool {
-	out, err := exported(run.Job)
-	if err != nil {
-		return false
-	}
-	at, err := w.teller.Track(ctx, out)
-	return err == nil && at.State != JobUnknown
+// question is a job that is only asked about: its manifest is not needed for that.
+func question(job ledger.Job) (Job, error) {
+	job.Manifest = nil
+	return exported(job)
 }
 
 // track finds out what became of a job that another cache has, which sends its events.
 func (w *worker) track(ctx context.Context, run *ledger.Run) (ledger.Fate, error) {
-	out, err := exported(run.Job)
+	out, err := question(run.Job)
 	if err != nil {
 		return ledger.Pending, err
 	}
@@ -125,6 +141,8 @@ func (w *worker) track(ctx context.Context, run *ledger.Run) (ledger.Fate, error
 		return ledger.Pending, nil
 	case JobParked:
 		return ledger.Stuck, nil
+	case JobDeleted:
+		return ledger.Deleted, nil
 	case JobTold:
 		if r, err := w.origins.Still(ctx, run.Job.Repository, run.Job.Source); err == nil {
 			for _, t := range run.Job.Tags {

@@ -22,7 +22,7 @@ import (
 type worker struct {
 	copier    Copier       // nil if copies run here
 	teller    Teller       // the copier, if it is one
-	told      *shelf       // jobs that were done here, if there is a teller
+	told      *told        // jobs that were done here, if there is a teller
 	events    webhook.Sink // nil if there are no events
 	limits    Limits
 	log       *slog.Logger

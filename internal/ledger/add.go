@@ -17,6 +17,9 @@ type Facts struct {
 	Stored bool
 	// Needless says that no job need be made.
 	Needless bool
+	// Told are the tags whose events were sent, whatever the job says; the empty one stands
+	// for the own event of the job.
+	Told map[string]bool
 	// Layers are the layers of the manifest, if one of them is not here. They are only
 	// asked for if a job is OnDemand and not known yet.
 	Layers map[digest.Digest]bool
@@ -106,6 +109,7 @@ func (l *Ledger) add(job Job, man *oci.Content, f Facts, values context.Context)
 	if job.OnDemand { // and not if all its layers are here
 		job.OnDemand = len(f.Layers) > 0
 	}
+	job.told(f.Told)
 	job.Incomplete = job.Incomplete || !f.Stored
 	if job.ID == "" {
 		job.ID, job.Created = rand.Text(), time.Now().UTC()

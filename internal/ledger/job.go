@@ -58,9 +58,10 @@ type Job struct {
 
 	// Who copies it, where several caches share what is stored.
 
-	// Here says that this ledger's Worker copies it, whatever becomes of that.
+	// Here says that this ledger's Worker is to copy it.
 	Here bool `json:"here,omitempty"`
-	// Handed says that somebody else has it: the next process asks about it first.
+	// Handed says that somebody else has it, or had it, as far as is known: that is asked
+	// about before it is copied here.
 	Handed bool `json:"handed,omitempty"`
 	// Owed says that the job's own event is due although the manifest may be stored already:
 	// whoever stored it may have been lost before the event was sent.
@@ -127,7 +128,6 @@ func (j *Job) merge(more Job) (changed bool) {
 	tags, platforms := len(j.Tags), j.Platforms
 	changed = more.Here && !j.Here || more.Owed && !j.Owed
 	j.Here, j.Owed = j.Here || more.Here, j.Owed || more.Owed
-	j.Handed = j.Handed && !j.Here
 	j.Incomplete = j.Incomplete || more.Incomplete
 	j.Tags = mergeTags(j.Tags, more.Tags)
 	j.Depth = min(j.Depth, more.Depth)
@@ -145,6 +145,25 @@ func (j *Job) lost() {
 	for i := range j.Tags {
 		j.Tags[i].EventDue = true
 	}
+}
+
+// told notes that events are not owed: those of tags, and its own, which has the empty tag.
+func (j *Job) told(tags map[string]bool) {
+	if tags[""] {
+		j.Owed, j.Incomplete = false, false
+	}
+	j.Tags = slices.Clone(j.Tags)
+	for i, t := range j.Tags {
+		j.Tags[i].EventDue = t.EventDue && !tags[t.Name]
+	}
+}
+
+// keep notes that the job is done here; with lost, somebody else had it, who is gone.
+func (j *Job) keep(lost bool) {
+	if lost {
+		j.lost()
+	}
+	j.Here, j.Handed = true, false
 }
 
 // asks reports whether a job asks for more than another one of the same manifest.

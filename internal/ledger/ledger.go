@@ -96,6 +96,7 @@ const (
 	Stuck                // likewise, and who has it does not go on by itself
 	Finished             // it is done
 	Lost                 // nobody has it any more
+	Deleted              // what it copies was deleted
 )
 
 // Verdict is what a failure means for a copy job.

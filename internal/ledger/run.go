@@ -18,6 +18,9 @@ type Run struct {
 	Values context.Context
 	// Resumed says that a former process had the job, and that this is its first run here.
 	Resumed bool
+	// Sent are the tags whose events the Worker has sent, with the empty one for the own
+	// event of the job.
+	Sent []string
 
 	l     *Ledger
 	e     *entry // nil if the ledger has no entry for the job
@@ -30,17 +33,17 @@ type Run struct {
 // Known notes the ID under which somebody else has the job.
 func (r *Run) Known(id string) { r.id = id }
 
-// Keep notes that this ledger's Worker does the job, and that it is not handed over any
-// more.
-func (r *Run) Keep() {
-	r.Job.Here = true
+// Keep notes that this ledger's Worker does the job, and nobody else. With lost, somebody
+// else had it, who is gone.
+func (r *Run) Keep(lost bool) {
+	r.Job.keep(lost)
 	if r.e == nil {
 		return
 	}
 	r.l.mu.Lock()
 	defer r.l.unlock()
-	if r.l.current(r.e) && !r.e.job.Here {
-		r.e.job.Here, r.e.job.Handed = true, false
+	if r.l.current(r.e) && (!r.e.job.Here || r.e.job.Handed) {
+		r.e.job.keep(lost)
 		r.l.save(r.e.job.Key())
 	}
 }

@@ -57,6 +57,8 @@ func (l *Ledger) look(e *entry) {
 	case err == nil && fate == Finished:
 		l.ended(r, outcome{})
 		l.completed(e.job.Key())
+	case err == nil && fate == Deleted:
+		l.remove(e, ErrForgotten)
 	case err == nil && fate == Lost:
 		l.lost(e)
 	case !l.cfg.Tracked && now.Sub(e.handed) > handOver:
@@ -99,7 +101,7 @@ func (l *Ledger) Mine(k Key, source upstream.Source) (id string, state State, ok
 	l.mu.Lock()
 	defer l.unlock()
 	e := l.entry(k, source)
-	if e == nil || !e.job.Here {
+	if e == nil || !e.job.Here || e.job.Handed {
 		return "", "", false
 	}
 	return e.job.ID, e.state, true
