@@ -67,7 +67,7 @@ func (b *filled) paused() bool {
 // look asks whether another replica is further.
 func (b *filled) look() {
 	f := b.q.f
-	b.ahead = b.q.find(b.ctx, f.others(f.rank(b.ctx, b.q.key)), b.pos)
+	b.ahead = b.q.find(b.ctx, f.rank(b.ctx, b.q.key), b.pos)
 	b.last = time.Now()
 }
 

@@ -173,7 +173,7 @@ func (h *handler) promise(ctx context.Context, q wanted, state cache.PeerBlob) (
 	if !state.Coming {
 		defer f.roles.ask(q.key)()
 		ask := &question{f: f, key: q.key, repository: q.repository, loop: h.c.ID}
-		if holder = ask.find(ctx, f.others(f.rank(ctx, q.key), q.peer), -1); holder != "" {
+		if holder = ask.find(ctx, f.rank(ctx, q.key), -1, q.peer); holder != "" {
 			return nil, holder, false
 		}
 	}

@@ -14,6 +14,8 @@ import (
 const (
 	maxBefore = 3 // replicas that are asked for a blob one after another
 	maxAsked  = 5 // replicas that are asked at once whether one of them has begun
+
+	maxAskedInDoubt = 32 // if one of them does not answer
 )
 
 type opener struct {
@@ -77,18 +79,12 @@ func (r repository) Blob(ctx context.Context, d digest.Digest, offset, length in
 		return body, err
 	}
 	defer f.roles.ask(k)()
-	if peer := q.find(ctx, f.others(ranked), -1); peer != "" {
+	if peer := q.find(ctx, f.rank(ctx, k), -1); peer != "" {
 		if body, ok, err := q.follow(ctx, []string{peer}); ok {
 			return body, err
 		}
 	}
 	return r.fill(ctx, h, k, offset, length)
-}
-
-// others returns whom this replica asks whether they have begun with a blob.
-func (f *Fleet) others(ranked []string, but ...string) []string {
-	all := slices.DeleteFunc(slices.Clone(ranked), func(p string) bool { return p == f.Self || slices.Contains(but, p) })
-	return all[:min(len(all), maxAsked)]
 }
 
 // isProbe reports whether a blob is only asked for to see whether the upstream gives it.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -160,38 +161,46 @@ func extent(resp *http.Response, offset int64) (upstream.Body, error) {
 // all is the front of a blob that is stored.
 const all = math.MaxInt64
 
-// asked asks a replica who has the blob or brings it, as far as that one knows: itself, or
-// the one that it follows. who is empty if neither is so. front is how many bytes are there
-// at least.
-func (q *question) asked(ctx context.Context, peer string) (who string, front int64) {
+// word is what a replica says about a blob. The zero word says that it knows nothing of it.
+type word struct {
+	who   string // has the blob or brings it: the replica itself, or the one that it follows
+	front int64  // how many bytes are there at least
+	// doubtful says that there is no word, or that the replica follows one that does not
+	// answer this one.
+	doubtful bool
+}
+
+// asked asks a replica about the blob.
+func (q *question) asked(ctx context.Context, peer string) word {
 	f := q.f
 	f.counts.questions.Add(1)
 	req, err := q.request(ctx, http.MethodHead, peer)
 	if err != nil {
-		return "", 0
+		return word{}
 	}
 	resp, err := f.client.Do(req)
 	if err != nil {
 		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			f.failed(peer, err)
 		}
-		return "", 0
+		return word{doubtful: true}
 	}
 	_ = resp.Body.Close()
 	f.answered(peer, resp)
-	front = all
+	said := word{who: peer, front: all}
 	if h := resp.Header.Get(headerFront); h != "" {
-		front, _ = strconv.ParseInt(h, 10, 64)
+		said.front, _ = strconv.ParseInt(h, 10, 64)
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return peer, front
+		return said
 	case http.StatusConflict:
-		if h := resp.Header.Get(headerHolder); q.worthAsking(ctx, h) {
-			return h, front
+		if said.who = resp.Header.Get(headerHolder); q.worthAsking(ctx, said.who) {
+			return said
 		}
+		return word{doubtful: said.who != f.Self}
 	}
-	return "", 0
+	return word{}
 }
 
 // worthAsking reports whether a replica that another one named is asked: one that is known,
@@ -201,30 +210,39 @@ func (q *question) worthAsking(ctx context.Context, peer string) bool {
 	return f.knows(ctx, peer) && !f.health.knownDead(peer) && !f.doubts.passedOver(q.key, peer)
 }
 
-// find asks replicas at once, and returns one that has the blob or brings it, and more than
-// beyond bytes of it. It is empty if none says so in time.
-func (q *question) find(ctx context.Context, peers []string, beyond int64) string {
+// find asks the first of the ranked replicas at once, except Self and but, and returns one
+// that has the blob or brings it, and more than beyond bytes of it. It is empty if none says
+// so in time. If one of them does not answer, or follows one that does not, all others are
+// asked too: those that are about to go on with the blob may be anywhere.
+func (q *question) find(ctx context.Context, ranked []string, beyond int64, but ...string) string {
+	others := slices.DeleteFunc(slices.Clone(ranked), func(p string) bool { return p == q.f.Self || slices.Contains(but, p) })
+	first := min(len(others), maxAsked)
+	who, doubtful := q.oneOf(ctx, others[:first], beyond)
+	if who == "" && doubtful {
+		who, _ = q.oneOf(ctx, others[first:min(len(others), maxAskedInDoubt)], beyond)
+	}
+	return who
+}
+
+// oneOf asks replicas at once.
+func (q *question) oneOf(ctx context.Context, peers []string, beyond int64) (who string, doubtful bool) {
 	if len(peers) == 0 {
-		return ""
+		return "", false
 	}
 	ctx, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()
-	found := make(chan string, len(peers))
+	words := make(chan word, len(peers))
 	for _, p := range peers {
-		go func() {
-			who, front := q.asked(ctx, p)
-			if front <= beyond {
-				who = ""
-			}
-			found <- who
-		}()
+		go func() { words <- q.asked(ctx, p) }()
 	}
 	for range peers {
-		if p := <-found; p != "" {
-			return p
+		w := <-words
+		if w.who != "" && w.front > beyond {
+			return w.who, false
 		}
+		doubtful = doubtful || w.doubtful
 	}
-	return ""
+	return "", doubtful
 }
 
 // errStranger says that a replica answers, but not to this one.

@@ -73,9 +73,9 @@ func (w *watched) look() {
 	}
 	if left <= 0 {
 		ctx, stop := context.WithTimeout(w.ctx, answer)
-		who, _ := w.q.asked(ctx, w.peer)
+		said := w.q.asked(ctx, w.peer)
 		stop()
-		if who != w.peer {
+		if said.who != w.peer {
 			w.cancel(errSilent)
 			return
 		}

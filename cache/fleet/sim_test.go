@@ -1,0 +1,468 @@
+package fleet_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/cache/fleet"
+	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+)
+
+// plan is what happens in a simulated fleet.
+type plan struct {
+	name                               string
+	kills, joins, leaves, freezes, cut int           // how many of each
+	lag                                time.Duration // until a replica learns who is there, at most
+	slow                               int           // pairs of machines with a slow link
+}
+
+// Twenty replicas in virtual time, with clients on all of them, while replicas come and go.
+// No client gets wrong bytes, and none an error but from a replica that died; no replica
+// follows while it is followed; and the upstream sends little more than each blob once.
+//
+// PULLTHROUGH_FLEET_SEED is the seed of one further run, and PULLTHROUGH_FLEET_RUNS how many
+// runs follow, each with the next seed.
+func TestSimulatedFleet(t *testing.T) {
+	plans := []plan{
+		{name: "calm"},
+		{name: "lag", joins: 4, leaves: 4, lag: 8 * time.Second},
+		{name: "kills", kills: 6, joins: 4, lag: 3 * time.Second},
+		{name: "freezes", freezes: 6, slow: 30},
+		{name: "cuts", cut: 2},
+		{name: "all", kills: 3, joins: 4, leaves: 3, freezes: 3, cut: 1, lag: 5 * time.Second, slow: 20},
+	}
+	for i, p := range plans {
+		t.Run(p.name, func(t *testing.T) { simulate(t, p, uint64(i)) })
+	}
+	seed, err := strconv.ParseUint(os.Getenv("PULLTHROUGH_FLEET_SEED"), 10, 64)
+	if err != nil {
+		return
+	}
+	runs, _ := strconv.Atoi(os.Getenv("PULLTHROUGH_FLEET_RUNS"))
+	for s := seed; s < seed+uint64(max(1, runs)); s++ {
+		for _, p := range plans {
+			t.Run(fmt.Sprintf("%s/%d", p.name, s), func(t *testing.T) { simulate(t, p, s) })
+		}
+	}
+}
+
+const (
+	simReplicas = 20
+	simBlobs    = 20
+	simClients  = 40 // of each blob
+	simTime     = 40 * time.Second
+)
+
+// world is a simulated fleet with its upstream and its clients.
+type world struct {
+	t     *testing.T
+	plan  plan
+	seed  uint64
+	net   *simnet
+	up    *upstreamtest.Registry
+	blobs []*simBlob
+	wg    sync.WaitGroup
+
+	mu      sync.Mutex
+	all     map[string]*simReplica
+	members []string // addresses, as everybody will know in a while
+	cuts    [][2]time.Time
+
+	log simLog
+}
+
+// simLog is what replicas log. It is shown if PULLTHROUGH_FLEET_LOG is set.
+type simLog struct {
+	mu    sync.Mutex
+	lines [][]byte
+}
+
+func (l *simLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, bytes.Clone(line))
+	return len(line), nil
+}
+
+// tell shows the lines about a blob, and those about none.
+func (l *simLog) tell(t *testing.T, d digest.Digest) {
+	if os.Getenv("PULLTHROUGH_FLEET_LOG") == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if bytes.Contains(line, []byte(d)) || !bytes.Contains(line, []byte("digest=")) {
+			t.Logf("%s", bytes.TrimSpace(line))
+		}
+	}
+}
+
+type simBlob struct {
+	body        []byte
+	digest      digest.Digest
+	holders     map[string]bool // replicas that a client has asked for it, and that live
+	lost        int             // how often there was none left
+	first, last time.Time       // when it was under way
+}
+
+// simReplica is one replica. world.mu guards what changes.
+type simReplica struct {
+	*fleet.Fleet
+	machine string
+	cache   *cache.Cache
+	servers []*http.Server
+	clients sync.WaitGroup
+	list    []string
+	leaving bool
+	dead    bool
+}
+
+func simulate(t *testing.T, p plan, seed uint64) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, plan: p, seed: seed, net: newSimnet(), up: upstreamtest.NewHandler(), all: map[string]*simReplica{}}
+		w.net.wrote = w.check
+		chance := rand.New(rand.NewPCG(seed, 0))
+		w.up.PaceEach(128<<10 + chance.Int64N(1<<20))
+		server := &http.Server{Handler: w.up}
+		w.wg.Go(func() { _ = server.Serve(w.net.listen(simSource + ":443")) })
+		for i := range simBlobs {
+			body := upstreamtest.Bytes(seed<<8+uint64(i), 100+chance.IntN(800<<10))
+			w.blobs = append(w.blobs, &simBlob{body: body, digest: w.up.AddBlob("team/app", body), holders: map[string]bool{}})
+		}
+		for i := range simReplicas {
+			w.join(fmt.Sprintf("r%d", i))
+		}
+		for _, r := range w.all {
+			r.list = w.members
+		}
+		var events sync.WaitGroup
+		for i, b := range w.blobs {
+			events.Go(func() { w.want(b, rand.New(rand.NewPCG(seed, uint64(i)+100))) })
+		}
+		events.Go(func() { w.disturb(rand.New(rand.NewPCG(seed, 1))) })
+		events.Wait()
+		w.end()
+		_ = server.Close()
+		w.wg.Wait()
+		w.judge()
+	})
+}
+
+const simSource = "registry.example.com"
+
+// join adds a replica, which knows all others.
+func (w *world) join(machine string) {
+	address := machine + ":5443"
+	rules, err := rule.NewSet(rule.Rule{Name: "team", Source: simSource + "/team/*", Target: "mirror/*"})
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	r := &simReplica{machine: machine}
+	transport := w.net.transport(machine)
+	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r.Fleet = &fleet.Fleet{Self: address, Logger: log, Secret: []byte(secret), Insecure: true, Transport: transport, Peers: func(context.Context) []string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return r.list
+	}}
+	r.cache = &cache.Cache{ID: "fleet.example.com", Rules: rules, Store: &store.Mem{}, Upstream: r.Fleet.Opener(&upstream.Client{Transport: transport})}
+	for port, server := range map[string]*http.Server{":5443": r.Server(r.cache), ":80": {Handler: r.cache}} {
+		listener := w.net.listen(machine + port)
+		w.wg.Go(func() { _ = server.Serve(listener) })
+		r.servers = append(r.servers, server)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all[machine] = r
+	w.members = append(slices.Clone(w.members), address)
+	r.list = w.members
+}
+
+// learn makes every replica know the members, after a while of its own.
+func (w *world) learn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.all {
+		if w.plan.lag == 0 {
+			r.list = w.members
+			continue
+		}
+		lag := rand.New(rand.NewPCG(w.seed, uint64(len(r.machine))<<8+uint64(len(w.members)))).Int64N(int64(w.plan.lag))
+		w.wg.Go(func() {
+			time.Sleep(time.Duration(lag))
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			r.list = w.members
+		})
+	}
+}
+
+// disturb does what the plan says, in some order.
+func (w *world) disturb(chance *rand.Rand) {
+	var events []func()
+	add := func(n int, f func()) {
+		for range n {
+			events = append(events, f)
+		}
+	}
+	next := simReplicas
+	add(w.plan.kills, func() { w.leave(w.pick(chance), false) })
+	add(w.plan.leaves, func() { w.leave(w.pick(chance), true) })
+	add(w.plan.joins, func() { w.join(fmt.Sprintf("r%d", next)); next++; w.learn() })
+	add(w.plan.freezes, func() { w.freeze(w.pick(chance), time.Duration(chance.Int64N(int64(5*time.Second)))) })
+	add(w.plan.cut, func() { w.split(chance) })
+	for range w.plan.slow {
+		a, b := w.pick(chance).machine, w.pick(chance).machine
+		w.net.change(func() { w.net.slow[pairOf(a, b)] = 32<<10 + chance.Int64N(200<<10) })
+	}
+	chance.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	for _, f := range events {
+		time.Sleep(time.Duration(chance.Int64N(int64(2*simTime) / int64(len(events)))))
+		f()
+	}
+}
+
+// pick returns a replica that lives and stays.
+func (w *world) pick(chance *rand.Rand) *simReplica {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	names := slices.Sorted(maps.Keys(w.all))
+	names = slices.DeleteFunc(names, func(m string) bool { return w.all[m].leaving || w.all[m].dead })
+	return w.all[names[chance.IntN(len(names))]]
+}
+
+// leave ends a replica: in good order, or by death.
+func (w *world) leave(r *simReplica, inOrder bool) {
+	w.mu.Lock()
+	r.leaving, r.dead = true, !inOrder
+	w.members = slices.DeleteFunc(slices.Clone(w.members), func(a string) bool { return a == r.Self })
+	w.mu.Unlock()
+	if inOrder {
+		r.Leave()
+		w.learn()
+		w.wg.Go(func() {
+			r.clients.Wait()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			for _, s := range r.servers {
+				_ = s.Shutdown(ctx)
+			}
+			w.lose(r)
+			w.stop(r)
+		})
+		return
+	}
+	w.net.kill(r.machine)
+	w.lose(r)
+	w.stop(r)
+	w.learn()
+}
+
+// stop ends the process of a replica, whose blobs are lost.
+func (w *world) stop(r *simReplica) {
+	for _, s := range r.servers {
+		_ = s.Close()
+	}
+	w.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := r.cache.Shutdown(ctx); err != nil {
+			w.t.Errorf("%s does not end: %v", r.machine, err)
+		}
+		r.Transport.(*http.Transport).CloseIdleConnections()
+		if b := r.Blobs(); len(b) != 0 {
+			w.t.Errorf("%s: left over: %+v", r.machine, b)
+		}
+	})
+}
+
+// lose notes which blobs only r had: another fetch of them is none too many.
+func (w *world) lose(r *simReplica) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range w.blobs {
+		if b.holders[r.machine] {
+			if delete(b.holders, r.machine); len(b.holders) == 0 {
+				b.lost++
+			}
+		}
+	}
+}
+
+// freeze stops a machine for a while.
+func (w *world) freeze(r *simReplica, d time.Duration) {
+	fmt.Fprintf(&w.log, "time=%s %s is frozen for %v\n", time.Now().Format(time.RFC3339Nano), r.machine, d)
+	w.net.change(func() { w.net.frozen[r.machine] = true })
+	w.wg.Go(func() {
+		time.Sleep(d)
+		w.net.change(func() { delete(w.net.frozen, r.machine) })
+	})
+}
+
+// split cuts the fleet in two for a while. Both parts reach the upstream.
+func (w *world) split(chance *rand.Rand) {
+	w.mu.Lock()
+	machines := slices.Sorted(maps.Keys(w.all))
+	cut := [2]time.Time{time.Now(), time.Now().Add(2*time.Second + time.Duration(chance.Int64N(int64(8*time.Second))))}
+	w.cuts = append(w.cuts, cut)
+	w.mu.Unlock()
+	part := map[string]bool{}
+	for _, m := range machines {
+		part[m] = chance.IntN(2) == 0
+	}
+	refuses := chance.IntN(2) == 0
+	change := func(do func(pair [2]string)) {
+		w.net.change(func() {
+			w.net.refuses = refuses
+			for _, a := range machines {
+				for _, b := range machines {
+					if part[a] != part[b] {
+						do(pairOf(a, b))
+					}
+				}
+			}
+		})
+	}
+	change(func(pair [2]string) { w.net.cut[pair] = true })
+	w.wg.Go(func() {
+		time.Sleep(time.Until(cut[1]))
+		change(func(pair [2]string) { delete(w.net.cut, pair) })
+	})
+}
+
+// want has clients pull a blob from random replicas.
+func (w *world) want(b *simBlob, chance *rand.Rand) {
+	time.Sleep(time.Duration(chance.Int64N(int64(simTime))))
+	w.mu.Lock()
+	b.first = time.Now()
+	w.mu.Unlock()
+	var clients sync.WaitGroup
+	for range simClients {
+		time.Sleep(time.Duration(chance.Int64N(int64(200 * time.Millisecond))))
+		r := w.pick(chance)
+		w.mu.Lock()
+		b.holders[r.machine] = true
+		r.clients.Add(1)
+		w.mu.Unlock()
+		clients.Go(func() {
+			defer r.clients.Done()
+			w.pull(r, b)
+		})
+	}
+	clients.Wait()
+	w.mu.Lock()
+	b.last = time.Now()
+	w.mu.Unlock()
+}
+
+// pull is one client.
+func (w *world) pull(r *simReplica, b *simBlob) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	transport := w.net.transport("client")
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	var got []byte
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.machine+":80/v2/mirror/app/blobs/"+b.digest.String(), nil)
+	if err == nil {
+		var resp *http.Response
+		for range 10 { // a machine that is frozen is not reached
+			if resp, err = client.Do(req); err == nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if err == nil {
+			got, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err == nil && resp.StatusCode != http.StatusOK {
+				err = fmt.Errorf("status %d: %s", resp.StatusCode, got)
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil && !bytes.Equal(got, b.body):
+		w.t.Errorf("%s: %d wrong bytes", r.machine, len(got))
+	case err != nil && !r.dead:
+		w.t.Errorf("%s: %d bytes of %d: %v", r.machine, len(got), len(b.body), err)
+	}
+}
+
+// check looks at a replica that sends something: whoever sends a blob to others, as it gets
+// it, does not get it from one of them.
+func (w *world) check(machine string) {
+	w.mu.Lock()
+	r := w.all[machine]
+	w.mu.Unlock()
+	if r == nil {
+		return
+	}
+	for _, b := range r.Blobs() {
+		if b.Served > 0 && b.From != "" {
+			w.t.Errorf("%s follows %s while it is followed: %+v", machine, b.From, b)
+		}
+	}
+}
+
+// end ends all replicas.
+func (w *world) end() {
+	w.mu.Lock()
+	all := slices.Collect(maps.Values(w.all))
+	w.mu.Unlock()
+	for _, r := range all {
+		if !r.leaving {
+			w.stop(r)
+		}
+	}
+}
+
+// judge compares what the upstream sent with what was needed: each blob once, once more
+// each time no replica was left that a client had asked for it, and once for each part of a
+// fleet that was cut while the blob was under way.
+func (w *world) judge() {
+	var sent, needed int64
+	for _, b := range w.blobs {
+		times := int64(1 + b.lost)
+		for _, c := range w.cuts {
+			if b.first.Before(c[1]) && c[0].Before(b.last) {
+				times++
+			}
+		}
+		n := w.up.BlobBytes(b.digest)
+		sent, needed = sent+n, needed+times*int64(len(b.body))
+		if n > times*int64(len(b.body))*11/10 {
+			w.t.Logf("the upstream sent %d bytes of a blob of %d, which was needed %d times", n, len(b.body), times)
+			w.log.tell(w.t, b.digest)
+		}
+	}
+	w.t.Logf("the upstream sent %.3f times of what was needed", float64(sent)/float64(needed))
+	if sent > needed*11/10 {
+		w.t.Errorf("the upstream sent %d bytes, and %d were needed", sent, needed)
+	}
+	for _, c := range w.up.Complaints() {
+		w.t.Error(c)
+	}
+}
