@@ -14,7 +14,7 @@ import (
 func (r repository) fill(ctx context.Context, h upstream.Hint, k key, offset, length int64) (upstream.Body, error) {
 	f := r.f
 	f.counts.filled.Add(1)
-	done := f.roles.fill(k)
+	done, began := f.roles.fill(k), time.Now()
 	body, err := r.Repository.Blob(ctx, k.digest, offset, length)
 	if err != nil {
 		done()
@@ -22,7 +22,7 @@ func (r repository) fill(ctx context.Context, h upstream.Hint, k key, offset, le
 	}
 	f.log.Debug("fleet: fills", "self", f.Self, "digest", k.digest.String(), "offset", body.Offset)
 	q := &question{f: f, key: k, repository: h.Repository, loop: upstream.Loop(ctx)}
-	body.ReadCloser = &filled{ReadCloser: body.ReadCloser, ctx: ctx, q: q, done: sync.OnceFunc(done), pos: body.Offset, last: time.Now()}
+	body.ReadCloser = &filled{ReadCloser: body.ReadCloser, ctx: ctx, q: q, done: sync.OnceFunc(done), pos: body.Offset, last: began}
 	return body, nil
 }
 
@@ -64,10 +64,11 @@ func (b *filled) paused() bool {
 	return since > silence
 }
 
-// look asks whether another replica is further.
+// look asks whether another replica is further. It asks those too that seemed dead, since it
+// may be this one that could not be reached.
 func (b *filled) look() {
 	f := b.q.f
-	b.ahead = b.q.find(b.ctx, f.rank(b.ctx, b.q.key), b.pos)
+	b.ahead = b.q.find(b.ctx, Rank(f.members(b.ctx), b.q.source, b.q.digest), b.pos)
 	b.last = time.Now()
 }
 

@@ -134,7 +134,10 @@ func (q *question) open(ctx context.Context, peer string, done func()) (body ups
 		_ = resp.Body.Close()
 		w.stop()
 		f.log.Debug("fleet: a replica does not send a blob", "self", f.Self, "peer", peer, "digest", q.digest.String(), "err", err)
-		return body, resp.Header.Get(headerHolder), err
+		if resp.StatusCode == http.StatusConflict {
+			holder = resp.Header.Get(headerHolder)
+		}
+		return body, holder, err
 	}
 	f.log.Debug("fleet: follows", "self", f.Self, "peer", peer, "digest", q.digest.String(), "offset", body.Offset)
 	body.Via, body.ReadCloser = peer, w.answered(resp.Body, body.Length)
@@ -212,14 +215,14 @@ func (q *question) worthAsking(ctx context.Context, peer string) bool {
 
 // find asks the first of the ranked replicas at once, except Self and but, and returns one
 // that has the blob or brings it, and more than beyond bytes of it. It is empty if none says
-// so in time. If one of them does not answer, or follows one that does not, all others are
-// asked too: those that are about to go on with the blob may be anywhere.
+// so in time. If one of them does not answer, or follows one that does not, all are asked,
+// also once more: those that are about to go on with the blob may be anywhere.
 func (q *question) find(ctx context.Context, ranked []string, beyond int64, but ...string) string {
 	others := slices.DeleteFunc(slices.Clone(ranked), func(p string) bool { return p == q.f.Self || slices.Contains(but, p) })
-	first := min(len(others), maxAsked)
-	who, doubtful := q.oneOf(ctx, others[:first], beyond)
+	who, doubtful := q.oneOf(ctx, others[:min(len(others), maxAsked)], beyond)
 	if who == "" && doubtful {
-		who, _ = q.oneOf(ctx, others[first:min(len(others), maxAskedInDoubt)], beyond)
+		others = slices.DeleteFunc(others, q.f.health.knownDead)
+		who, _ = q.oneOf(ctx, others[:min(len(others), maxAskedInDoubt)], beyond)
 	}
 	return who
 }

@@ -291,6 +291,7 @@ func (w *world) stop(r *simReplica) {
 			w.t.Errorf("%s does not end: %v", r.machine, err)
 		}
 		r.Transport.(*http.Transport).CloseIdleConnections()
+		time.Sleep(5 * time.Second) // until the last handlers have noticed that
 		if b := r.Blobs(); len(b) != 0 {
 			w.t.Errorf("%s: left over: %+v", r.machine, b)
 		}
@@ -313,6 +314,9 @@ func (w *world) lose(r *simReplica) {
 // freeze stops a machine for a while.
 func (w *world) freeze(r *simReplica, d time.Duration) {
 	fmt.Fprintf(&w.log, "time=%s %s is frozen for %v\n", time.Now().Format(time.RFC3339Nano), r.machine, d)
+	w.mu.Lock()
+	w.cuts = append(w.cuts, [2]time.Time{time.Now(), time.Now().Add(d)})
+	w.mu.Unlock()
 	w.net.change(func() { w.net.frozen[r.machine] = true })
 	w.wg.Go(func() {
 		time.Sleep(d)
@@ -440,8 +444,8 @@ func (w *world) end() {
 }
 
 // judge compares what the upstream sent with what was needed: each blob once, once more
-// each time no replica was left that a client had asked for it, and once for each part of a
-// fleet that was cut while the blob was under way.
+// each time no replica was left that a client had asked for it, and once for each cut and
+// each frozen replica, which is a cut from all others, while the blob was under way.
 func (w *world) judge() {
 	var sent, needed int64
 	for _, b := range w.blobs {
