@@ -16,10 +16,15 @@ import (
 // newAdmin returns the handler of the admin listener. Its streams end with ctx.
 func (l *live) newAdmin(ctx context.Context, c *cache.Cache, in store.Store, outbox *webhook.Outbox, ready *health.Ready) *admin.Server {
 	s := l.current
+	var replicas admin.Replicas
+	var figures metrics.Fleet
+	if l.replica.Fleet != nil {
+		replicas, figures = l.replica, l.replica
+	}
 	return &admin.Server{
 		Ready: ready,
 		Metrics: metrics.Handler(metrics.Source{
-			Cache: c, Recorder: l.recorder, Outbox: outbox, Size: sizeOf(in), Credentials: l.credentialSets, Prefetch: l.prefetch.Stats, Logger: l.log,
+			Cache: c, Recorder: l.recorder, Outbox: outbox, Size: sizeOf(in), Credentials: l.credentialSets, Prefetch: l.prefetch.Stats, Fleet: figures, Logger: l.log,
 		}),
 		Debug: s.profiles(),
 		API: &admin.API{
@@ -27,6 +32,7 @@ func (l *live) newAdmin(ctx context.Context, c *cache.Cache, in store.Store, out
 			Store:   in,
 			Rules:   s.rules,
 			Outbox:  outbox,
+			Fleet:   replicas,
 			Started: time.Now().UTC(),
 			Ending:  ctx.Done(),
 			Logger:  l.log,

@@ -34,7 +34,8 @@ func TestCommandsOfTheDocument(t *testing.T) {
 	if err := os.Symlink(os.Getenv(binaryVariable), filepath.Join(dir, "proxy")); err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, fmt.Sprintf("listen: 127.0.0.1:0\nstore: dir:%s\nadmin: 127.0.0.1:0\nadminAccess: {token: {file: %q}}\n"+
+	peers := freeAddress(t)
+	p := startProxy(t, fleetOf("listen: "+peers, "self: "+peers, "peers: ["+peers+"]", fleetSecret, fleetPlain)+fmt.Sprintf("listen: 127.0.0.1:0\nstore: dir:%s\nadmin: 127.0.0.1:0\nadminAccess: {token: {file: %q}}\n"+
 		"upstreams: [{host: %q, plainHTTP: true}]\nrules: [{name: hub, source: %s/*, target: hub/*}]\n",
 		filepath.Join(dir, "store"), filepath.Join(dir, "admin-token"), up.Host(), up.Host()))
 	address := adminOf(t, p)

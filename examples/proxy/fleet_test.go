@@ -106,6 +106,8 @@ func TestFleetFetchesOnce(t *testing.T) {
 	if n := up.Count("GET", "blob", layer.String()); n != 1 {
 		t.Errorf("%d GETs of the large layer, want 1", n)
 	}
+	g.wantShown(owner, "upstream", layer)
+	g.wantShown(other, "127.0.0.1:", layer)
 	if err := owner.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +121,32 @@ func TestFleetFetchesOnce(t *testing.T) {
 	if status, body := fetch(t, client(), "http://"+adminOf(t, other)+"/readyz"); status != http.StatusOK {
 		t.Errorf("a dead replica makes the other one not ready: %d %s", status, body)
 	}
+	g.wantMetric(other, "pullthrough_fleet_members 2")
+	g.wantMetric(other, "pullthrough_fleet_dead_members 1")
 	other.signal(t)
 	other.wantExit(t, exitOK)
+}
+
+// wantShown fails unless the command fleet lists both replicas, and where a blob comes from.
+func (g *group) wantShown(p *process, from string, d digest.Digest) {
+	g.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := run(g.Context(), nil, []string{"fleet", "-admin", adminOf(g.T, p)}, &stdout, &stderr); code != exitOK {
+		g.Fatalf("exit code %d: %s", code, &stderr)
+	}
+	for _, want := range []string{g.self[0], g.self[1], "this one", d.String() + "  local  " + g.up.Host() + "/team/big  " + from, "1 blobs under way"} {
+		if !strings.Contains(stdout.String(), want) {
+			g.Errorf("%q is not in\n%s", want, &stdout)
+		}
+	}
+}
+
+// wantMetric fails unless /metrics has a line.
+func (g *group) wantMetric(p *process, line string) {
+	g.Helper()
+	if _, body := fetch(g.T, client(), "http://"+adminOf(g.T, p)+"/metrics"); !strings.Contains(string(body), line+"\n") {
+		g.Errorf("%s is not in /metrics", line)
+	}
 }
 
 // TestFleetLeavesInOrder: a replica that gets SIGTERM while another one follows it sends what it
@@ -189,6 +215,7 @@ func TestFleetRefusesStrangers(t *testing.T) {
 			t.Errorf("%s: status %d, want %d: %q, %v", test.name, resp.StatusCode, test.status, body, err)
 		}
 	}
+	g.wantMetric(g.procs[0], "pullthrough_fleet_strangers_total 4")
 	for _, p := range g.procs {
 		p.signal(t)
 		p.wantExit(t, exitOK)

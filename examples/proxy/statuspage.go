@@ -24,7 +24,7 @@ func (l *live) operators(ctx context.Context, c *cache.Cache, in store.Store, ou
 // newPage returns the status page. It needs the address of the listener before its first use.
 func (l *live) newPage(c *cache.Cache, in store.Store, outbox *webhook.Outbox, ready *health.Ready) *page.Page {
 	s := l.current
-	return &page.Page{
+	p := &page.Page{
 		Cache:       c,
 		Record:      l.recorder,
 		Rules:       s.rules,
@@ -38,6 +38,10 @@ func (l *live) newPage(c *cache.Cache, in store.Store, outbox *webhook.Outbox, r
 		Acting:      s.access.Acting(),
 		Logger:      l.log,
 	}
+	if l.replica.Fleet != nil {
+		p.Fleet = l.replica
+	}
+	return p
 }
 
 // unready returns why a proxy is not ready, or nil.

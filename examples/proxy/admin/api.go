@@ -19,6 +19,7 @@ import (
 //	GET  copies, copies/ID             copy jobs that are not finished; parameters state, repository
 //	GET  held                          tags whose new image is not admitted; parameter repository
 //	GET  explain                       what a pull would do; parameters repository, reference
+//	GET  fleet                         the replicas that share their downloads, and what is under way
 //	GET  rules, stats, store           the rules without secrets, the counters, the size of the store
 //	GET  repositories                  what is stored; parameter order=bytes: the largest first
 //	GET  tags, manifests               what is stored in a repository; parameter repository
@@ -39,6 +40,8 @@ type API struct {
 	Rules *rule.Set
 	// Outbox delivers the events. If nil, there are no receivers.
 	Outbox *webhook.Outbox
+	// Fleet is this replica among others. If nil, there are no others.
+	Fleet Replicas
 	// Started is when the program was started.
 	Started time.Time
 	// Ending is closed when the program begins to end: streams end then. If nil, they go on.
@@ -67,6 +70,8 @@ func reads(path string) answer {
 		return (*API).held
 	case "explain":
 		return (*API).explain
+	case "fleet":
+		return (*API).fleet
 	case "rules":
 		return (*API).rules
 	case "stats":

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/cache/fleet"
 	"github.com/pullthrough/pullthrough/examples/proxy/page"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/rule"
@@ -230,8 +231,28 @@ func busy(s *scene, c *fakeCache, r *fakeRecord) {
 	s.page.Held = func() []cache.HeldTag {
 		return held("hub/library/redis", "8.2", "it was first seen here at 2026-11-27T08:00:00Z, and rule 'docker-hub' wants images that were seen for 72h0m0s")
 	}
+	s.page.Fleet = fakeFleet{"10.244.1.7:5443", "10.244.2.9:5443", "10.244.3.4:5443"}
 	s.calls(r, nil, "docker.io", "ghcr.io", "registry.k8s.io")
 	s.pulls(r)
+}
+
+// fakeFleet has the addresses of replicas, of which the first is this one and the last does not answer.
+type fakeFleet []string
+
+func (f fakeFleet) Members(context.Context) (list []fleet.Member) {
+	for i, address := range f {
+		list = append(list, fleet.Member{Address: address, Self: i == 0, Dead: i > 0 && i == len(f)-1})
+	}
+	return list
+}
+
+func (f fakeFleet) Blobs() []fleet.Blob {
+	source := upstream.Source{Rule: "docker-hub", Host: "docker.io", Repository: "library/postgres"}
+	return []fleet.Blob{{Source: source, Digest: digest.FromString("a"), Upstream: 2, Served: 1}, {Source: source, Digest: digest.FromString("b"), From: f[len(f)-1]}}
+}
+
+func (f fakeFleet) Stats() fleet.Stats {
+	return fleet.Stats{Filled: 812, Followed: 1641, BytesReceived: 96 << 30, Served: 1590, Questions: 2301, Failures: 3, Strangers: 1}
 }
 
 // held are a tag with a former image and one without, with a name and a reason.
@@ -291,6 +312,7 @@ func hostile(t *testing.T) *scene {
 	})
 	s.calls(r, &upstream.Error{Class: upstream.Unreachable, Owner: upstream.Home, Op: evil, Err: errors.New(evil)}, "ghcr.io")
 	s.page.Held = func() []cache.HeldTag { return held(evil, evil, evil) }
+	s.page.Fleet = fakeFleet{evil, evil + "2"}
 	s.page.Address, s.page.Try = evil, evil
 	s.page.Outbox = &fakeOutbox{name: evil}
 	s.address = "/?explain=" + url.QueryEscape(evil) + "&rules=" + url.QueryEscape(evil)

@@ -68,6 +68,18 @@ func families() []Family {
 		{"pullthrough_delivery_oldest_seconds", "Age of the oldest event that waits for a receiver.", "gauge", receiver},
 		{"pullthrough_delivery_failures", "Deliveries that failed since the receiver last answered.", "gauge", receiver},
 
+		{"pullthrough_fleet_members", "Replicas of the fleet, this one included.", "gauge", nil},
+		{"pullthrough_fleet_dead_members", "Replicas that did not answer when they were asked last.", "gauge", nil},
+		{"pullthrough_fleet_filled_total", "Connections to upstreams for blobs that replicas share.", "counter", nil},
+		{"pullthrough_fleet_followed_total", "Requests for blobs to other replicas.", "counter", nil},
+		{"pullthrough_fleet_received_bytes_total", "Bytes of blobs received from other replicas.", "counter", nil},
+		{"pullthrough_fleet_served_total", "Requests of other replicas for blobs that were answered.", "counter", nil},
+		{"pullthrough_fleet_refused_total", "Requests of other replicas for blobs that were sent to another one, or away.", "counter", nil},
+		{"pullthrough_fleet_strangers_total", "Requests at the address for replicas without proof that one sent them.", "counter", nil},
+		{"pullthrough_fleet_questions_total", "Questions to other replicas whether they have a blob or bring it.", "counter", nil},
+		{"pullthrough_fleet_failures_total", "Requests to other replicas that were not answered, or not to the end.", "counter", nil},
+		{"pullthrough_fleet_overtaken_total", "Connections to upstreams that were given up since another replica went on.", "counter", nil},
+
 		{"pullthrough_store_up", "Whether the store told its size in time: 1 or 0.", "gauge", nil},
 		{"pullthrough_store_content_bytes", "Bytes of stored content, each piece counted once.", "gauge", nil},
 		{"pullthrough_store_overhead_bytes", "Bytes that the store uses beside its content.", "gauge", nil},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/cache/fleet"
 	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/store"
@@ -38,8 +39,16 @@ type Source struct {
 	Credentials func() []*auth.CredentialSet
 	// Prefetch returns the figures of the prefetch lists. If nil, there are none.
 	Prefetch func() prefetch.Stats
+	// Fleet is this replica among others. If nil, there are no others.
+	Fleet Fleet
 	// Logger gets what goes wrong. If nil, nothing is logged.
 	Logger *slog.Logger
+}
+
+// Fleet is the part of [fleet.Fleet] that has figures.
+type Fleet interface {
+	Members(ctx context.Context) []fleet.Member
+	Stats() fleet.Stats
 }
 
 // The bounds of a scrape.
@@ -98,6 +107,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	if c.Prefetch != nil {
 		s.prefetch(c.Prefetch())
+	}
+	if c.Fleet != nil {
+		s.fleet(c.Fleet.Members(context.Background()), c.Fleet.Stats())
 	}
 	if c.Credentials != nil {
 		s.credentials(c.Credentials())

@@ -124,6 +124,17 @@ func TestFigures(t *testing.T) {
 		`pullthrough_delivery_queue{receiver="deploy"} 0`,
 		`pullthrough_store_up 1`,
 		`pullthrough_credential_set_healthy{set="registry-set"} 1`,
+		`pullthrough_fleet_members 3`,
+		`pullthrough_fleet_dead_members 1`,
+		`pullthrough_fleet_filled_total 1`,
+		`pullthrough_fleet_followed_total 2`,
+		`pullthrough_fleet_received_bytes_total 3`,
+		`pullthrough_fleet_served_total 4`,
+		`pullthrough_fleet_refused_total 5`,
+		`pullthrough_fleet_strangers_total 6`,
+		`pullthrough_fleet_questions_total 7`,
+		`pullthrough_fleet_failures_total 8`,
+		`pullthrough_fleet_overtaken_total 9`,
 		`pullthrough_slots{kind="downloads"} 128`,
 		`pullthrough_slots_held{kind="downloads"} 1`,
 		`pullthrough_slots_held_by_rule{kind="downloads",rule="local"} 1`,
@@ -166,8 +177,8 @@ func TestTroubleShows(t *testing.T) {
 	if strings.Contains(text, "pullthrough_store_content_bytes") {
 		t.Error("the size of a store that does not tell it is there")
 	}
-	s.source.Size, s.source.Outbox, s.source.Credentials = nil, nil, nil
-	if text := scrape(t, s.source); strings.Contains(text, "pullthrough_store_up") || strings.Contains(text, "receiver=") || strings.Contains(text, "set=") {
+	s.source.Size, s.source.Outbox, s.source.Credentials, s.source.Fleet = nil, nil, nil, nil
+	if text := scrape(t, s.source); strings.Contains(text, "pullthrough_store_up") || strings.Contains(text, "pullthrough_fleet") || strings.Contains(text, "receiver=") || strings.Contains(text, "set=") {
 		t.Errorf("there are figures of what is not there:\n%s", text)
 	}
 }

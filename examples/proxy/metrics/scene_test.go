@@ -12,6 +12,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/cache/fleet"
 	"github.com/pullthrough/pullthrough/examples/proxy/metrics"
 	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
@@ -63,8 +64,19 @@ func newScene(t *testing.T) *scene {
 		}
 	})
 	s.source = metrics.Source{Cache: c, Recorder: s.rec, Outbox: outbox, Size: mem.Size, Credentials: func() []*auth.CredentialSet { return []*auth.CredentialSet{set} },
-		Prefetch: func() prefetch.Stats { return prefetch.Stats{Images: 3, Copied: 2, Failed: 1} }}
+		Prefetch: func() prefetch.Stats { return prefetch.Stats{Images: 3, Copied: 2, Failed: 1} }, Fleet: threeReplicas{}}
 	return s
+}
+
+// threeReplicas is a fleet of which one does not answer.
+type threeReplicas struct{}
+
+func (threeReplicas) Members(context.Context) []fleet.Member {
+	return []fleet.Member{{Address: "10.0.0.7:5443", Self: true}, {Address: "10.0.0.8:5443"}, {Address: "10.0.0.9:5443", Dead: true}}
+}
+
+func (threeReplicas) Stats() fleet.Stats {
+	return fleet.Stats{Filled: 1, Followed: 2, BytesReceived: 3, Served: 4, Refused: 5, Strangers: 6, Questions: 7, Failures: 8, Overtaken: 9}
 }
 
 // admit admits everything but the tag new.

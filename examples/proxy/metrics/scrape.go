@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/cache/fleet"
 	"github.com/pullthrough/pullthrough/examples/proxy/prefetch"
 	"github.com/pullthrough/pullthrough/examples/proxy/watch"
 	"github.com/pullthrough/pullthrough/store"
@@ -136,6 +137,27 @@ func (s *scrape) prefetch(n prefetch.Stats) {
 	s.gauge("pullthrough_prefetch_images", float64(n.Images))
 	s.count("pullthrough_prefetched_total", n.Copied)
 	s.count("pullthrough_prefetch_failures_total", n.Failed)
+}
+
+// fleet sends what a replica does for the others, and they for it.
+func (s *scrape) fleet(members []fleet.Member, n fleet.Stats) {
+	dead := 0
+	for _, m := range members {
+		if m.Dead {
+			dead++
+		}
+	}
+	s.gauge("pullthrough_fleet_members", float64(len(members)))
+	s.gauge("pullthrough_fleet_dead_members", float64(dead))
+	s.count("pullthrough_fleet_filled_total", n.Filled)
+	s.count("pullthrough_fleet_followed_total", n.Followed)
+	s.count("pullthrough_fleet_received_bytes_total", n.BytesReceived)
+	s.count("pullthrough_fleet_served_total", n.Served)
+	s.count("pullthrough_fleet_refused_total", n.Refused)
+	s.count("pullthrough_fleet_strangers_total", n.Strangers)
+	s.count("pullthrough_fleet_questions_total", n.Questions)
+	s.count("pullthrough_fleet_failures_total", n.Failures)
+	s.count("pullthrough_fleet_overtaken_total", n.Overtaken)
 }
 
 // slots sends how slots are used.

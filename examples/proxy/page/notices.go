@@ -25,6 +25,7 @@ func (p *Page) notices(ctx context.Context, size sizeNow, v *view, now time.Time
 	list = append(list, credentialNotices(v.Credentials)...)
 	list = append(list, v.Deliveries.notices()...)
 	list = append(list, v.Held.notices()...)
+	list = append(list, v.Fleet.notices()...)
 	if n := v.Copies.Parked; n > 0 {
 		list = append(list, notice{
 			Level: warn, Title: noun(n, "copy") + " gave up for now", Section: "copies", Link: "See why",

@@ -48,6 +48,8 @@ type Page struct {
 	Held func() []cache.HeldTag
 	// Gated reports whether a rule may hold images. If nil, only what is held says so.
 	Gated func() bool
+	// Fleet is this replica among others. If nil, there are no others.
+	Fleet Replicas
 	// Outbox delivers the events. If nil, there are no receivers.
 	Outbox Outbox
 	// Address is where clients reach the cache, such as 127.0.0.1:5000. If empty, commands

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/cache"
+	"github.com/pullthrough/pullthrough/cache/fleet"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
@@ -270,6 +271,7 @@ func TestHostileTexts(t *testing.T) {
 			Trouble: errors.New(evil), Held: digest.Digest(evil), HeldErr: errors.New(evil), HeldUntil: time.Now().Add(time.Hour), Copy: &c,
 		}, nil
 	}
+	s.Fleet = &fakeFleet{members: []fleet.Member{{Address: evil, Dead: true}}, blobs: []fleet.Blob{{Source: upstream.Source{Rule: evil, Host: evil, Repository: evil}, Digest: digest.Digest(evil), From: evil}}}
 	s.Held = func() []cache.HeldTag {
 		return []cache.HeldTag{{Repository: evil, Tag: evil, Digest: digest.Digest(evil), Former: digest.Digest(evil), Source: upstream.Source{Rule: evil}, Err: errors.New(evil)}}
 	}

@@ -54,6 +54,7 @@ type view struct {
 	Charts      chartsView
 	Copies      copiesView
 	Held        heldView
+	Fleet       fleetView
 	Pulls       pullsView
 	Explain     explainView
 	Rules       rulesView
@@ -86,6 +87,7 @@ func (p *Page) look(ctx context.Context, q query, now time.Time) *view {
 	rules := p.gatherRules()
 	v.Copies = p.viewCopies(q, now)
 	v.Held = p.viewHeld(now)
+	v.Fleet = p.viewFleet(ctx)
 	v.Pulls = p.viewPulls(q, now)
 	v.Hosts = viewHosts(rules, q, now)
 	v.Credentials = p.viewCredentials(rules, now)
@@ -139,6 +141,9 @@ func (v *view) navigate() {
 		{ID: "upstreams", Name: "Upstreams", Count: formatNumber(v.Hosts.All), Level: v.Hosts.Level},
 		{ID: "credentials", Name: "Credentials", Count: formatNumber(v.Credentials.All), Level: v.Credentials.Level},
 		{ID: "deliveries", Name: "Deliveries", Count: formatNumber(v.Deliveries.All), Level: v.Deliveries.Level},
+	}
+	if v.Fleet.Show {
+		v.Nav = slices.Insert(v.Nav, 6, navigation{ID: "fleet", Name: "Fleet", Count: formatNumber(v.Fleet.All), Level: v.Fleet.Level})
 	}
 	if v.Held.Show {
 		v.Nav = slices.Insert(v.Nav, 2, navigation{ID: "held", Name: "Held", Count: formatNumber(v.Held.Total), Level: v.Held.Level})

@@ -93,6 +93,7 @@ func Commands() []Command {
 		{Name: "store check", Summary: "the same as check", flags: checkFlags, run: runCheck},
 		{Name: "store ls", Arguments: "[REPOSITORY]", Summary: "list what is stored, or what is in a repository", most: 1, flags: listFlags, run: runList},
 		{Name: "rules", Summary: "list the rules and the health of their credentials", flags: limitFlag, run: runRules},
+		{Name: "fleet", Summary: "list the replicas that share their downloads, and what is under way", flags: limitFlag, run: runFleet},
 		{Name: "receivers", Summary: "list the receivers of events", flags: limitFlag, run: runReceivers},
 		{Name: "deliveries", Arguments: "RECEIVER", Summary: "list the last deliveries to a receiver", least: 1, most: 1, flags: limitFlag, run: runDeliveries},
 		{Name: "resend", Arguments: "RECEIVER EVENT", Summary: "deliver an event again, before all others", least: 2, most: 2, run: runResend},

@@ -220,6 +220,34 @@ func runRules(ctx context.Context, k *call) error {
 	})
 }
 
+func runFleet(ctx context.Context, k *call) error {
+	return list(ctx, k, "fleet", k.query(), func(f admin.Fleet, w io.Writer) {
+		row(w, "REPLICA", "STATE")
+		for _, m := range f.Members {
+			state := "no trouble"
+			switch {
+			case m.Self:
+				state = "this one"
+			case m.Dead:
+				state = "does not answer"
+			}
+			row(w, m.Address, state)
+		}
+		if len(f.Blobs) > 0 {
+			fmt.Fprintln(w)
+			row(w, "BLOB", "RULE", "SOURCE", "COMES FROM", "SENT TO REPLICAS")
+		}
+		for _, b := range f.Blobs {
+			from := "upstream"
+			if b.Connections == 0 {
+				from = or(b.From)
+			}
+			row(w, b.Digest, or(b.Rule), b.Source, from, b.Served)
+		}
+		fmt.Fprintln(w, f.Total, "blobs under way,", size(f.Stats.BytesReceived), "received from replicas,", f.Stats.Failures, "requests to them failed")
+	})
+}
+
 func runReceivers(ctx context.Context, k *call) error {
 	return list(ctx, k, "receivers", k.query(), func(l admin.ReceiverList, w io.Writer) {
 		row(w, "RECEIVER", "QUEUED", "OLDEST", "FAILURES", "LEFT ALONE UNTIL", "DELIVERED", "GIVEN UP", "DROPPED")
