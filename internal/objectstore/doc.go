@@ -31,7 +31,7 @@
 // those of referrers are hints, which may be there without a link and are then passed over;
 // a hint is written before its link and never removed.
 //
-// Tags alone have to be compared with what is there: SetTag reads the tag and writes it on
+// Tags alone have to be compared with what is there: MoveTag reads the tag and writes it on
 // condition that it has not changed, and begins anew if it has. Which of two answers is the
 // later one is decided by [store.Tag.Replaces], by the clocks of the replicas that asked.
 // Nothing else here depends on a clock.

@@ -22,6 +22,8 @@ type Store struct {
 
 var (
 	_ store.Store          = (*Store)(nil)
+	_ store.Mover          = (*Store)(nil)
+	_ store.Sharer         = (*Store)(nil)
 	_ store.Records        = (*Store)(nil)
 	_ store.Deleter        = (*Store)(nil)
 	_ store.Lister         = (*Store)(nil)
@@ -83,7 +85,7 @@ func checkPrefix(prefix string) error {
 // String names the store for messages.
 func (s *Store) String() string { return s.bucket.String() + "/" + s.root }
 
-// Shared reports that other processes may write the store: always.
+// Shared implements [store.Sharer]: other processes may write the store, always.
 func (s *Store) Shared() bool { return true }
 
 // key returns a key. The longest names of repositories are too long for it.

@@ -39,9 +39,9 @@ type Options struct {
 
 type core = objectstore.Store
 
-// Store is a [store.Store] in a bucket. It has the abilities [store.Records],
-// [store.Deleter], [store.Lister], [store.ManifestLister] and [store.BlobLister], and it says
-// by its method Shared that other processes may write it, too. It is safe for concurrent use.
+// Store is a [store.Store] in a bucket. It has the abilities [store.Sharer], [store.Mover],
+// [store.Records], [store.Deleter], [store.Lister], [store.ManifestLister] and
+// [store.BlobLister]. It is safe for concurrent use.
 //
 // Errors name the bucket and the key, and have no credentials. Besides the errors of package
 // store they wrap those of the client.
@@ -49,6 +49,8 @@ type Store struct{ *core }
 
 var (
 	_ store.Store          = (*Store)(nil)
+	_ store.Mover          = (*Store)(nil)
+	_ store.Sharer         = (*Store)(nil)
 	_ store.Records        = (*Store)(nil)
 	_ store.Deleter        = (*Store)(nil)
 	_ store.Lister         = (*Store)(nil)

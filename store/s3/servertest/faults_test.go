@@ -172,6 +172,11 @@ func TestEveryWriteOfContentIsConditional(t *testing.T) {
 		if r.Method == http.MethodPut && (r.Header.Get("Content-Md5") == "" || r.Header.Get("X-Amz-Trailer") != "" || r.Header.Get("Authorization") == "") {
 			t.Errorf("%s %s has the header %v", r.Method, r.URL.Path, r.Header)
 		}
+		for name := range r.Header {
+			if strings.HasPrefix(name, "X-Amz-Checksum") || strings.HasPrefix(name, "X-Amz-Sdk-Checksum") {
+				t.Errorf("%s %s has the header %s, which other servers do not know", r.Method, r.URL.Path, name)
+			}
+		}
 		return false
 	}, nil)
 	story(t, s.store(t, f.url, "r"), "conditions")
