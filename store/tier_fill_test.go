@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ import (
 // off.
 type pacedStore struct {
 	*spy
-	breaks int64 // 0: they do not
+	breaks atomic.Int64 // 0: they do not
 }
 
 func (s *pacedStore) Open(ctx context.Context, repo string, d digestType) (store.Info, io.ReadSeekCloser, error) {
@@ -36,7 +37,7 @@ type pacedReader struct {
 func (r *pacedReader) Read(p []byte) (int, error) {
 	time.Sleep(10 * time.Millisecond)
 	at, err := r.Seek(0, io.SeekCurrent)
-	if err != nil || r.s.breaks > 0 && at >= r.s.breaks {
+	if most := r.s.breaks.Load(); err != nil || most > 0 && at >= most {
 		return 0, io.ErrUnexpectedEOF
 	}
 	return r.ReadSeekCloser.Read(p[:min(len(p), 64<<10)])
@@ -181,10 +182,14 @@ func TestWrongBytesOfFarNeverEnd(t *testing.T) {
 func TestDownloadOfFarBreaksOff(t *testing.T) {
 	for name, breaks := range map[string]func(t *tierTest, far *pacedStore) (heals func()){
 		"Far": func(t *tierTest, far *pacedStore) func() {
-			far.breaks = 3 << 20
-			return func() { far.breaks = 0 }
+			far.breaks.Store(3 << 20)
+			return func() { far.breaks.Store(0) }
 		},
 		"Near": func(t *tierTest, far *pacedStore) func() {
+			t.near.most.Store(3 << 20)
+			return func() {}
+		},
+		"full Near": func(t *tierTest, far *pacedStore) func() {
 			t.near.Mem.MaxBytes = 3 << 20
 			return func() {}
 		},

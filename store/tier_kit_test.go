@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +28,7 @@ type spy struct {
 	calls []string
 	meet  func(ctx context.Context, call string) error // called with no lock held; nil meets nothing
 	bytes func(d digest.Digest) []byte                 // what Open reads instead
+	most  atomic.Int64                                 // spools take no bytes from there on; 0: they do
 }
 
 func newSpy() *spy { return &spy{Mem: new(store.Mem)} }
@@ -126,6 +128,26 @@ func (w spyWriter) Commit(ctx context.Context) error {
 		return err
 	}
 	return w.Writer.Commit(ctx)
+}
+
+func (s *spy) Spool(ctx context.Context, repo string, want store.Info) (store.Spool, error) {
+	spool, err := s.Mem.Spool(ctx, repo, want)
+	if most := s.most.Load(); err == nil && most > 0 {
+		spool = shortSpool{spool, most}
+	}
+	return spool, err
+}
+
+type shortSpool struct {
+	store.Spool
+	most int64
+}
+
+func (s shortSpool) WriteAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > s.most {
+		return 0, store.ErrFull
+	}
+	return s.Spool.WriteAt(p, off)
 }
 
 func (s *spy) Adopt(ctx context.Context, repo string, want store.Info, allowed func(context.Context, io.ReadSeeker) error) error {
