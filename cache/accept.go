@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"mime"
 	"slices"
@@ -22,12 +23,16 @@ import (
 // is for a [Teller].
 //
 // Nothing of the job is believed that can be checked: the repository must stand for
-// exactly the job's source here, and its manifest have the digest. [ErrDeleted] reports
+// exactly the job's source here, and its manifest have the digest. It is an error if the
+// Copier of this cache is no Teller. [ErrDeleted] reports
 // that the image was deleted since the job began, [ErrTooManyCopies] that there is no room
 // for the job; a rule that has as many jobs as any other makes no room at the cost of
 // others.
 func (c *Cache) Accept(ctx context.Context, j Job) (id string, err error) {
 	e := c.engine()
+	if e.worker.teller == nil {
+		return "", errNoTeller
+	}
 	job, err := j.imported()
 	if err != nil {
 		return "", err
@@ -63,6 +68,9 @@ func (c *Cache) Accept(ctx context.Context, j Job) (id string, err error) {
 	h.Recorded(ctx)
 	return h.ID(), context.Cause(ctx)
 }
+
+// errNoTeller reports a cache that takes no jobs of others.
+var errNoTeller = errors.New("cache: without a Teller as its Copier, it takes no jobs of others")
 
 // JobState tells another cache what became of a job that it gave to this one; see
 // [Teller].

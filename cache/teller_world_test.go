@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,11 @@ type crew struct {
 	rules  *rule.Set
 	member []*member
 
+	// owner is which cache is first to do a job. If nil, cache 0 is.
+	owner func(cache.Job) int
+	// views is the same for those who do not agree: what cache n believes.
+	views func(n int) int
+
 	mu     sync.Mutex
 	events map[string]int // by action, tag or digest
 	ids    map[string]bool
@@ -40,6 +46,7 @@ type member struct {
 	n       int
 	cache   *cache.Cache
 	records *store.Mem
+	limits  cache.Limits
 
 	mu    sync.Mutex
 	crash string // the step before which it dies
@@ -89,7 +96,7 @@ func (m *member) start(keep bool) {
 	m.died, m.crash = time.Time{}, ""
 	m.mu.Unlock()
 	m.cache = &cache.Cache{Rules: m.rules, Store: &memberStore{m.far, m}, Upstream: &upstream.Client{Transport: inMemory{m.up}},
-		SpoolDir: m.TempDir(), Copier: desk{m}, Deleted: m.tell, Events: webhook.SinkFunc(m.event)}
+		SpoolDir: m.TempDir(), Limits: m.limits, Copier: desk{m}, Deleted: m.tell, Events: webhook.SinkFunc(m.event)}
 	if err := m.cache.Start(m.Context()); err != nil {
 		m.Fatal(err)
 	}
@@ -171,7 +178,7 @@ func (d desk) Give(ctx context.Context, job cache.Job) (string, error) {
 	if err := d.step("give"); err != nil {
 		return "", err
 	}
-	for _, m := range d.crew.member {
+	for _, m := range d.ranked(job) {
 		if m == d.member {
 			return "", cache.ErrHere
 		}
@@ -185,6 +192,18 @@ func (d desk) Give(ctx context.Context, job cache.Job) (string, error) {
 		return id, err
 	}
 	return "", errors.New("nobody takes it")
+}
+
+// ranked returns the caches in the order in which they are to do a job.
+func (d desk) ranked(job cache.Job) []*member {
+	first := 0
+	switch {
+	case d.owner != nil:
+		first = d.owner(job)
+	case d.views != nil:
+		first = d.views(d.n)
+	}
+	return append([]*member{d.crew.member[first]}, slices.Delete(slices.Clone(d.crew.member), first, first+1)...)
 }
 
 // patience is how long a dead cache may come back.

@@ -68,6 +68,8 @@ type Fleet struct {
 	leaving atomic.Bool
 	otherID seldom // that a replica has another Cache.ID
 	counts  counts
+	reading atomic.Int64 // requests with a body
+	untold  atomic.Int64 // deletions that are told again
 }
 
 // Check reports what is wrong with the fields, or nil. A Fleet with wrong fields does

@@ -62,6 +62,20 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		f.health.seen(r.Header.Get(headerPeer))
+		h.route(w, r, path)
+	}
+}
+
+// route answers a request that comes from a replica.
+func (h *handler) route(w http.ResponseWriter, r *http.Request, path string) {
+	switch path {
+	case "copies":
+		h.copies(w, r)
+	case "copies/state":
+		h.copyState(w, r)
+	case "forget":
+		h.forget(w, r)
+	default:
 		h.blob(w, r, path)
 	}
 }

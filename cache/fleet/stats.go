@@ -22,10 +22,12 @@ type Stats struct {
 	Questions     int64 // questions to other replicas whether they have a blob or bring it
 	Failures      int64 // requests to other replicas that were not answered, or not to the end
 	Overtaken     int64 // connections to upstreams that were given up since another replica went on
+	Given         int64 // copy jobs that another replica took
+	Taken         int64 // copy jobs of other replicas that this one took
 }
 
 type counts struct {
-	filled, followed, received, served, refused, strangers, questions, failures, overtaken atomic.Int64
+	filled, followed, received, served, refused, strangers, questions, failures, overtaken, given, taken atomic.Int64
 }
 
 // Stats returns the counters.
@@ -34,6 +36,7 @@ func (f *Fleet) Stats() Stats {
 	return Stats{
 		Filled: c.filled.Load(), Followed: c.followed.Load(), BytesReceived: c.received.Load(), Served: c.served.Load(), Refused: c.refused.Load(),
 		Strangers: c.strangers.Load(), Questions: c.questions.Load(), Failures: c.failures.Load(), Overtaken: c.overtaken.Load(),
+		Given: c.given.Load(), Taken: c.taken.Load(),
 	}
 }
 
