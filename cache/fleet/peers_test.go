@@ -284,3 +284,5 @@ func stalls(after int, pause time.Duration) func(ctx context.Context, part []byt
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func digestOf(b []byte) digest.Digest { return digest.FromBytes(b) }
