@@ -3,8 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"os"
-	"strings"
 
 	"github.com/pullthrough/pullthrough/auth"
 	"github.com/pullthrough/pullthrough/auth/azure"
@@ -26,7 +24,8 @@ type settings struct {
 	access        admin.Access // to the admin address
 	adminTLS      *tls.Config  // of the admin address; nil for plain HTTP
 	storeKind     string       // dir or mem
-	storePath     string
+	storePath     string       // of dir
+	far           *bucket      // nil without a bucket
 	rules         *rule.Set
 	client        *upstream.Client
 	sources       azure.Sources
@@ -56,11 +55,12 @@ func build(file string) (*settings, error) {
 	s.loadCertificate(c, found)
 	s.readAdmin(c, found)
 	s.checkDebug(c, found)
-	s.readStore(c, found)
+	p := proofs{identities: newIdentities(c, found)}
+	s.readStore(c, p.identities, found)
 	s.readFleet(c, found)
 	s.client = newClient(c.upstreams, found)
 	s.sources = newSources(c, found)
-	p := proofs{identities: newIdentities(c, found), sources: s.sources}
+	p.sources = s.sources
 	p.sets = newCredentials(c.credentials, p.identities, found)
 	s.credentials = p.sets
 	s.mirrors = newMirrors(c.upstreams, p.sets, found)
@@ -91,26 +91,4 @@ func (s *settings) loadCertificate(c *config, found *mistakes) {
 		return
 	}
 	s.certificate = &pair
-}
-
-// readStore parses dir:PATH, mem: or mem, since YAML needs quotes for a colon at the end
-// of a line. It does not open the store, since -check must work while a proxy uses it.
-func (s *settings) readStore(c *config, found *mistakes) {
-	s.storeKind = "mem"
-	if c.store.text == "" {
-		return
-	}
-	kind, path, ok := strings.Cut(c.store.text, ":")
-	switch {
-	case ok && kind == "dir" && path != "":
-		s.storeKind, s.storePath = kind, path
-		if info, err := os.Stat(path); err == nil && !info.IsDir() {
-			found.add(c.store.position, "%s is not a folder", path)
-		}
-	case kind == "mem" && path == "":
-	case ok && (kind == "s3" || kind == "azblob"):
-		found.add(c.store.position, "%s: is not supported yet", kind)
-	default:
-		found.add(c.store.position, "%q is neither dir:PATH nor mem", c.store.text)
-	}
 }

@@ -22,6 +22,7 @@ type config struct {
 	debug         debugConfig
 	tls           listenTLSConfig
 	store         word
+	far           farConfig // a bucket behind the store
 	tenant, cloud word
 	identities    []word
 	eviction      evictionConfig

@@ -56,7 +56,7 @@ func (f *fleetConfig) read(r reader) read {
 			"self":     f.readSelf(r),
 			"peers":    f.readPeers(r),
 			"dns":      r.word(&f.dns),
-			"secret":   f.readSecret(r),
+			"secret":   f.secret.readKept(r),
 			"tls":      f.tls.read(r),
 			"copies":   r.among(r.word(&f.copies), copiesByOwner, copiesByEach),
 			"least":    r.bytes(&f.least),
@@ -93,15 +93,6 @@ func (f *fleetConfig) readPeers(r reader) read {
 	return func(n *yaml.Node, pos position) {
 		f.named = pos
 		r.some(r.words(&f.peers), func() int { return len(f.peers) })(n, pos)
-	}
-}
-
-// readSecret returns the read of the secret.
-func (f *fleetConfig) readSecret(r reader) read {
-	return func(n *yaml.Node, pos position) {
-		f.secret.choose(r, n, pos, "value, env and file", map[string]read{
-			"value": r.word(&f.secret.value), "env": r.word(&f.secret.env), "file": r.word(&f.secret.file),
-		})
 	}
 }
 

@@ -149,7 +149,7 @@ func (l *live) startGates(ctx context.Context, in store.Store) (stop func()) {
 		l.log.Error("when images were seen first cannot be read; some are held anew", "error", err)
 	}
 	l.gates.Assign(l.current.gates)
-	if l.current.storeKind == "mem" && len(l.current.gates) > 0 {
+	if l.current.storeKind == storeMem && len(l.current.gates) > 0 {
 		l.log.Warn("the store is in memory: after a restart the age of images counts anew")
 	}
 	return l.gates.Close

@@ -39,7 +39,7 @@ func TestMistakes(t *testing.T) {
 		{"not a text", "listen: [a]\n", "1: listen: wants a text, not a list"},
 		{"store", "store: disk:/x\n", `1: store: "disk:/x" is neither dir:PATH nor mem`},
 		{"store without path", "store: 'dir:'\n", `1: store: "dir:" is neither`},
-		{"store later", "store: s3:bucket\n", "1: store: s3: is not supported yet"},
+		{"a bucket as a store", "store: s3:bucket\n", `1: store: "s3:bucket" is not a store: a bucket stands behind one, as far: {s3: {...}}`},
 		{"freshness", "freshness: 10\n", `1: freshness: "10" is not a duration`},
 		{"drain", "drain: long\n", `1: drain: "long" is not a duration`},
 		{"negative drain", "drain: -1s\n", "1: drain: must not be negative"},

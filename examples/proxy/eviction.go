@@ -37,7 +37,7 @@ func (e *evictionConfig) read(r reader) read {
 func (s *settings) eviction() cache.Eviction {
 	c := s.config.eviction
 	v := cache.Eviction{MaxBytes: max(0, c.maxBytes), MinFree: max(0, c.minFree), MaxAge: c.maxAge, Rules: map[string]int64{}}
-	if c.minFree == 0 && s.storeKind == "dir" {
+	if c.minFree == 0 && s.storePath != "" {
 		v.MinFree = defaultMinFree
 	}
 	for _, k := range c.keep {

@@ -22,6 +22,7 @@ func (c *config) read(r reader, root *yaml.Node) {
 		"publicHost":  r.host(&c.publicHost),
 		"tls":         c.tls.read(r),
 		"store":       r.like(r.word(&c.store), `^(dir:.+|mem:?)$`),
+		"far":         c.far.read(r),
 		"eviction":    c.eviction.read(r),
 		"freshness":   r.freshness(&c.freshness),
 		"nested":      r.flag(&c.nested),

@@ -23,7 +23,7 @@ func (s *settings) summary() string {
 		parts = append(parts, count(len(s.receivers), "webhook"))
 	}
 	parts = append(parts,
-		"store "+s.storeKind+":"+s.storePath,
+		"store "+s.storeName(),
 		"listen "+s.listen,
 	)
 	return strings.Join(parts, ", ")
@@ -40,7 +40,7 @@ func (s *settings) greeting(address net.Addr) string {
 	if len(s.receivers) > 0 {
 		what += ", " + count(len(s.receivers), "webhook")
 	}
-	return fmt.Sprintf("listening on %s://%s, %s, store %s:%s; %s", scheme, address, what, s.storeKind, s.storePath, s.next(address))
+	return fmt.Sprintf("listening on %s://%s, %s, store %s; %s", scheme, address, what, s.storeName(), s.next(address))
 }
 
 // next suggests a next step.

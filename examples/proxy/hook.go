@@ -67,7 +67,7 @@ func (s *settings) newOutbox(in store.Store, log *slog.Logger) *webhook.Outbox {
 	if r, ok := in.(webhook.Records); ok {
 		o.Records = r
 	}
-	if len(s.receivers) > 0 && s.storeKind == "mem" {
+	if len(s.receivers) > 0 && s.storeKind == storeMem {
 		log.Warn("the store is in memory: events that are not delivered when the proxy ends are lost")
 	}
 	return o

@@ -77,7 +77,7 @@ func plain(err error) string {
 		return denied.Reason
 	}
 	text := err.Error()
-	for _, prefix := range []string{"azure: ", "auth: ", webhook.ErrConfig.Error() + ": ", "webhook: "} {
+	for _, prefix := range []string{"azure: ", "auth: ", "s3: ", "azblob: ", webhook.ErrConfig.Error() + ": ", "webhook: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return text

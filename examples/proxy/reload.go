@@ -136,6 +136,7 @@ func (s *settings) fixed(next *settings) (keys []string) {
 		{"publicHost", s.config.publicHost.text == next.config.publicHost.text},
 		{"tls", s.sameTLS(next)},
 		{"store", s.storeKind == next.storeKind && s.storePath == next.storePath},
+		{"far", s.config.far.same(next.config.far)},
 		{"eviction", s.sameEviction(next)},
 		{"tenant", strings.EqualFold(s.config.tenant.text, next.config.tenant.text)},
 		{"cloud", cloud(s.config) == cloud(next.config)},

@@ -25,37 +25,13 @@ const (
 	closeTimeout  = 10 * time.Second // then for the cache to record unfinished copies
 
 	deliverTimeout = 5 * time.Second // then for deliveries of events
-
-	checkEvery = 7 * 24 * time.Hour // for everything in the store to be checked and repaired
 )
-
-// closingStore is a store with its Close.
-type closingStore struct {
-	store.Store
-	io.Closer
-}
-
-// openStore opens the store that the file names.
-func (s *settings) openStore(log *slog.Logger) (closingStore, error) {
-	if s.storeKind == "mem" {
-		return closingStore{&store.Mem{}, io.NopCloser(nil)}, nil
-	}
-	dir, err := store.OpenDir(s.storePath)
-	if err != nil {
-		return closingStore{}, err
-	}
-	dir.Logger, dir.CheckEvery = log, checkEvery
-	if err := dir.Rebuilt(); err != nil {
-		log.Error("the store was damaged and begins anew; what is pulled is copied again", "error", err)
-	}
-	return closingStore{dir, dir}, nil
-}
 
 // serve serves until ctx ends, and then drains. At each signal of hangups it reads the file
 // again. It prints one line to out: the address and a command to try.
 func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer) (err error) {
 	s, log := l.current, l.log
-	kept, err := s.openStore(log)
+	kept, err := s.openStore(ctx, log)
 	if err != nil {
 		return err
 	}

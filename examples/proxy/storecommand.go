@@ -20,7 +20,7 @@ import (
 const storeUsage = `usage: proxy store ls DIR [REPOSITORY]
        proxy store check [-repair] DIR
        proxy store size|ls|check -admin ADDRESS ... | -config FILE ...
-DIR is the folder of a store that no proxy has open. The last form asks a running proxy; "proxy help store ls"
+DIR is the folder of a store that no proxy has open; of one with far, it has what is near. The last form asks a running proxy; "proxy help store ls"
 describes it.`
 
 // runStore runs a command about a store and returns its exit code.

@@ -150,7 +150,11 @@ func (a *API) check(r *http.Request) (work, error) {
 	if err := a.input(r, &o); err != nil {
 		return nil, err
 	}
-	s, ok := store.As[checker](a.Store)
+	local := a.Store
+	if t, ok := local.(*store.Tier); ok {
+		local = t.Near // content of the far store is checked whenever it comes near
+	}
+	s, ok := store.As[checker](local)
 	if !ok {
 		return nil, &Error{Status: http.StatusNotImplemented, Code: CodeUnsupported, Message: "the store cannot be checked: it is in memory"}
 	}

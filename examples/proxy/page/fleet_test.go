@@ -55,7 +55,7 @@ func TestFleetSection(t *testing.T) {
 	f.members[2].Dead, f.blobs, f.stats = false, nil, fleet.Stats{}
 	body = s.get(t)
 	has(t, sectionOf(body, "fleet"), "Nothing is on its way that replicas share.")
-	hasNot(t, body, "did not answer", "strangers")
+	hasNot(t, body, "did not answer", "of strangers")
 }
 
 // TestFleetIsBounded: of very many replicas and blobs some show, and the page says of how many.
