@@ -29,7 +29,7 @@ func replicaEvents() []fleetEvent {
 			s.r.replicas[s.filler].kill()
 		}},
 		// The kernel takes more than a MiB for the process that is stopped.
-		{name: "filler stopped for 5 s", owner: -1, size: 96 << 20, most: once, at: func(s *blobStory, _ *pulls) {
+		{name: "filler stopped for 5 s", owner: -1, size: 96 << 20, rate: 32 << 20, most: once, at: func(s *blobStory, _ *pulls) {
 			p := s.r.replicas[s.filler]
 			p.signal(syscall.SIGSTOP)
 			time.AfterFunc(5*time.Second, func() { p.signal(syscall.SIGCONT) })
@@ -41,7 +41,7 @@ func replicaEvents() []fleetEvent {
 			s.r.start(s.r.replicas[s.filler])
 			p.begin(s.filler, s.d)
 		}},
-		{name: "all killed, restarted", owner: -1, size: 64 << 20, most: 1.2, none: true, at: func(s *blobStory, p *pulls) {
+		{name: "all killed, restarted", owner: -1, size: 64 << 20, rate: 32 << 20, most: 1.2, none: true, at: func(s *blobStory, p *pulls) {
 			for _, r := range s.r.replicas {
 				r.kill()
 			}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ type fleetEvent struct {
 	// owner is the replica to which the blob falls; -1: any.
 	owner int
 	size  int           // of the blob; that of fleetScale if zero
+	rate  int64         // of the upstream, in bytes per second; that of fleetScale if zero
 	idle  time.Duration // how long an upstream may send nothing
 	// edit changes the fleet before it starts, if not nil.
 	edit func(r *fleetRig)
@@ -54,10 +56,10 @@ func (e fleetEvent) run(t *testing.T, b blobTable) {
 		r.know(r.addresses()[:len(begun)]...)
 	}
 	size, rate := fleetScale()
-	s := &blobStory{r: r, size: max(size, e.size)}
+	s := &blobStory{r: r, size: cmp.Or(e.size, size)}
 	s.d = r.addBlob(s.size, e.owner)
 	s.filler = r.rank(s.d, r.addresses()[:len(begun)])[0]
-	r.up.Pace(rate * int64(s.size/size))
+	r.up.Pace(cmp.Or(e.rate, rate))
 	if e.fault != nil {
 		r.up.Fail(*e.fault)
 	}
