@@ -23,6 +23,7 @@ import (
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // replicaVariable has the configuration of a replica, as JSON. The binary of the tests is one
@@ -44,7 +45,9 @@ type replicaConfig struct {
 	// replica believes while it runs.
 	PeersFile string
 	Upstream  string // host:port
-	Dir       string
+	Dir       string // of the store, or of the near one
+	Far       farConfig
+	Hook      string        // where events are posted; empty: nowhere
 	Idle      time.Duration // Limits.IdleTimeout
 	Segments  int           // Limits.Segments
 	// Cert, Key and CA are PEM. If not empty, the replicas speak TLS and know one another
@@ -80,13 +83,24 @@ func (rc *replicaConfig) run() error {
 		return err
 	}
 	defer dir.Close()
+	st, err := rc.store(dir)
+	if err != nil {
+		return err
+	}
 	f, err := rc.fleet()
 	if err != nil {
 		return err
 	}
-	c, err := rc.cache(dir, f)
+	c, err := rc.cache(st, f)
 	if err != nil {
 		return err
+	}
+	if rc.Hook != "" {
+		outbox := &webhook.Outbox{Records: dir, Receivers: []webhook.Receiver{{Name: "hook", Sink: &webhook.HTTP{URL: rc.Hook}}}, Logger: replicaLogger()}
+		if err := outbox.Start(ctx); err != nil {
+			return err
+		}
+		c.Events = outbox
 	}
 	if err := c.Start(ctx); err != nil {
 		return err
@@ -117,6 +131,18 @@ func (rc *replicaConfig) run() error {
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return errors.Join(clients.Shutdown(end), c.Shutdown(end))
+}
+
+// store is the folder, or a tier of the folder and what is far.
+func (rc *replicaConfig) store(dir *store.Dir) (store.Store, error) {
+	if rc.Far.Kind == "" {
+		return dir, nil
+	}
+	far, err := rc.Far.open()
+	if err != nil {
+		return nil, err
+	}
+	return &store.Tier{Near: dir, Far: far, Logger: replicaLogger()}, nil
 }
 
 // cache makes the cache of a replica. The rule covers all that the upstream has below team.

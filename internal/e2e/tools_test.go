@@ -28,6 +28,10 @@ func howToGet(name string) string {
 		return "go install github.com/regclient/regclient/cmd/regctl@v0.11.7"
 	case "oras":
 		return "go install oras.land/oras/cmd/oras@v1.3.6"
+	case "versitygw":
+		return "go install github.com/versity/versitygw/cmd/versitygw@latest"
+	case "azurite-blob":
+		return "npm install azurite, and PULLTHROUGH_AZURITE=node_modules/.bin/azurite-blob"
 	case "conformance":
 		return "go install github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111"
 	}
@@ -52,6 +56,9 @@ func tool(t *testing.T, name string) string {
 
 // lookUp looks a tool up.
 func lookUp(name string) (string, error) {
+	if path := os.Getenv("PULLTHROUGH_AZURITE"); name == "azurite-blob" && path != "" {
+		return exec.LookPath(path)
+	}
 	if dir := os.Getenv("E2E_BIN"); dir != "" {
 		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
 			return path, nil
