@@ -198,7 +198,7 @@ func (h *handler) promise(ctx context.Context, q wanted, state cache.PeerBlob) (
 // the one with the lower rank gives way, if this one knows the other.
 func (h *handler) head(w http.ResponseWriter, r *http.Request, q wanted, state cache.PeerBlob) {
 	f := h.f
-	now := f.roles.stand(q.key, state.Coming)
+	now := f.roles.stand(q.key, state.Coming, state.Front)
 	if now.asks {
 		now.brings = !f.knows(r.Context(), q.peer) || Rank([]string{f.Self, q.peer}, q.source, q.digest)[0] == f.Self
 	}

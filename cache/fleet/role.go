@@ -118,14 +118,16 @@ type stand struct {
 	asks   bool // it is about to fetch the blob, if nobody else does
 }
 
-// stand returns what this replica does for a blob. coming says that a download is under way.
-func (r *roles) stand(k key, coming bool) stand {
+// stand returns what this replica does for a blob. coming says that a download is under way,
+// of which front bytes are here. One that has none yet is about to ask the others: if it
+// counted for more, two replicas that begin at once could send each other to the other one.
+func (r *roles) stand(k key, coming bool, front int64) stand {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.blobs[k]
 	switch {
 	case o == nil:
-		return stand{brings: coming} // it may not be stored yet
+		return stand{brings: coming && front > 0, asks: coming && front <= 0} // it may not be stored yet
 	case len(o.following) > 0:
 		return stand{holder: o.holder()}
 	case o.filling+o.promised > 0:

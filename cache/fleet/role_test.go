@@ -47,11 +47,17 @@ func TestRoles(t *testing.T) {
 		for _, do := range c.does {
 			undo = append(undo, do(&r))
 		}
-		if got := r.stand(testKey, false); got != c.stand {
+		if got := r.stand(testKey, false, 0); got != c.stand {
 			t.Errorf("%s: a replica that asks hears %+v, want %+v", name, got, c.stand)
 		}
-		if got := r.stand(testKey, true); got != c.coming {
+		if got := r.stand(testKey, true, 1); got != c.coming {
 			t.Errorf("%s: a replica that asks for what is under way hears %+v, want %+v", name, got, c.coming)
+		}
+		if len(c.does) == 0 {
+			c.coming = stand{asks: true}
+		}
+		if got := r.stand(testKey, true, 0); got != c.coming {
+			t.Errorf("%s: a replica that asks for what has just begun hears %+v, want %+v", name, got, c.coming)
 		}
 		if got := r.committed(testKey); got != c.committed {
 			t.Errorf("%s: committed is %v", name, got)
