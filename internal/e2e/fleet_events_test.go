@@ -62,11 +62,12 @@ func viewEvents() []fleetEvent {
 			s.r.start(s.r.replicas[3])
 			p.begin(3, s.d)
 		}},
-		{name: "cold start, only the owner knows of itself", replicas: 4, owner: 3, most: 1, edit: func(r *fleetRig) {
-			for _, p := range r.replicas[:3] {
-				p.know(r.addresses()[:3]...)
-			}
+		{name: "only the owner knows of itself", replicas: 4, owner: 3, most: 1, quiet: 1, edit: unknownOwner, at: func(s *blobStory, p *pulls) {
+			p.begin(3, s.d)
 		}},
+		// Who asks the others a moment before they begin, and is not known to them, is not
+		// found by them.
+		{name: "only the owner knows of itself, all at once", replicas: 4, owner: 3, most: 2, edit: unknownOwner},
 		{name: "all unreachable", owner: -1, most: 3, edit: func(r *fleetRig) {
 			for i, p := range r.replicas {
 				p.Self = []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}[i]
@@ -83,6 +84,13 @@ func viewEvents() []fleetEvent {
 				p.know(p.Self, r.replicas[(i+1)%len(r.replicas)].Self)
 			}
 		}},
+	}
+}
+
+// unknownOwner takes the last replica from the lists of the others.
+func unknownOwner(r *fleetRig) {
+	for _, p := range r.replicas[:len(r.replicas)-1] {
+		p.know(r.addresses()[:len(r.replicas)-1]...)
 	}
 }
 

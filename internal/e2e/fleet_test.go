@@ -14,6 +14,7 @@ type fleetEvent struct {
 	name     string
 	replicas int  // 3 if zero
 	late     bool // the last replica starts with the event
+	quiet    int  // so many of the last replicas have no clients at first
 	// owner is the replica to which the blob falls; -1: any.
 	owner int
 	size  int           // of the blob; that of fleetScale if zero
@@ -58,7 +59,7 @@ func (e fleetEvent) run(t *testing.T, b blobTable) {
 	size, rate := fleetScale()
 	s := &blobStory{r: r, size: cmp.Or(e.size, size)}
 	s.d = r.addBlob(s.size, e.owner)
-	s.filler = r.rank(s.d, r.addresses()[:len(begun)])[0]
+	s.filler = r.rank(s.d, r.addresses()[:len(begun)-e.quiet])[0]
 	r.up.Pace(cmp.Or(e.rate, rate))
 	if e.fault != nil {
 		r.up.Fail(*e.fault)
@@ -71,8 +72,9 @@ func (e fleetEvent) run(t *testing.T, b blobTable) {
 	}
 	r.start(begun...)
 	p := &pulls{r: r}
-	for i := range 2 * len(begun) {
-		p.begin(i%len(begun), s.d)
+	for i := range begun[:len(begun)-e.quiet] {
+		p.begin(i, s.d)
+		p.begin(i, s.d)
 	}
 	if e.at != nil {
 		r.until("the upstream has sent 40 %", func() bool { return r.up.BlobBytes(s.d) > int64(s.size)*4/10 })
