@@ -25,7 +25,9 @@
 // by every later read; [Store.Check] tries the former. CompleteMultipartUpload is called with
 // If-None-Match: *, and a server that ignores it does no harm, since the bytes of one digest
 // are the same. Deletions have no condition. Lists must be in the order of bytes, which those
-// of directory buckets (S3 Express One Zone) are not. AWS, MinIO and versitygw have all of it.
+// of directory buckets (S3 Express One Zone) are not. An ETag and the bytes that come with it
+// must belong together: in those of versitygw they do, but not if it runs with --sidecar, where
+// an ETag may be ahead of its bytes and a tag may then move backwards.
 //
 // # Layout
 //
