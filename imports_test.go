@@ -36,7 +36,7 @@ var mayImport = map[string]string{
 
 	"cache": "auth internal/flight internal/ledger internal/origin rule store upstream webhook",
 
-	"cache/fleet": "auth cache upstream",
+	"cache/fleet": "auth cache store upstream",
 
 	// For tests. No package above imports one of them.
 	"internal/fakeserver":             "",

@@ -17,10 +17,14 @@ func TestIndexIsToldOnce(t *testing.T) {
 		img := w.up.AddMultiPlatform("team/api", "v1", upstreamtest.Layers(2, 1000), "amd64", "arm64")
 		amd := img.Children[0]
 		// The image is copied by another cache than the index.
+		indexes := 0
 		w.owner = func(job cache.Job) int {
 			if job.Digest == amd.Digest {
 				return 1
 			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			indexes++
 			return 0
 		}
 		for _, m := range w.member {
@@ -33,6 +37,9 @@ func TestIndexIsToldOnce(t *testing.T) {
 		events := once(img)
 		events["push "+amd.Digest.Encoded()[:6]] = 1
 		w.want(3, events)
+		if indexes < 3 {
+			w.Errorf("the index was given away by %d caches: an image that comes is no reason to copy it on the spot", indexes)
+		}
 	})
 }
 

@@ -38,6 +38,39 @@
 // What goes wrong between replicas never reaches a client: at worst, each replica fetches
 // for itself. Manifests and tags are not shared, only blobs.
 //
+// # One copy, one set of events
+//
+// With a store that all replicas share, Copier lets one of them copy an image and send its
+// events, the first in the rank of the manifest, and Deleted has all of them forget what one
+// of them deletes:
+//
+//	c.Copier, c.Deleted = f.Copier(c), f.Deleted
+//
+// Each of the others that the image was pulled from keeps a record of the copy until the
+// events are sent. If the one that copies does not answer for 5 seconds, or comes back with
+// nothing, the next one takes the copy over, with the same IDs of its events. So:
+//
+//	what happens                                        its events
+//	nothing, or the one that copies dies and comes      once
+//	back with its records, soon or late
+//	it dies and is lost, before the events are sent     once, by a witness
+//	it dies between sending the events and noting that  twice, with one ID
+//	it dies, for more than 5 seconds or for good,       twice, with one ID
+//	before its witnesses have heard that the events
+//	were sent: 15 seconds at most
+//	it is lost before it answered the replica that      twice, perhaps with two IDs
+//	gave it the copy
+//	two cannot reach one another and both copy          that of the tag once if the store is
+//	                                                    a store.Mover; the other one once, or
+//	                                                    twice if both link the manifest at once
+//	the image was pulled from one replica only, which   lost, if that is what copies it
+//	is lost with its records
+//	it is lost with the records of its webhook.Outbox   lost, as far as they were not delivered
+//
+// A deletion ends copies on all replicas that answer, before anything is deleted. A replica
+// that is away hears of it when it asks the others about the copy that it has; it moves a
+// tag again that was deleted alone, if nobody could tell it within 10 minutes.
+//
 // # What replicas say to one another
 //
 // HTTP/1.1, below /fleet/v1/, which is the version of the protocol: replicas of another
@@ -52,12 +85,18 @@
 //	                               503: no slot is free, or the replica is leaving
 //	                               404 and others: what its upstream said, or no rule has that source here
 //	HEAD REPOSITORY/blobs/DIGEST   200: it has the blob or brings it; 409: as above; 404: neither. No upstream is asked.
+//	POST copies                    a cache.Job: 202 with its ID: it is written down; 410: deleted; 409: it is not
+//	                               taken; 503: no room, or leaving
+//	POST copies/state              a cache.Job without its manifest: 200 with a cache.JobStatus
+//	POST forget                    a cache.Deletion: 204
 //	GET  ping                      204
 //
 // # Security
 //
 // The peer listener serves every blob that a rule covers, to every replica: whoever has the
-// Secret, or a certificate that Trust accepts, reads all of them, and nothing else. REPOSITORY
+// Secret, or a certificate that Trust accepts, reads all of them. With Copier and Deleted,
+// it may also have images copied that a rule covers, move their tags to what the upstream
+// has, and delete. REPOSITORY
 // is matched with the receiver's own rules, which must lead to exactly that source; the
 // receiver uses its own credentials, and none of them travels. Whether a client may read a
 // blob is decided by the replica that the client talks to, by its own Authorize, before it asks
