@@ -180,11 +180,12 @@ func (h *handler) blob(w http.ResponseWriter, r *http.Request, path string) {
 	h.c.ServePeer(w, r, q.repository, q.source, q.digest)
 }
 
-// promise is that of roles. What this replica has not begun, another one may have, which
-// does not know of this one yet or has taken it for dead: that one is the holder then.
+// promise is that of roles. What this replica has not begun, or is about to begin, another
+// one may have, which does not know of this one yet or has taken it for dead: that one is
+// the holder then.
 func (h *handler) promise(ctx context.Context, q wanted, state cache.PeerBlob) (done func(), holder string, ok bool) {
 	f := h.f
-	if !state.Coming {
+	if state.Front == 0 && !f.roles.decided(q.key) {
 		defer f.roles.ask(q.key)()
 		ask := &question{f: f, key: q.key, repository: q.repository, loop: h.c.ID}
 		if holder = ask.find(ctx, f.rank(ctx, q.key), -1, q.peer); holder != "" {

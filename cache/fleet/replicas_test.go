@@ -13,6 +13,7 @@ import (
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/cache/fleet"
 	"github.com/pullthrough/pullthrough/rule"
+	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
@@ -315,4 +316,51 @@ func TestOwnNameIsMisspelled(t *testing.T) {
 			t.Errorf("%+v", members)
 		}
 	}
+}
+
+// slowStore is a store that takes its time to commit a blob.
+type slowStore struct {
+	*store.Mem
+	commit chan struct{} // closed when it may
+}
+
+// Spool implements [store.Spooler].
+func (s slowStore) Spool(ctx context.Context, repo string, want store.Info) (store.Spool, error) {
+	spool, err := s.Mem.Spool(ctx, repo, want)
+	return slowSpool{spool, s.commit}, err
+}
+
+type slowSpool struct {
+	store.Spool
+	commit chan struct{}
+}
+
+func (s slowSpool) Commit(ctx context.Context, info store.Info) error {
+	select {
+	case <-s.commit:
+		return s.Spool.Commit(ctx, info)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// What a replica has got and not stored yet, since its store is slow, others get from it.
+func TestWhatIsNotStoredYetIsFound(t *testing.T) {
+	const size = 300 << 10
+	up := upstreamtest.NewRegistry(t)
+	body := upstreamtest.Bytes(30, size)
+	d := up.AddBlob("team/app", body)
+	commit := make(chan struct{})
+	all, _ := spoiledFleet(t, up, 3, d, func(r *replica) { r.Cache.Store = slowStore{&store.Mem{}, commit} })
+	alone := all[2]
+	for _, r := range all[:2] {
+		r.Leave() // it begins nothing for the last one
+	}
+	pullAll(t, []*replica{alone}, 1, d, body)
+	pullAll(t, all[:2], 2, d, body)
+	if n := up.BlobBytes(d); n != size {
+		t.Errorf("the upstream sent %d bytes of %d", n, size)
+	}
+	close(commit)
+	nothingLeft(t, all)
 }

@@ -102,6 +102,14 @@ func (o *role) holder() string {
 	return slices.Min(slices.Collect(maps.Keys(o.following)))
 }
 
+// decided reports whether this replica fills or follows.
+func (r *roles) decided(k key) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.blobs[k]
+	return o != nil && (o.filling+o.promised > 0 || len(o.following) > 0)
+}
+
 // committed reports whether further bytes must come from the upstream: they do already, or
 // others wait for them.
 func (r *roles) committed(k key) bool {

@@ -1,0 +1,161 @@
+package fleet_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// want has clients pull a blob from random replicas.
+func (w *world) want(b *simBlob, chance *rand.Rand) {
+	time.Sleep(time.Duration(chance.Int64N(int64(simTime))))
+	w.mu.Lock()
+	b.first = time.Now()
+	w.mu.Unlock()
+	var clients sync.WaitGroup
+	for range simClients {
+		time.Sleep(time.Duration(chance.Int64N(int64(200 * time.Millisecond))))
+		r := w.pick(chance)
+		w.mu.Lock()
+		b.holders[r.machine] = true
+		r.clients.Add(1)
+		w.mu.Unlock()
+		clients.Go(func() {
+			defer r.clients.Done()
+			w.pull(r, b)
+		})
+	}
+	clients.Wait()
+	w.mu.Lock()
+	b.last = time.Now()
+	w.mu.Unlock()
+}
+
+// pull is one client.
+func (w *world) pull(r *simReplica, b *simBlob) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	transport := w.net.transport("client")
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	var got []byte
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.machine+":80/v2/mirror/app/blobs/"+b.digest.String(), nil)
+	if err == nil {
+		var resp *http.Response
+		for range 10 { // a machine that is frozen is not reached
+			if resp, err = client.Do(req); err == nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if err == nil {
+			got, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err == nil && resp.StatusCode != http.StatusOK {
+				err = fmt.Errorf("status %d: %s", resp.StatusCode, got)
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil && !bytes.Equal(got, b.body):
+		w.t.Errorf("%s: %d wrong bytes", r.machine, len(got))
+	case err != nil && !r.dead:
+		w.t.Errorf("%s: %d bytes of %d: %v", r.machine, len(got), len(b.body), err)
+	}
+}
+
+// check looks at a replica that sends something: whoever sends a blob to others, as it gets
+// it, does not get it from one of them.
+func (w *world) check(machine string) {
+	w.mu.Lock()
+	r := w.all[machine]
+	w.mu.Unlock()
+	if r == nil {
+		return
+	}
+	for _, b := range r.Blobs() {
+		if b.Served > 0 && b.From != "" {
+			w.t.Errorf("%s follows %s while it is followed: %+v", machine, b.From, b)
+		}
+	}
+}
+
+// end ends all replicas.
+func (w *world) end() {
+	w.mu.Lock()
+	all := slices.Collect(maps.Values(w.all))
+	w.mu.Unlock()
+	for _, r := range all {
+		if !r.leaving {
+			w.stop(r)
+		}
+	}
+}
+
+// judge compares what the upstream sent with what was needed: each blob once, once more
+// each time no replica was left that a client had asked for it, and once for each cut and
+// each frozen replica, which is a cut from all others, while the blob was under way.
+func (w *world) judge() {
+	var sent, needed int64
+	for _, b := range w.blobs {
+		times := int64(1 + b.lost)
+		for _, c := range w.cuts {
+			if b.first.Before(c[1]) && c[0].Before(b.last) {
+				times++
+			}
+		}
+		n := w.up.BlobBytes(b.digest)
+		sent, needed = sent+n, needed+times*int64(len(b.body))
+		if n > times*int64(len(b.body))*11/10 {
+			w.t.Logf("the upstream sent %d bytes of a blob of %d, which was needed %d times", n, len(b.body), times)
+			w.log.tell(w.t, b.digest)
+		}
+	}
+	w.t.Logf("the upstream sent %.3f times of what was needed", float64(sent)/float64(needed))
+	if sent > needed*11/10 {
+		w.t.Errorf("the upstream sent %d bytes, and %d were needed", sent, needed)
+	}
+	for _, c := range w.up.Complaints() {
+		w.t.Error(c)
+	}
+}
+
+// simLog is what replicas log. It is shown if PULLTHROUGH_FLEET_LOG is set.
+type simLog struct {
+	mu    sync.Mutex
+	lines [][]byte
+}
+
+func (l *simLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, bytes.Clone(line))
+	return len(line), nil
+}
+
+// tell shows the lines about a blob, and those about none.
+func (l *simLog) tell(t *testing.T, d digest.Digest) {
+	if os.Getenv("PULLTHROUGH_FLEET_LOG") == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if bytes.Contains(line, []byte(d)) || !bytes.Contains(line, []byte("digest=")) {
+			t.Logf("%s", bytes.TrimSpace(line))
+		}
+	}
+}
