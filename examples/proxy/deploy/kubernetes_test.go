@@ -29,13 +29,17 @@ type cluster struct {
 	config *corev1.ConfigMap
 	set    *appsv1.StatefulSet
 	svc    *corev1.Service
+	peers  *corev1.Service // headless; nil without a fleet
 	policy *networkingv1.NetworkPolicy
 	budget *policyv1.PodDisruptionBudget
 }
 
-// readCluster decodes every manifest by the types of Kubernetes: unknown and repeated fields
-// and wrong types are errors.
-func readCluster(t *testing.T) *cluster {
+// clusters has the folders of manifests.
+func clusters() []string { return []string{"kubernetes", "kubernetes/fleet"} }
+
+// readCluster decodes every manifest in a folder by the types of Kubernetes: unknown and repeated
+// fields and wrong types are errors.
+func readCluster(t *testing.T, folder string) *cluster {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
@@ -46,7 +50,7 @@ func readCluster(t *testing.T) *cluster {
 		}
 	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	files, err := filepath.Glob(filepath.Join("kubernetes", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +82,17 @@ func readCluster(t *testing.T) *cluster {
 // add adds an object.
 func (c *cluster) add(t *testing.T, file string, object runtime.Object) {
 	t.Helper()
+	name := "pullthrough"
 	switch o := object.(type) {
 	case *corev1.ConfigMap:
 		c.config = o
 	case *appsv1.StatefulSet:
 		c.set = o
 	case *corev1.Service:
+		if o.Spec.ClusterIP == corev1.ClusterIPNone {
+			name, c.peers = "pullthrough-peers", o
+			break
+		}
 		c.svc = o
 	case *networkingv1.NetworkPolicy:
 		c.policy = o
@@ -92,8 +101,8 @@ func (c *cluster) add(t *testing.T, file string, object runtime.Object) {
 	default:
 		t.Errorf("%s: what is a %T for?", file, object)
 	}
-	if m, ok := object.(metav1.Object); !ok || m.GetNamespace() != "pullthrough" || m.GetName() != "pullthrough" {
-		t.Errorf("%s: %T is not pullthrough in the namespace pullthrough", file, object)
+	if m, ok := object.(metav1.Object); !ok || m.GetNamespace() != "pullthrough" || m.GetName() != name {
+		t.Errorf("%s: %T is not %s in the namespace pullthrough", file, object, name)
 	}
 }
 
@@ -103,7 +112,13 @@ func (c *cluster) container() corev1.Container { return c.set.Spec.Template.Spec
 // TestManifestsFitTogether: what selects the pods selects them, and what names a port, a
 // volume, an object or a service names one that exists.
 func TestManifestsFitTogether(t *testing.T) {
-	c := readCluster(t)
+	for _, folder := range clusters() {
+		t.Run(folder, func(t *testing.T) { readCluster(t, folder).wantFit(t) })
+	}
+}
+
+// wantFit fails if a name leads nowhere.
+func (c *cluster) wantFit(t *testing.T) {
 	labels := c.set.Spec.Template.Labels
 	for what, selector := range map[string]map[string]string{
 		"the set":     c.set.Spec.Selector.MatchLabels,
@@ -121,11 +136,15 @@ func TestManifestsFitTogether(t *testing.T) {
 			t.Errorf("%s selects every pod", what)
 		}
 	}
-	if c.set.Spec.ServiceName != c.svc.Name {
+	governing := c.svc
+	if c.peers != nil {
+		governing = c.peers
+	}
+	if c.set.Spec.ServiceName != governing.Name {
 		t.Errorf("the set names service %q", c.set.Spec.ServiceName)
 	}
-	for _, p := range c.svc.Spec.Ports {
-		c.wantPort(t, "the service", p.TargetPort)
+	for _, p := range slices.Concat(c.svc.Spec.Ports, governing.Spec.Ports) {
+		c.wantPort(t, "a service", p.TargetPort)
 	}
 	for _, rule := range c.policy.Spec.Ingress {
 		for _, p := range rule.Ports {
@@ -170,7 +189,13 @@ func (c *cluster) wantVolumes(t *testing.T) {
 // TestPodIsLockedUp: the pod meets the restricted standard of Kubernetes, and writes to its
 // volume alone.
 func TestPodIsLockedUp(t *testing.T) {
-	c := readCluster(t)
+	for _, folder := range clusters() {
+		t.Run(folder, func(t *testing.T) { readCluster(t, folder).wantLockedUp(t) })
+	}
+}
+
+// wantLockedUp fails if the pod may do more than it must.
+func (c *cluster) wantLockedUp(t *testing.T) {
 	pod, own := c.set.Spec.Template.Spec.SecurityContext, c.container().SecurityContext
 	switch {
 	case !*pod.RunAsNonRoot || *pod.RunAsUser == 0:
@@ -194,7 +219,13 @@ func TestPodIsLockedUp(t *testing.T) {
 // TestPodServes: the proxy runs with the arguments and the configuration of the pod, and
 // answers the probes at the ports that they name. The store is a folder below the volume.
 func TestPodServes(t *testing.T) {
-	c := readCluster(t)
+	for _, folder := range clusters() {
+		t.Run(folder, func(t *testing.T) { readCluster(t, folder).wantServes(t) })
+	}
+}
+
+// wantServes runs the proxy as the pod does.
+func (c *cluster) wantServes(t *testing.T) {
 	var store, secrets, etc string
 	for _, m := range c.container().VolumeMounts {
 		switch m.Name {
@@ -207,6 +238,9 @@ func TestPodServes(t *testing.T) {
 		}
 	}
 	moved := move(t, c.config.Data["proxy.yaml"], store, secrets)
+	if c.peers != nil {
+		c.moveFleet(t, moved)
+	}
 	wantChecked(t, moved.file)
 	args := slices.Clone(c.container().Args)
 	for i, a := range args {
