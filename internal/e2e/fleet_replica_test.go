@@ -38,8 +38,9 @@ const (
 
 // replicaConfig is how a process of a fleet runs.
 type replicaConfig struct {
-	Clients string // host:port where clients are answered, and /stats
-	Listen  string // host:port for the other replicas; empty: this one is alone
+	Clients string // where clients find this one, and /stats
+	Open    string // where it listens for them
+	Listen  string // where it listens for the other replicas; empty: it is alone
 	Self    string // what the others call this one
 	// PeersFile has an address a line, and is read for each blob: the tests change what a
 	// replica believes while it runs.
@@ -48,6 +49,7 @@ type replicaConfig struct {
 	Dir       string // of the store, or of the near one
 	Far       farConfig
 	Hook      string        // where events are posted; empty: nowhere
+	Owner     bool          // one replica copies an image for all
 	Idle      time.Duration // Limits.IdleTimeout
 	Segments  int           // Limits.Segments
 	// Cert, Key and CA are PEM. If not empty, the replicas speak TLS and know one another
@@ -120,7 +122,7 @@ func (rc *replicaConfig) run() error {
 			go func() { log.Fatal(peers.ListenAndServe()) }()
 		}
 	}
-	l, err := net.Listen("tcp", rc.Clients)
+	l, err := net.Listen("tcp", rc.Open)
 	if err != nil {
 		return err
 	}
@@ -158,6 +160,11 @@ func (rc *replicaConfig) cache(s store.Store, f *fleet.Fleet) (*cache.Cache, err
 	c.Limits.IdleTimeout, c.Limits.Segments = rc.Idle, rc.Segments
 	if rc.Listen != "" {
 		c.Upstream = f.Opener(c.Upstream)
+	}
+	if rc.Owner {
+		copier := f.Copier(c)
+		c.Copier = copier
+		return c, copier.Check()
 	}
 	return c, nil
 }

@@ -94,7 +94,7 @@ func (l shortListener) Accept() (net.Conn, error) {
 func (r *fleetRig) add(clients, self string) *fleetReplica {
 	dir := r.t.TempDir()
 	p := &fleetReplica{t: r.t, replicaConfig: replicaConfig{
-		Clients: clients, Listen: self, Self: self, Upstream: r.host,
+		Clients: clients, Open: clients, Listen: self, Self: self, Upstream: r.host,
 		PeersFile: filepath.Join(dir, "peers"), Dir: filepath.Join(dir, "store"),
 	}}
 	r.replicas = append(r.replicas, p)

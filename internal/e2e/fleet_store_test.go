@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,18 +13,17 @@ import (
 type imageRig struct {
 	*fleetRig
 	hook *webhooktest.Recorder
-	far  *farStore // nil if there is none
+	far  *farStore
 }
 
-// newImageRig makes three replicas, whose stores are tiers with far if that is not nil.
-func newImageRig(t *testing.T, far *farStore) *imageRig {
+// newImageRig makes three replicas. If far runs, their stores are tiers with it. One
+// of them copies for all if owner says so.
+func newImageRig(t *testing.T, far *farStore, owner bool) *imageRig {
 	t.Helper()
 	r := &imageRig{fleetRig: newFleetRig(t, 3), hook: webhooktest.New(t), far: far}
 	for _, p := range r.replicas {
-		p.Segments, p.Hook = 1, r.hook.URL()
-		if far != nil {
-			p.Far = far.farConfig
-		}
+		p.Segments, p.Hook, p.Owner = 1, r.hook.URL(), owner
+		p.Far = far.farConfig
 	}
 	return r
 }
@@ -84,48 +82,96 @@ func (r *imageRig) sent(img upstreamtest.Image) float64 {
 	return float64(r.up.BlobBytes(img.Layers[0].Digest)) / float64(img.Layers[0].Size)
 }
 
-// events says how often each event of an image was told.
-func (r *imageRig) events(img upstreamtest.Image, tag string) string {
-	r.t.Helper()
-	times := map[string]int{}
+// told is how often each event of a manifest was told.
+func (r *imageRig) told(m upstreamtest.Image, tag string) (times int) {
+	seen := map[string]bool{} // an event that is delivered again has the same ID
 	for _, ev := range r.hook.Events() {
-		times[strings.TrimSpace(ev.Target.Digest+" "+ev.Target.Tag)]++
+		if ev.Target.Digest == m.Digest.String() && ev.Target.Tag == tag && !seen[ev.ID] {
+			seen[ev.ID] = true
+			times++
+		}
 	}
-	return fmt.Sprintf("%d with its tag, %d without", times[img.Digest.String()+" "+tag], times[img.Digest.String()])
+	return times
 }
 
-// TestFleetStores pulls an image by its tag from all replicas, over each kind of store.
+// events says how often the events of an image were told.
+func (r *imageRig) events(img upstreamtest.Image, tag string) string {
+	return fmt.Sprintf("%d with its tag, %d without", r.told(img, tag), r.told(img, ""))
+}
+
+// wantOneSet waits until the events of an image were told, with its tag and without, and fails
+// if one was told twice.
+func (r *imageRig) wantOneSet(img upstreamtest.Image, tag string) {
+	r.t.Helper()
+	r.until("the events are told", func() bool { return r.told(img, tag) > 0 && r.told(img, "") > 0 })
+	r.settle()
+	if got := r.events(img, tag); got != "1 with its tag, 1 without" {
+		r.t.Errorf("events: %s", got)
+	}
+}
+
+// TestFleetStores pulls an image by its tag from all replicas, over each kind of store. With
+// one that they share, and one replica that copies for all, everything happens once.
 func TestFleetStores(t *testing.T) {
-	b := newTable(t, "store", "copies by", "upstream sent", "object store, cold", "events", "object store, warm", "upstream, warm")
-	for _, kind := range []string{"", "versitygw", "azurite"} {
-		t.Run("store "+kind, func(t *testing.T) {
-			var far *farStore
-			if kind != "" {
-				far = newFarStore(t, kind)
+	b := newTable(t, "store", "copies by", "upstream sent", "events", "object store: cold", "next pull", "warm")
+	for _, c := range []struct {
+		store string // what is far; empty: none
+		alone bool
+		owner bool
+		once  float64 // how often the upstream sends the layer
+		sets  int     // of events
+	}{
+		{store: "", alone: true, once: 3, sets: 3},
+		{store: "", once: 1, sets: 3},
+		{store: "versitygw", owner: true, once: 1, sets: 1},
+		{store: "azurite", owner: true, once: 1, sets: 1},
+	} {
+		name := "Dir"
+		if c.store != "" {
+			name = "Tier with " + c.store
+		}
+		if c.alone {
+			name += ", no fleet"
+		}
+		t.Run(name, func(t *testing.T) {
+			far := &farStore{}
+			if c.store != "" {
+				far = newFarStore(t, c.store)
 			}
-			r := newImageRig(t, far)
+			r := newImageRig(t, far, c.owner)
+			for _, p := range r.replicas {
+				if c.alone {
+					p.Listen = ""
+				}
+			}
 			size, rate := fleetScale()
 			img := r.addImage("v1", size)
 			r.up.Pace(rate)
 			r.start(r.replicas...)
-			var before farCount
-			if far != nil {
-				before = far.count()
-			}
+			before := far.count()
 			r.pullImage("v1", img)
 			r.settle()
-			time.Sleep(time.Second)
-			var cold, warm farCount
-			if far != nil {
-				cold = far.since(before)
-				before = far.count()
-			}
-			sent := r.sent(img)
+			r.until("the events are told", func() bool { return r.told(img, "v1") >= c.sets && r.told(img, "") >= c.sets })
+			cold := far.since(before)
+			before = far.count()
+			r.pullImage("v1", img) // those that have not copied it take the manifest near
+			next := far.since(before)
+			before = far.count()
 			r.pullImage("v1", img)
-			if far != nil {
-				warm = far.since(before)
+			warm := far.since(before)
+			b.add(name, map[bool]string{true: "one", false: "each"}[c.owner], fmt.Sprintf("%.3f x", r.sent(img)), r.events(img, "v1"), cold.of(size), next.of(size), warm.of(size))
+			if want := fmt.Sprintf("%d with its tag, %[1]d without", c.sets); r.events(img, "v1") != want {
+				t.Errorf("events: %s, want %s", r.events(img, "v1"), want)
 			}
-			b.add(kind, "each", fmt.Sprintf("%.3f x", sent), cold.of(size), r.events(img, "v1"), warm.of(size), fmt.Sprintf("%.3f x", r.sent(img)))
+			if got := r.sent(img); got != c.once {
+				t.Errorf("the upstream sent %.3f times the layer, want %.3f", got, c.once)
+			}
+			if got := float64(cold.sent) / float64(size); c.owner && (got < 1 || got > 1.01) {
+				t.Errorf("%.2f times the layer went to the object store", got)
+			}
+			if warm.requests > 0 {
+				t.Errorf("a warm pull took %d requests to the object store", warm.requests)
+			}
 		})
 	}
 }

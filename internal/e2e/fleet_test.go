@@ -20,8 +20,11 @@ type fleetEvent struct {
 	size  int           // of the blob; that of fleetScale if zero
 	rate  int64         // of the upstream, in bytes per second; that of fleetScale if zero
 	idle  time.Duration // how long an upstream may send nothing
-	// edit changes the fleet before it starts, if not nil.
-	edit func(r *fleetRig)
+	// make makes the rig. If nil, it is newFleetRig.
+	make func(t *testing.T, n int) *fleetRig
+	// edit changes the fleet before it starts, and before acts when it runs, if not nil.
+	edit   func(r *fleetRig)
+	before func(s *blobStory)
 	// fault is what the upstream does when it is asked for the blob, if not nil.
 	fault *upstreamtest.Fault
 	// at happens when the upstream has sent 40 % of the blob, if not nil.
@@ -50,7 +53,10 @@ func TestFleet(t *testing.T) {
 }
 
 func (e fleetEvent) run(t *testing.T, b blobTable) {
-	r := newFleetRig(t, max(e.replicas, 3))
+	if e.make == nil {
+		e.make = newFleetRig
+	}
+	r := e.make(t, max(e.replicas, 3))
 	begun := r.replicas
 	if e.late {
 		begun = begun[:len(begun)-1]
@@ -71,6 +77,9 @@ func (e fleetEvent) run(t *testing.T, b blobTable) {
 		e.edit(r)
 	}
 	r.start(begun...)
+	if e.before != nil {
+		e.before(s)
+	}
 	p := &pulls{r: r}
 	for i := range begun[:len(begun)-e.quiet] {
 		p.begin(i, s.d)

@@ -18,6 +18,10 @@ import (
 // howToGet returns the command that installs a tool.
 func howToGet(name string) string {
 	switch name {
+	case "ip":
+		return "apt-get install -y --no-install-recommends iproute2"
+	case "nsenter":
+		return "apt-get install -y --no-install-recommends util-linux"
 	case "skopeo", "podman", "buildah":
 		return "apt-get install -y --no-install-recommends " + name
 	case "crane":
@@ -29,7 +33,7 @@ func howToGet(name string) string {
 	case "oras":
 		return "go install oras.land/oras/cmd/oras@v1.3.6"
 	case "versitygw":
-		return "go install github.com/versity/versitygw/cmd/versitygw@latest"
+		return "go install github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 	case "azurite-blob":
 		return "npm install azurite, and PULLTHROUGH_AZURITE=node_modules/.bin/azurite-blob"
 	case "conformance":
