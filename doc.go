@@ -47,9 +47,11 @@
 //   - upstream: the client that reads from registries; upstream/upstreamtest is a
 //     fake registry with faults, for your tests too
 //   - store: what was copied; Mem and Dir, and store/storetest for stores of your
-//     own
+//     own; Tier, a near store before a far one. store/s3 and store/azblob are
+//     modules of their own
 //   - cache: the http.Handler, and the same as Go methods; cache/cachetest gives
-//     tests a cache and its upstream in one line
+//     tests a cache and its upstream in one line; cache/fleet has replicas share
+//     downloads and copies
 //   - webhook: who is told when a copy is complete, durably and at least once;
 //     webhook/webhooktest receives events in tests
 //   - examples: programs to run

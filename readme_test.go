@@ -25,6 +25,8 @@ var (
 	myRegistry                  http.Handler
 	rules                       *rule.Set
 	dir                         *store.Dir
+	far                         store.Store
+	config                      *tls.Config
 	err                         error
 )
 `
@@ -99,7 +101,7 @@ func program(t *testing.T, block string, folders map[string][]*ast.File) string 
 	}
 	body = readmeNames + body + "}\n"
 	imports := ""
-	all := []string{"context", "errors", "log/slog", "net/http", "time"}
+	all := []string{"context", "crypto/tls", "errors", "log/slog", "net/http", "time"}
 	for folder := range folders {
 		if folder != "." && !strings.Contains(folder, "internal") && !strings.HasPrefix(folder, "examples") {
 			all = append(all, module+"/"+folder)
