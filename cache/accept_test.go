@@ -26,7 +26,7 @@ func given(w *crew) (cache.Job, upstreamtest.Image) {
 	if job.ID == "" {
 		w.Fatal("nothing was given")
 	}
-	w.remove(w.member[1], "digest", img)
+	w.remove(w.member[1], "repository", img)
 	w.pass(time.Minute)
 	edit(&job, func(j map[string]any) { j["created"] = time.Now() })
 	return job, img

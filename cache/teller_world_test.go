@@ -92,12 +92,12 @@ func (m *member) start(keep bool) {
 	if !keep || m.records == nil {
 		m.records = &store.Mem{}
 	}
-	m.mu.Lock()
-	m.died, m.crash = time.Time{}, ""
-	m.mu.Unlock()
-	m.cache = &cache.Cache{Rules: m.rules, Store: &memberStore{m.far, m}, Upstream: &upstream.Client{Transport: inMemory{m.up}},
+	c := &cache.Cache{Rules: m.rules, Store: &memberStore{m.far, m}, Upstream: &upstream.Client{Transport: inMemory{m.up}},
 		SpoolDir: m.TempDir(), Limits: m.limits, Copier: desk{m}, Deleted: m.tell, Events: webhook.SinkFunc(m.event)}
-	if err := m.cache.Start(m.Context()); err != nil {
+	m.mu.Lock()
+	m.cache, m.died, m.crash = c, time.Time{}, ""
+	m.mu.Unlock()
+	if err := c.Start(m.Context()); err != nil {
 		m.Fatal(err)
 	}
 }
@@ -138,6 +138,13 @@ func (m *member) alive() (since time.Duration, ok bool) {
 	return time.Since(m.died), false
 }
 
+// now is the cache of the process that runs.
+func (m *member) now() *cache.Cache {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cache
+}
+
 // event counts what is told.
 func (m *member) event(_ context.Context, ev webhook.Event) error {
 	if err := m.step("event"); err != nil {
@@ -159,7 +166,7 @@ func (m *member) event(_ context.Context, ev webhook.Event) error {
 func (m *member) tell(ctx context.Context, d cache.Deletion) {
 	for _, o := range m.member {
 		if _, ok := o.alive(); ok && o != m {
-			if err := o.cache.Forget(ctx, d); err != nil {
+			if err := o.now().Forget(ctx, d); err != nil {
 				m.Error(err)
 			}
 		}
@@ -185,7 +192,7 @@ func (d desk) Give(ctx context.Context, job cache.Job) (string, error) {
 		if m.step("accept") != nil {
 			continue
 		}
-		id, err := m.cache.Accept(ctx, job)
+		id, err := m.now().Accept(ctx, job)
 		if m.step("accepted") != nil {
 			return "", nil // perhaps it has it
 		}
@@ -219,7 +226,7 @@ func (d desk) Track(ctx context.Context, job cache.Job) (cache.JobStatus, error)
 		} else if !ok {
 			continue
 		}
-		if s, err := m.cache.JobState(ctx, job); err != nil || s.State != cache.JobUnknown {
+		if s, err := m.now().JobState(ctx, job); err != nil || s.State != cache.JobUnknown {
 			return s, err
 		}
 	}
