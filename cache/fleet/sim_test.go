@@ -49,7 +49,7 @@ func TestSimulatedFleet(t *testing.T) {
 		{name: "all", kills: 3, joins: 4, leaves: 3, freezes: 3, cut: 1, lag: 5 * time.Second, slow: 20},
 	}
 	for i, p := range plans {
-		t.Run(p.name, func(t *testing.T) { simulate(t, p, uint64(i)) })
+		t.Run(p.name, func(t *testing.T) { simulate(t, p, uint64(i), 8) })
 	}
 	seed, err := strconv.ParseUint(os.Getenv("PULLTHROUGH_FLEET_SEED"), 10, 64)
 	if err != nil {
@@ -58,15 +58,14 @@ func TestSimulatedFleet(t *testing.T) {
 	runs, _ := strconv.Atoi(os.Getenv("PULLTHROUGH_FLEET_RUNS"))
 	for s := seed; s < seed+uint64(max(1, runs)); s++ {
 		for _, p := range plans {
-			t.Run(fmt.Sprintf("%s/%d", p.name, s), func(t *testing.T) { simulate(t, p, s) })
+			t.Run(fmt.Sprintf("%s/%d", p.name, s), func(t *testing.T) { simulate(t, p, s, 20) })
 		}
 	}
 }
 
 const (
 	simReplicas = 20
-	simBlobs    = 20
-	simClients  = 40 // of each blob
+	simClients  = 30 // of each blob
 	simTime     = 40 * time.Second
 )
 
@@ -108,7 +107,7 @@ type simReplica struct {
 	dead    bool
 }
 
-func simulate(t *testing.T, p plan, seed uint64) {
+func simulate(t *testing.T, p plan, seed uint64, blobs int) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, plan: p, seed: seed, net: newSimnet(), up: upstreamtest.NewHandler(), all: map[string]*simReplica{}}
 		w.net.wrote = w.check
@@ -116,8 +115,8 @@ func simulate(t *testing.T, p plan, seed uint64) {
 		w.up.PaceEach(128<<10 + chance.Int64N(1<<20))
 		server := &http.Server{Handler: w.up}
 		w.wg.Go(func() { _ = server.Serve(w.net.listen(simSource + ":443")) })
-		for i := range simBlobs {
-			body := upstreamtest.Bytes(seed<<8+uint64(i), 100+chance.IntN(800<<10))
+		for i := range blobs {
+			body := upstreamtest.Bytes(seed<<8+uint64(i), 100+chance.IntN(600<<10))
 			w.blobs = append(w.blobs, &simBlob{body: body, digest: w.up.AddBlob("team/app", body), holders: map[string]bool{}})
 		}
 		for i := range simReplicas {
