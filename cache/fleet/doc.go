@@ -21,8 +21,9 @@
 //
 // Replicas agree on nothing. Each ranks all of them by a hash of the blob and the replica
 // (rendezvous hashing), asks those that come before itself, and fetches the blob itself if
-// none of them brings it. Before it does, it asks the first five others whether one of them
-// has begun, so that lists that differ for a while, after a restart or a join, cost nothing.
+// none of them brings it. Before it does, for its own clients or for another replica, it asks
+// the first five others whether one of them has begun, so that lists that differ for a while,
+// after a restart or a join, cost nothing. If one of the five does not answer, it asks all.
 // That is a hint and no lock: content is addressed by its digest, and each replica verifies
 // what it gets. Two that fetch the same cost traffic, and never wrong bytes.
 //
@@ -30,8 +31,10 @@
 //     So there are no cycles, whatever each believes.
 //   - One that is silent is asked whether it lives. If it does, its upstream is slow, and its
 //     followers wait. If not, they go on with the next one, each from where it is.
-//   - One that does not answer is passed over until it does.
-//   - One whose bytes had the wrong digest is passed over for that blob for a while.
+//   - One that does not answer, or takes the asking one for a stranger, is passed over until
+//     it answers.
+//   - One whose connection breaks off in the middle of a blob, or whose bytes had the wrong
+//     digest, is passed over for that blob for a while.
 //   - One that was stopped for a while, or whose upstream is slow, asks whether another one
 //     has gone on meanwhile, and follows that one.
 //
@@ -81,7 +84,7 @@
 //
 //	GET  REPOSITORY/blobs/DIGEST   with Pullthrough-Source: RULE HOST/REPOSITORY, Cdn-Loop and perhaps Range
 //	                               200, 206: the blob, as a client would get it
-//	                               409: Pullthrough-Holder names the replica that this one follows itself
+//	                               409: Pullthrough-Holder names the replica that this one follows itself, or that has begun
 //	                               503: no slot is free, or the replica is leaving
 //	                               404 and others: what its upstream said, or no rule has that source here
 //	HEAD REPOSITORY/blobs/DIGEST   200: it has the blob or brings it; 409: as above; 404: neither. No upstream is asked.

@@ -44,7 +44,8 @@ func (f *Fleet) Stats() Stats {
 type Member struct {
 	Address string
 	Self    bool
-	// Dead says that it did not answer when it was asked last, and is passed over.
+	// Dead says that it did not answer when it was asked last, or answered 401, and is passed
+	// over.
 	Dead bool
 }
 
