@@ -177,9 +177,7 @@ func TestLeave(t *testing.T) {
 		resp, body := r.asPeer(t, "GET", path(running))
 		done <- resp.Status + body
 	}()
-	for len(r.Blobs()) == 0 || r.Blobs()[0].Upstream == 0 || r.Blobs()[0].Served == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, func() bool { b := r.Blobs(); return len(b) > 0 && b[0].Upstream > 0 && b[0].Served > 0 })
 	r.Leave()
 	for _, c := range []struct {
 		method string
@@ -215,9 +213,7 @@ func TestNoRoom(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { _, _, _ = busy.pull(ctx, "mirror/app", digestOf(first)) }()
-	for up.Count("GET", "blob", "") == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, func() bool { return up.Count("GET", "blob", "") > 0 })
 	path := "/fleet/v1/mirror/app/blobs/" + digestOf(second).String()
 	if busy.Fleet.Stats().Filled == 1 { // else the other one fetches it
 		if resp, _ := busy.asPeer(t, "GET", path); resp.StatusCode != http.StatusServiceUnavailable {
@@ -270,9 +266,7 @@ func TestNewcomerFindsWhatIsUnderWay(t *testing.T) {
 			})
 		}
 		want(filler)
-		for up.BlobBytes(d) < 100<<10 {
-			time.Sleep(time.Millisecond)
-		}
+		until(t, func() bool { return up.BlobBytes(d) >= 100<<10 })
 		mu.Lock()
 		delete(lists, other.address) // it knows the newcomer now
 		mu.Unlock()
@@ -281,9 +275,7 @@ func TestNewcomerFindsWhatIsUnderWay(t *testing.T) {
 			late = newcomer
 		}
 		want(late)
-		for late.Fleet.Stats().Followed == 0 || len(late.Blobs()) == 0 || late.Blobs()[0].From != filler.address {
-			time.Sleep(time.Millisecond)
-		}
+		until(t, func() bool { b := late.Blobs(); return len(b) > 0 && b[0].From == filler.address })
 		up.Release()
 		wg.Wait()
 		if n := up.BlobBytes(d); n != size {
@@ -363,4 +355,15 @@ func TestWhatIsNotStoredYetIsFound(t *testing.T) {
 	}
 	close(commit)
 	nothingLeft(t, all)
+}
+
+// until waits until something is so.
+func until(t *testing.T, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("waited in vain")
+			return
+		}
+	}
 }

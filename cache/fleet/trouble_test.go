@@ -89,10 +89,9 @@ func spoiledFleet(t *testing.T, up *upstreamtest.Registry, n int, d digest.Diges
 func nothingLeft(t *testing.T, all []*replica) {
 	t.Helper()
 	for _, r := range all {
-		for deadline := time.Now().Add(30 * time.Second); len(r.Blobs()) > 0; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("left over: %+v", r.Blobs())
-			}
+		until(t, func() bool { return len(r.Blobs()) == 0 })
+		if b := r.Blobs(); len(b) > 0 {
+			t.Errorf("left over: %+v", b)
 		}
 	}
 }
