@@ -133,6 +133,7 @@ type fleetSettings struct {
 	tls          *peerTLS // nil for plain HTTP
 	least        int64
 	insecure     bool
+	owner        bool // one replica copies for all
 }
 
 // readFleet checks the fleet section, and leaves s.fleet. [settings.readStore] comes before it.
@@ -143,14 +144,14 @@ func (s *settings) readFleet(c *config, found *mistakes) {
 		return // what does not fit together shows once each key is right
 	}
 	before := found.count()
-	v := &fleetSettings{listen: f.listen.text, least: max(0, f.least), insecure: f.insecure}
+	v := &fleetSettings{listen: f.listen.text, least: max(0, f.least), insecure: f.insecure, owner: c.far.line != 0 && f.copies.text != copiesByEach}
 	s.checkPeerListener(c, found)
 	v.self = f.address(found)
 	v.peers, v.dns = f.members(v.self, found)
 	v.secret = f.readProof(found)
 	v.tls = f.peerTLS(found)
 	f.checkProof(found)
-	s.checkCopies(f, found)
+	c.checkCopies(found)
 	if found.count() == before {
 		s.fleet = v
 	}
@@ -306,11 +307,13 @@ func (f fleetConfig) name(self string, found *mistakes) string {
 }
 
 // checkCopies checks who copies.
-func (s *settings) checkCopies(f fleetConfig, found *mistakes) {
-	switch f.copies.text {
+func (c *config) checkCopies(found *mistakes) {
+	switch f := c.fleet; f.copies.text {
 	case "", copiesByEach:
 	case copiesByOwner:
-		found.add(f.copies.position, "owner needs a store that all replicas share; with a store of its own, each replica copies: write each")
+		if c.far.line == 0 {
+			found.add(f.copies.position, "owner needs far, a bucket that all replicas share; with a store of its own, each replica copies: give far, or write each")
+		}
 	default:
 		found.add(f.copies.position, "%q is neither owner nor each", f.copies.text)
 	}

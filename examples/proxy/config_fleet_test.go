@@ -69,7 +69,7 @@ func TestFleetMistakes(t *testing.T) {
 		{"no certificate", fleetOf(fleetListen, fleetSelf, fleetPeers, fleetSecret, "tls: {cert: nowhere.pem, key: nowhere.pem}"), "7: fleet.tls: open nowhere.pem"},
 		{"no authority", fleetOf(fleetListen, fleetSelf, fleetPeers, "tls: {cert: cert.pem, key: key.pem, ca: key.pem}"), "6: fleet.tls.ca: key.pem has no certificate in PEM form"},
 		{"copies", fleetOf(fleetListen, fleetSelf, fleetPeers, fleetSecret, fleetPlain, "copies: all"), `8: fleet.copies: "all" is neither owner nor each`},
-		{"an owner without a shared store", fleetOf(fleetListen, fleetSelf, fleetPeers, fleetSecret, fleetPlain, "copies: owner"), "8: fleet.copies: owner needs a store that all replicas share"},
+		{"an owner without a shared store", fleetOf(fleetListen, fleetSelf, fleetPeers, fleetSecret, fleetPlain, "copies: owner"), "8: fleet.copies: owner needs far, a bucket that all replicas share"},
 		{"least", fleetOf(fleetListen, fleetSelf, fleetPeers, fleetSecret, fleetPlain, "least: much"), `8: fleet.least: "much" is not a number of bytes`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -149,6 +149,7 @@ func TestFleetNeedsRestart(t *testing.T) {
 		{"self", fleetOf(base...), strings.Replace(fleetOf(base...), fleetSelf, "self: {env: POD_IP}", 1), "fleet"},
 		{"the secret", fleetOf(base...), strings.Replace(fleetOf(base...), peerSecret, strings.ToUpper(peerSecret), 1), "fleet"},
 		{"TLS", fleetOf(base...), strings.Replace(fleetOf(base...), fleetPlain, "tls: {cert: cert.pem, key: key.pem}", 1), "fleet"},
+		{"copies", fleetOf(base...), fleetOf(append(base, "copies: each")...), "fleet"},
 		{"least", fleetOf(base...), fleetOf(append(base, "least: 1KiB")...), "fleet"},
 		{"lines", fleetOf(base...), "# later\n" + fleetOf(fleetPlain, fleetSecret, fleetPeers, fleetSelf, fleetListen), ""},
 	} {

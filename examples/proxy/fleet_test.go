@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/pullthrough/pullthrough/cache/fleet"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
+	"github.com/pullthrough/pullthrough/webhook/webhooktest"
 )
 
 // group is a fleet of processes.
@@ -89,6 +91,7 @@ func TestFleetFetchesOnce(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(3, 100_000))
 	big := up.AddImage("team/big", "v1", upstreamtest.Layers(1, 4<<20))
+	many := up.AddImage("team/many", "v1", upstreamtest.Layers(30, 100))
 	g := newGroup(t, up)
 	for _, p := range g.procs {
 		wantImage(t, p.url, img, up)
@@ -118,6 +121,7 @@ func TestFleetFetchesOnce(t *testing.T) {
 		t.Errorf("the upstream sent %d bytes of a layer of %d", sent, big.Layers[0].Size)
 	}
 	wantImage(t, other.url, img, up)
+	wantImage(t, other.url, many, up) // some of its blobs would be fetched by the one that is gone
 	if status, body := fetch(t, client(), "http://"+adminOf(t, other)+"/readyz"); status != http.StatusOK {
 		t.Errorf("a dead replica makes the other one not ready: %d %s", status, body)
 	}
@@ -167,6 +171,10 @@ func TestFleetLeavesInOrder(t *testing.T) {
 		}
 		return err != nil
 	})
+	at := g.self[slices.Index(g.procs, owner)]
+	if status, _ := g.asReplica(at, "/fleet/v1/local/team/other/blobs/"+layer.String(), "Bearer "+peerSecret); status != http.StatusServiceUnavailable {
+		t.Errorf("a replica that leaves answers %d to what is new, want 503", status)
+	}
 	g.wantRest(first, resp, "team/app", layer)
 	if n := up.Count("GET", "blob", layer.String()); n != 1 {
 		t.Errorf("%d GETs of the layer, want 1: the replica that ended cut the other one off", n)
@@ -197,22 +205,9 @@ func TestFleetRefusesStrangers(t *testing.T) {
 		{"a replica", "/fleet/v1/ping", "Bearer " + peerSecret, 204},
 		{"a replica of another rule", "/fleet/v1/other/team/app/blobs/" + layer, "Bearer " + peerSecret, 404},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+g.self[0]+test.path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", test.proof)
-		req.Header.Set("Pullthrough-Peer", g.self[1])
-		req.Header.Set("Pullthrough-Source", fmt.Sprintf("local %s/team/app", up.Host()))
-		req.Header.Set("Cdn-Loop", "cache.example.com")
-		resp, err := client().Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != test.status || resp.StatusCode == 401 && len(body) > 0 {
-			t.Errorf("%s: status %d, want %d: %q, %v", test.name, resp.StatusCode, test.status, body, err)
+		status, body := g.asReplica(g.self[0], test.path, test.proof)
+		if status != test.status || status == 401 && len(body) > 0 {
+			t.Errorf("%s: status %d, want %d: %q", test.name, status, test.status, body)
 		}
 	}
 	g.wantMetric(g.procs[0], "pullthrough_fleet_strangers_total 4")
@@ -223,6 +218,29 @@ func TestFleetRefusesStrangers(t *testing.T) {
 			t.Error("the secret was told")
 		}
 	}
+}
+
+// asReplica sends a request to the address for replicas, as one of them does, with some proof.
+func (g *group) asReplica(address, path, proof string) (status int, body []byte) {
+	g.Helper()
+	req, err := http.NewRequestWithContext(g.Context(), "GET", "http://"+address+path, nil)
+	if err != nil {
+		g.Fatal(err)
+	}
+	req.Header.Set("Authorization", proof)
+	req.Header.Set("Pullthrough-Peer", g.self[1])
+	repository, _, _ := strings.Cut(strings.TrimPrefix(path, "/fleet/v1/local/"), "/blobs/")
+	req.Header.Set("Pullthrough-Source", fmt.Sprintf("local %s/%s", g.up.Host(), repository))
+	req.Header.Set("Cdn-Loop", "cache.example.com")
+	resp, err := client().Do(req)
+	if err != nil {
+		g.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err = io.ReadAll(resp.Body); err != nil {
+		g.Fatal(err)
+	}
+	return resp.StatusCode, body
 }
 
 // TestFleetOverTLS: with certificates as the proof, replicas share their downloads over TLS, and
@@ -246,5 +264,39 @@ func TestFleetOverTLS(t *testing.T) {
 	}
 	if err != nil && !errors.Is(err, io.EOF) || err == nil && resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("without TLS: %v, %v", resp, err)
+	}
+}
+
+// TestFleetOnABucket: of replicas with one bucket, one copies an image that both of them serve, and
+// its events are sent once.
+func TestFleetOnABucket(t *testing.T) {
+	up, bucket, hook := upstreamtest.NewRegistry(t), newS3Server(t), webhooktest.New(t)
+	img := up.AddImage("team/app", "v1", upstreamtest.Layers(2, 100_000))
+	t.Setenv("S3_SECRET", s3Secret)
+	g := &group{T: t, up: up, self: []string{freeAddress(t), freeAddress(t)}}
+	for _, self := range g.self {
+		keys := []string{"listen: " + self, "self: " + self, "peers: [" + strings.Join(g.self, ", ") + "]", fleetSecret, fleetPlain}
+		g.procs = append(g.procs, startProxy(t, file(up, "admin: 127.0.0.1:0", "store: dir:"+t.TempDir(), "far: {"+bucket.keys()+"}",
+			"webhooks: [{name: deploy, url: "+hook.URL()+"}]", strings.TrimSuffix(fleetOf(keys...), "\n"))))
+	}
+	for _, p := range g.procs {
+		wantImage(t, p.url, img, up)
+	}
+	g.procs[0].until(t, "the tag in the bucket", func() bool { return bucket.has("/tags/v1") })
+	for _, p := range g.procs {
+		p.until(t, "its copies to end", func() bool {
+			_, body := fetch(t, client(), "http://"+adminOf(t, p)+"/api/v1/copies")
+			return strings.Contains(string(body), `"total":0`)
+		})
+		p.signal(t)
+		p.wantExit(t, exitOK)
+	}
+	for _, d := range append(img.Layers, img.Config) {
+		if n := up.Count("GET", "blob", d.Digest.String()); n != 1 {
+			t.Errorf("%d GETs of %s, want 1", n, d.Digest)
+		}
+	}
+	if !hook.WantEvents("push local/team/app:v1", "push local/team/app@"+img.Digest.String()) {
+		t.Errorf("the events are %+v", hook.Events())
 	}
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/cache/fleet"
@@ -49,6 +52,18 @@ func (r replica) opener(next upstream.Opener) upstream.Opener {
 	return r.Opener(next)
 }
 
+// join makes a cache, which has not started, one of those that share a store: one of them copies
+// an image and sends its events, and a deletion reaches the memory of all.
+func (r replica) join(c *cache.Cache) {
+	if r.Fleet == nil {
+		return
+	}
+	c.Deleted = r.Deleted
+	if r.settings.owner {
+		c.Copier = r.Copier(c)
+	}
+}
+
 // server returns the server that answers the other replicas, or nil without a fleet.
 func (r replica) server(c *cache.Cache) *http.Server {
 	if r.Fleet == nil {
@@ -61,6 +76,24 @@ func (r replica) server(c *cache.Cache) *http.Server {
 	}
 	return s
 }
+
+// settle waits until nothing is on its way to other replicas that this one does not have whole
+// yet, or ctx ends. Meanwhile it must answer them: a replica that is asked whether it lives, since
+// its upstream is slow, and does not say so is given up.
+func (r replica) settle(ctx context.Context) {
+	ticker := time.NewTicker(settleEvery)
+	defer ticker.Stop()
+	for slices.ContainsFunc(r.Blobs(), func(b fleet.Blob) bool { return b.Served > 0 }) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// settleEvery is how often settle looks.
+const settleEvery = 20 * time.Millisecond
 
 // leave makes the other replicas turn away from this one; what they are being sent goes on.
 func (r replica) leave() {

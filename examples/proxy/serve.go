@@ -83,7 +83,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 // newCache returns the cache, which has not started.
 func (l *live) newCache(in store.Store) *cache.Cache {
 	s, log := l.current, l.log
-	return &cache.Cache{
+	c := &cache.Cache{
 		Rules:    s.rules,
 		Store:    in,
 		ID:       s.config.id.text,
@@ -99,6 +99,8 @@ func (l *live) newCache(in store.Store) *cache.Cache {
 
 		Admit: l.gates.Admit, Held: l.held, KeepBudget: s.keepBudget(),
 	}
+	l.replica.join(c)
+	return c
 }
 
 // drain is how long running responses have at the end.
@@ -130,6 +132,7 @@ type servers struct {
 type running struct {
 	server   *http.Server
 	listener net.Listener
+	settle   func(context.Context) // if not nil, it is called before the server is shut down
 }
 
 // listen opens every socket before any is served, so that an address in use is an error at
@@ -148,6 +151,7 @@ func (g *servers) listen(l *live, c, admin http.Handler, peers *http.Server) err
 		if err := g.add(s.fleet.listen, peers); err != nil {
 			return err
 		}
+		g.running[1].settle = l.replica.settle
 		log.Info("serving the other replicas", "self", s.fleet.self, "address", g.running[1].listener.Addr())
 	}
 	if s.admin == "" {
@@ -169,7 +173,7 @@ func (g *servers) add(address string, server *http.Server) error {
 		}
 		return err
 	}
-	g.running = append(g.running, running{server, l})
+	g.running = append(g.running, running{server: server, listener: l})
 	return nil
 }
 
@@ -210,6 +214,9 @@ func (g *servers) drain(timeout time.Duration, log *slog.Logger) {
 	// That of clients first, then that of the other replicas, which refuses what is new already,
 	// and the admin address last, so that /healthz responds to the end.
 	for _, r := range g.running {
+		if r.settle != nil {
+			r.settle(ctx)
+		}
 		if err := r.server.Shutdown(ctx); err != nil {
 			log.Warn("responses that did not finish in time were cut off", "error", err)
 			r.server.Close()

@@ -44,7 +44,7 @@ func (a *API) fleet(r *http.Request) (any, error) {
 	n := a.Fleet.Stats()
 	out.Stats = FleetStats{
 		Filled: n.Filled, Followed: n.Followed, BytesReceived: n.BytesReceived, Served: n.Served, Refused: n.Refused, Strangers: n.Strangers,
-		Questions: n.Questions, Failures: n.Failures, Overtaken: n.Overtaken,
+		Questions: n.Questions, Failures: n.Failures, Overtaken: n.Overtaken, Given: n.Given, Taken: n.Taken,
 	}
 	return out, nil
 }

@@ -25,7 +25,7 @@ func (twoReplicas) Blobs() []fleet.Blob {
 }
 
 func (twoReplicas) Stats() fleet.Stats {
-	return fleet.Stats{Filled: 1, Followed: 2, BytesReceived: 3, Served: 4, Refused: 5, Strangers: 6, Questions: 7, Failures: 8, Overtaken: 9}
+	return fleet.Stats{Filled: 1, Followed: 2, BytesReceived: 3, Served: 4, Refused: 5, Strangers: 6, Questions: 7, Failures: 8, Overtaken: 9, Given: 10, Taken: 11}
 }
 
 // TestFleetOverHTTP: the replicas, what is under way and the counters can be read, and a proxy
@@ -44,7 +44,7 @@ func TestFleetOverHTTP(t *testing.T) {
 		f.Blobs[1].From != "10.0.0.7:5443" {
 		t.Errorf("%+v", f.Blobs)
 	}
-	if want := (admin.FleetStats{Filled: 1, Followed: 2, BytesReceived: 3, Served: 4, Refused: 5, Strangers: 6, Questions: 7, Failures: 8, Overtaken: 9}); f.Stats != want {
+	if want := (admin.FleetStats{Filled: 1, Followed: 2, BytesReceived: 3, Served: 4, Refused: 5, Strangers: 6, Questions: 7, Failures: 8, Overtaken: 9, Given: 10, Taken: 11}); f.Stats != want {
 		t.Errorf("%+v, want %+v", f.Stats, want)
 	}
 	if f := ask[admin.Fleet](k, "GET", "fleet?limit=1", ""); f.Total != 2 || len(f.Blobs) != 1 || len(f.Members) != 2 {

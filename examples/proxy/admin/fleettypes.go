@@ -44,4 +44,6 @@ type FleetStats struct {
 	Questions     int64 `json:"questions"`
 	Failures      int64 `json:"failures"`
 	Overtaken     int64 `json:"overtaken"`
+	Given         int64 `json:"given"`
+	Taken         int64 `json:"taken"`
 }

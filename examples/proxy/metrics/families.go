@@ -79,6 +79,8 @@ func families() []Family {
 		{"pullthrough_fleet_questions_total", "Questions to other replicas whether they have a blob or bring it.", "counter", nil},
 		{"pullthrough_fleet_failures_total", "Requests to other replicas that were not answered, or not to the end.", "counter", nil},
 		{"pullthrough_fleet_overtaken_total", "Connections to upstreams that were given up since another replica went on.", "counter", nil},
+		{"pullthrough_fleet_given_total", "Copy jobs that another replica took.", "counter", nil},
+		{"pullthrough_fleet_taken_total", "Copy jobs of other replicas that this one took.", "counter", nil},
 
 		{"pullthrough_store_up", "Whether the store told its size in time: 1 or 0.", "gauge", nil},
 		{"pullthrough_store_content_bytes", "Bytes of stored content, each piece counted once.", "gauge", nil},

@@ -135,6 +135,8 @@ func TestFigures(t *testing.T) {
 		`pullthrough_fleet_questions_total 7`,
 		`pullthrough_fleet_failures_total 8`,
 		`pullthrough_fleet_overtaken_total 9`,
+		`pullthrough_fleet_given_total 10`,
+		`pullthrough_fleet_taken_total 11`,
 		`pullthrough_slots{kind="downloads"} 128`,
 		`pullthrough_slots_held{kind="downloads"} 1`,
 		`pullthrough_slots_held_by_rule{kind="downloads",rule="local"} 1`,

@@ -76,7 +76,7 @@ func (threeReplicas) Members(context.Context) []fleet.Member {
 }
 
 func (threeReplicas) Stats() fleet.Stats {
-	return fleet.Stats{Filled: 1, Followed: 2, BytesReceived: 3, Served: 4, Refused: 5, Strangers: 6, Questions: 7, Failures: 8, Overtaken: 9}
+	return fleet.Stats{Filled: 1, Followed: 2, BytesReceived: 3, Served: 4, Refused: 5, Strangers: 6, Questions: 7, Failures: 8, Overtaken: 9, Given: 10, Taken: 11}
 }
 
 // admit admits everything but the tag new.

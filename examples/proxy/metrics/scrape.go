@@ -158,6 +158,8 @@ func (s *scrape) fleet(members []fleet.Member, n fleet.Stats) {
 	s.count("pullthrough_fleet_questions_total", n.Questions)
 	s.count("pullthrough_fleet_failures_total", n.Failures)
 	s.count("pullthrough_fleet_overtaken_total", n.Overtaken)
+	s.count("pullthrough_fleet_given_total", n.Given)
+	s.count("pullthrough_fleet_taken_total", n.Taken)
 }
 
 // slots sends how slots are used.
