@@ -207,25 +207,29 @@ func TestNoRoom(t *testing.T) {
 	first, second := upstreamtest.Bytes(17, size), upstreamtest.Bytes(18, size)
 	up.AddBlob("team/app", first)
 	up.AddBlob("team/app", second)
-	all := fleetOf(t, up, 2, func(_ int, r *replica) { r.Cache.Limits = cache.Limits{Downloads: 1, DownloadsPerHost: 1} })
+	r := fleetOf(t, up, 1, func(_ int, r *replica) {
+		r.Cache.Limits = cache.Limits{Downloads: 1, DownloadsPerHost: 1, SlotTimeout: time.Minute}
+	})[0]
 	up.Fail(upstreamtest.Fault{Method: "GET", Kind: "blob", Stall: 100 << 10, Times: 1})
-	busy := all[0]
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { _, _, _ = busy.pull(ctx, "mirror/app", digestOf(first)) }()
+	done := make(chan error)
+	go func() {
+		_, _, err := r.pull(t.Context(), "mirror/app", digestOf(first))
+		done <- err
+	}()
 	until(t, func() bool { return up.Count("GET", "blob", "") > 0 })
-	path := "/fleet/v1/mirror/app/blobs/" + digestOf(second).String()
-	if busy.Fleet.Stats().Filled == 1 { // else the other one fetches it
-		if resp, _ := busy.asPeer(t, "GET", path); resp.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("without a slot: %d", resp.StatusCode)
-		}
-		if resp, _ := busy.asPeer(t, "HEAD", path); resp.StatusCode != http.StatusNotFound {
-			t.Errorf("without a slot: HEAD is answered %d", resp.StatusCode)
-		}
+	path, began := "/fleet/v1/mirror/app/blobs/"+digestOf(second).String(), time.Now()
+	if resp, _ := r.asPeer(t, "GET", path); resp.StatusCode != http.StatusServiceUnavailable || time.Since(began) > 30*time.Second {
+		t.Errorf("without a slot: %d after %v", resp.StatusCode, time.Since(began))
+	}
+	if resp, _ := r.asPeer(t, "HEAD", path); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("without a slot: HEAD is answered %d", resp.StatusCode)
 	}
 	up.Release()
-	pullAll(t, all, 1, digestOf(second), second)
-	nothingLeft(t, all)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	pullAll(t, []*replica{r}, 1, digestOf(second), second)
+	nothingLeft(t, []*replica{r})
 }
 
 // A replica that is added, and whose first rank a blob gives it, finds it where it is on its
