@@ -48,8 +48,8 @@ func TestNotShared(t *testing.T) {
 			s.wantAsked("upstream")
 		}
 		s.play(sends(), "a", "b", "c", "d", "e")
-		ask(upstream.Hint{Size: 5000}, 0, -1)                       // the local name is not known
-		ask(upstream.Hint{Repository: "mirror/app", Size: 0}, 0, 1) // a probe
+		ask(upstream.Hint{Size: 5000}, 0, -1)                          // the local name is not known
+		ask(upstream.Hint{Repository: "mirror/app", Size: 5000}, 0, 1) // a probe
 		ask(upstream.Hint{Repository: "mirror/app", Size: 999}, 0, -1)
 		body, err := s.repo.Blob(upstream.WithHint(s.Context(), upstream.Hint{Repository: "mirror/app", Size: -1}), s.digest, 0, -1)
 		if err != nil || body.Via != "a:1" {
