@@ -17,6 +17,7 @@ func TestFleetStoreDown(t *testing.T) {
 	b := newTable(t, "object store", "what", "upstream sent", "events", "asked of the object store")
 	for _, kind := range []string{"versitygw", "azurite"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			far := newFarStore(t, kind)
 			r := newImageRig(t, far, true)
 			const size = 8 << 20
@@ -72,30 +73,40 @@ func TestFleetStoreDown(t *testing.T) {
 // the image is copied and told of nevertheless, once.
 func TestFleetCopyOwner(t *testing.T) {
 	b := newTable(t, "the replica that copies", "finished after", "upstream sent", "GETs", "events", "object store")
+	lost := func(r *imageRig, owner *fleetReplica) {
+		owner.kill()
+		if err := os.RemoveAll(owner.Dir); err != nil {
+			r.t.Error(err)
+		}
+	}
+	restarted := func(r *imageRig, owner *fleetReplica) {
+		owner.kill()
+		time.Sleep(300 * time.Millisecond)
+		r.start(owner)
+	}
+	size, rate := fleetScale()
 	for _, c := range []struct {
-		name string
-		at   func(r *imageRig, owner *fleetReplica)
-		sets int // of events, at most
+		name  string
+		fills bool // it fetches the layer too, which no other replica then has
+		at    func(r *imageRig, owner *fleetReplica)
+		sets  int // of events, at most
+		most  float64
 	}{
-		{"goes on", func(*imageRig, *fleetReplica) {}, 1},
-		{"is killed, and its disk is lost", func(r *imageRig, owner *fleetReplica) {
-			owner.kill()
-			if err := os.RemoveAll(owner.Dir); err != nil {
-				r.t.Error(err)
-			}
-		}, 1},
+		{"goes on", false, func(*imageRig, *fleetReplica) {}, 1, 1},
+		{"is killed, and its disk is lost", false, lost, 1, 1},
+		{"is killed, its disk is lost, and the layer with it", true, lost, 1, 1.5},
 		// Both the one that is back and the one that took over may end the copy at once.
-		{"is killed, and restarted after 0.3 s", func(r *imageRig, owner *fleetReplica) {
-			owner.kill()
-			time.Sleep(300 * time.Millisecond)
-			r.start(owner)
-		}, 2},
+		{"is killed, and restarted after 0.3 s", false, restarted, 2, 1},
+		// What came after the last checkpoint, which are 8 MiB apart, is fetched again.
+		{"is killed with half of the layer, and restarted", true, restarted, 2, once + 8<<20/float64(size)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			far := newFarStore(t, "versitygw")
 			r := newImageRig(t, far, true)
-			size, rate := fleetScale()
 			img := r.addImage("v1", size)
+			for (r.owner(img) == r.rank(img.Layers[0].Digest, r.addresses())[0]) != c.fills {
+				img = r.addImage("v1", size)
+			}
 			layer := img.Layers[0].Digest
 			r.up.Pace(rate)
 			r.start(r.replicas...)
@@ -107,7 +118,7 @@ func TestFleetCopyOwner(t *testing.T) {
 			}
 			begun := time.Now()
 			r.until("40 % are copied", func() bool { return r.up.BlobBytes(layer) > int64(size)*4/10 })
-			c.at(r, r.replicas[r.rank(img.Digest, r.addresses())[0]])
+			c.at(r, r.replicas[r.owner(img)])
 			r.until("the events are told", func() bool { return r.told(img, "v1") > 0 && r.told(img, "") > 0 })
 			took := time.Since(begun)
 			r.settle()
@@ -117,12 +128,15 @@ func TestFleetCopyOwner(t *testing.T) {
 			if got := max(r.told(img, "v1"), r.told(img, "")); got > c.sets {
 				t.Errorf("events: %s", r.events(img, "v1"))
 			}
-			if got := r.sent(img); got > once {
+			if got := r.sent(img); got > c.most {
 				t.Errorf("the upstream sent %.3f times the layer", got)
 			}
 		})
 	}
 }
+
+// owner is the replica that copies an image for all.
+func (r *imageRig) owner(img upstreamtest.Image) int { return r.rank(img.Digest, r.addresses())[0] }
 
 // TestFleetIndex pulls one platform of an index by its tag, from all replicas at once. There
 // is one event for the index with its tag, one without, and one for the platform.

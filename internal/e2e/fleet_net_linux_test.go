@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func inOwnNetwork(t *testing.T) bool {
 // network is a router, which is this process, with replicas around it, each a machine of its
 // own as far as the kernel is concerned. No two of them have the same address in a test, so
 // that what is left of one rig does not matter to the next.
-type network struct{ machines int }
+type network struct{ machines atomic.Int64 }
 
 // upstreamHost is the address of the upstream, at the router.
 const upstreamHost = "10.77.0.1"
@@ -70,8 +71,7 @@ func (n *network) rig(t *testing.T, replicas int) *fleetRig {
 	t.Helper()
 	r := newFleetRigAt(t, upstreamHost+":0")
 	for range replicas {
-		n.machines++
-		subnet := fmt.Sprintf("10.77.%d.", n.machines)
+		subnet := fmt.Sprintf("10.77.%d.", n.machines.Add(1))
 		p := r.add(subnet+"2:5000", subnet+"2:5443")
 		p.Open, p.Listen = ":5000", ":5443" // the address comes later than the process
 		p.inside = func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET} }
@@ -128,7 +128,10 @@ func TestFleetPartition(t *testing.T) {
 	b := newBlobTable(t)
 	for _, e := range partitions() {
 		e.make = n.rig
-		t.Run(e.name, func(t *testing.T) { e.run(t, b) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			e.run(t, b)
+		})
 	}
 }
 

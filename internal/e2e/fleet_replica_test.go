@@ -155,7 +155,7 @@ func (rc *replicaConfig) cache(s store.Store, f *fleet.Fleet) (*cache.Cache, err
 	}
 	c := &cache.Cache{
 		ID: fleetID, Rules: rules, Store: s, Logger: replicaLogger(),
-		Upstream: &upstream.Client{Hosts: map[string]upstream.Host{rc.Upstream: {PlainHTTP: true}}},
+		Upstream: &upstream.Client{Hosts: map[string]upstream.Host{rc.Upstream: {PlainHTTP: true}}, Dial: dialShort},
 	}
 	c.Limits.IdleTimeout, c.Limits.Segments = rc.Idle, rc.Segments
 	if rc.Listen != "" {
@@ -167,6 +167,16 @@ func (rc *replicaConfig) cache(s store.Store, f *fleet.Fleet) (*cache.Cache, err
 		return c, copier.Check()
 	}
 	return c, nil
+}
+
+// dialShort is the other end of a [shortListener]: the kernel receives little for a process that
+// does not read, such as one that is stopped. By default that may be several MiB.
+func dialShort(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err == nil {
+		err = c.(*net.TCPConn).SetReadBuffer(128 << 10)
+	}
+	return c, err
 }
 
 func (rc *replicaConfig) fleet() (*fleet.Fleet, error) {

@@ -134,6 +134,7 @@ func TestFleetStores(t *testing.T) {
 			name += ", no fleet"
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			far := &farStore{}
 			if c.store != "" {
 				far = newFarStore(t, c.store)
