@@ -61,6 +61,8 @@ type replicaConfig struct {
 type replicaStats struct {
 	Cache cache.Stats
 	Fleet fleet.Stats
+	// Copies is what it knows of copies.
+	Copies []string
 }
 
 // runReplica runs a replica until it is told to end, and returns the status of the process.
@@ -110,7 +112,11 @@ func (rc *replicaConfig) run() error {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", c)
 	mux.HandleFunc("/stats", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(replicaStats{c.Stats(), f.Stats()})
+		s := replicaStats{Cache: c.Stats(), Fleet: f.Stats()}
+		for _, one := range c.Copies() {
+			s.Copies = append(s.Copies, fmt.Sprintf("%v, err %v", one, one.Err))
+		}
+		_ = json.NewEncoder(w).Encode(s)
 	})
 	if rc.Listen != "" {
 		peers := f.Server(c)

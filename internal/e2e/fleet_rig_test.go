@@ -327,6 +327,12 @@ func (r *fleetRig) until(what string, holds func() bool) {
 	for !holds() {
 		select {
 		case <-ctx.Done():
+			for i, p := range r.replicas {
+				if p.process != nil {
+					s, _ := p.stats()
+					r.t.Logf("replica %d, %s: %s", i, p.Self, strings.Join(s.Copies, "; "))
+				}
+			}
 			r.t.Fatalf("waiting until %s: not within a minute", what)
 		case <-time.After(2 * time.Millisecond):
 		}
