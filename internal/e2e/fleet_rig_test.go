@@ -322,7 +322,7 @@ func (r *fleetRig) quiet() {
 // until waits until a condition holds.
 func (r *fleetRig) until(what string, holds func() bool) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute) // the pauses of a copy grow to a minute and more
 	defer cancel()
 	for !holds() {
 		select {
@@ -333,7 +333,7 @@ func (r *fleetRig) until(what string, holds func() bool) {
 					r.t.Logf("replica %d, %s: %s", i, p.Self, strings.Join(s.Copies, "; "))
 				}
 			}
-			r.t.Fatalf("waiting until %s: not within a minute", what)
+			r.t.Fatalf("waiting until %s: not within three minutes", what)
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
