@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/pullthrough/pullthrough/internal/recordset"
 	"github.com/pullthrough/pullthrough/store"
@@ -10,33 +11,34 @@ import (
 
 // apply makes changes as one if the store is a [store.Batcher], and otherwise one by one
 // in an order that loses nothing: what is to be written when a tag moves is written
-// before the tag is set. With withdraw, it is deleted again if the tag is not set.
-func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) error {
+// before the tag is set. With withdraw, it is deleted again if the tag is not set. tried is
+// how many tags were handled before an error: each of them says in its Err what became of
+// it, and errDoubt if that is not known.
+func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) (tried int, err error) {
 	if s, ok := store.As[store.Batcher](l.store); ok {
-		return s.Apply(ctx, b)
+		return 0, s.Apply(ctx, b)
 	}
 	for _, p := range b.Content {
 		if err := l.create(ctx, p); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for i := range b.Tags {
 		t := &b.Tags[i]
-		err := l.changeRecords(ctx, t.Records)
-		if err == nil {
-			err = l.moveTag(ctx, t)
+		if t.Err = l.changeRecords(ctx, t.Records); t.Err == nil {
+			t.Err = l.moveTag(ctx, t)
 		}
-		if err != nil && withdraw {
+		if t.Err != nil && withdraw && !errors.Is(t.Err, errDoubt) {
 			l.withdraw(ctx, t.Records)
 		}
-		if t.Err = err; err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, errStands) {
-			return err
+		if t.Err != nil && !errors.Is(t.Err, store.ErrStale) && !errors.Is(t.Err, errStands) {
+			return i + 1, t.Err
 		}
 	}
 	if err := remove(ctx, l.store, b.Deletions); err != nil {
-		return err
+		return len(b.Tags), err
 	}
-	return l.changeRecords(ctx, b.Records)
+	return len(b.Tags), l.changeRecords(ctx, b.Records)
 }
 
 // evict makes deletions in what eviction frees.
@@ -50,16 +52,30 @@ func (l *local) evict(ctx context.Context, list []store.Deletion) error {
 // errStands reports a tag that another cache has moved already to where it should be.
 var errStands = errors.New("cache: the tag stands for that already")
 
+// errDoubt reports a tag that may have moved.
+var errDoubt = errors.New("cache: the tag may have moved")
+
 // moveTag moves a tag. The error is errStands if the tag need not move, as far as the
-// store tells that.
-func (l *local) moveTag(ctx context.Context, t *store.TagChange) error {
-	s, ok := store.As[store.Mover](l.store)
-	if !ok {
-		return l.store.SetTag(ctx, t.Repo, t.Tag, t.Value)
+// store tells that. A store may move a tag and fail before it says so. So the tag is read
+// after an error, and the error wraps errDoubt if that fails, too.
+func (l *local) moveTag(ctx context.Context, t *store.TagChange) (err error) {
+	if s, ok := store.As[store.Mover](l.store); ok {
+		var former store.Tag
+		former, err = s.MoveTag(ctx, t.Repo, t.Tag, t.Value)
+		if err == nil && former.Source == t.Value.Source && former.Digest == t.Value.Digest {
+			return errStands
+		}
+	} else {
+		err = l.store.SetTag(ctx, t.Repo, t.Tag, t.Value)
 	}
-	former, err := s.MoveTag(ctx, t.Repo, t.Tag, t.Value)
-	if err == nil && former.Source == t.Value.Source && former.Digest == t.Value.Digest {
-		return errStands
+	if err == nil || errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrFull) {
+		return err
+	}
+	switch now, failed := l.store.Tag(ctx, t.Repo, t.Tag); {
+	case failed != nil && !errors.Is(failed, store.ErrNotFound):
+		return fmt.Errorf("%w: %w", errDoubt, err)
+	case failed == nil && now.Source == t.Value.Source && now.Digest == t.Value.Digest && now.Asked.Equal(t.Value.Asked):
+		return nil
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -63,7 +64,6 @@ type ending struct {
 
 	enlister webhook.Enlister // takes events over along with the changes; nil if none does
 	later    bool             // events are sent after the changes
-	doubtful bool             // a tag may have moved although its change failed, and its event is gone
 	unsent   []webhook.Event
 }
 
@@ -76,8 +76,7 @@ func (w *worker) ending(ctx context.Context, r origin.Repo, run *ledger.Run, man
 		}
 		if nothing != nil {
 			nothing.Done(nil)
-			_, whole := store.As[store.Batcher](w.local.store)
-			e.enlister, e.later, e.doubtful = k, false, !whole
+			e.enlister, e.later = k, false
 		}
 	}
 	return e, nil
@@ -101,7 +100,7 @@ func (e *ending) moves(ctx context.Context, tags []ledger.Tag) (moves []ledger.T
 	for _, t := range tags {
 		seen, stands := e.local.stands(ctx, e.r, t.Name, e.run.Job.Digest)
 		if stands {
-			e.stays(t, t.EventDue || (e.doubtful || !e.run.HasRecord()) && seen.Equal(t.Seen))
+			e.stays(t, t.EventDue || !e.run.HasRecord() && seen.Equal(t.Seen))
 			continue
 		}
 		former := func() *oci.Content { return e.local.tag(ctx, e.r, t.Name).man }
@@ -143,11 +142,12 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 	}
 	c := &change{ending: e, held: held}
 	former := e.local.formerTags(e.r, tags)
-	err := c.prepare(ctx, tags)
+	tried, err := 0, c.prepare(ctx, tags)
 	if err == nil {
-		err = e.local.apply(ctx, &c.batch, e.enlister != nil)
+		tried, err = e.local.apply(ctx, &c.batch, e.enlister != nil)
 	}
 	if c.done(err); err != nil {
+		e.owe(tags, c.batch.Tags[:tried])
 		return err
 	}
 	linked := !e.stored
@@ -166,11 +166,21 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 		}
 		// One that moved before may have moved on since then.
 		e.moved(t, e.later && !stale || stale && t.EventDue)
-		if e.later && !stale && held != nil {
-			held.Owes(t)
+		if e.later && !stale {
+			e.run.Owes(t)
 		}
 	}
 	return e.takeBack(ctx, tags, linked)
+}
+
+// owe notes the events of tags that have moved, or may have, in a change that failed. The
+// next try sends them, even if a tag has moved on or was seen again by then.
+func (e *ending) owe(tags []ledger.Tag, tried []store.TagChange) {
+	for i, t := range tried {
+		if t.Err == nil || errors.Is(t.Err, errDoubt) {
+			e.run.Owes(tags[i])
+		}
+	}
 }
 
 // begin finds out whether the job's own event is due. In a store that several caches

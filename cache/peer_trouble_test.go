@@ -46,6 +46,25 @@ func TestPeerNeverGetsWrongBytesWhole(t *testing.T) {
 	}
 }
 
+// TestPeerSeesTheEndOfWrongBytes: a response without a length has no clean end if it is not
+// whole.
+func TestPeerSeesTheEndOfWrongBytes(t *testing.T) {
+	const size = mib
+	s := newStory(t, oneConnection)
+	p := s.replica()
+	d := s.oneBlob(size)
+	s.up.Fail(upstreamtest.Fault{Kind: "blob", NoLength: true, Flip: true, FlipAt: 7, Stall: size / 2})
+	r, err := http.Get(p.web.URL + p.pathOf(d)) // the header is out
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	s.up.Release()
+	if n, err := io.Copy(io.Discard, r.Body); err == nil || r.ContentLength >= 0 {
+		t.Errorf("status %d: %d bytes of %d have a clean end", r.StatusCode, n, r.ContentLength)
+	}
+}
+
 // TestPeerHearsOfTroubleUpstream: the answer is the one that a client gets.
 func TestPeerHearsOfTroubleUpstream(t *testing.T) {
 	for status, want := range map[int]int{403: 403, 404: 404, 429: 429, 500: 502} {

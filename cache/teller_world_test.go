@@ -29,6 +29,7 @@ type crew struct {
 	far    *store.Mem
 	rules  *rule.Set
 	member []*member
+	outbox bool // events go through an outbox that has its records beside those of the jobs
 
 	// owner is which cache is first to do a job. If nil, cache 0 is.
 	owner func(cache.Job) int
@@ -47,6 +48,7 @@ type member struct {
 	cache   *cache.Cache
 	records *store.Mem
 	limits  cache.Limits
+	out     *webhook.Outbox // nil if there is none
 
 	mu    sync.Mutex
 	crash string // the step before which it dies
@@ -92,11 +94,21 @@ func (m *member) start(keep bool) {
 	if !keep || m.records == nil {
 		m.records = &store.Mem{}
 	}
-	c := &cache.Cache{Rules: m.rules, Store: &memberStore{m.far, m}, Upstream: &upstream.Client{Transport: inMemory{m.up}},
-		SpoolDir: m.TempDir(), Limits: m.limits, Copier: desk{m}, Deleted: m.tell, Events: webhook.SinkFunc(m.event)}
+	own, sink := &memberStore{m.far, m}, webhook.Sink(webhook.SinkFunc(m.event))
+	if m.outbox {
+		m.out = &webhook.Outbox{Records: own, Receivers: []webhook.Receiver{{Name: "test", Sink: sink}}}
+	}
+	c := &cache.Cache{Rules: m.rules, Store: own, Upstream: &upstream.Client{Transport: inMemory{m.up}},
+		SpoolDir: m.TempDir(), Limits: m.limits, Copier: desk{m}, Deleted: m.tell, Events: sink}
 	m.mu.Lock()
 	m.cache, m.died, m.crash = c, time.Time{}, ""
 	m.mu.Unlock()
+	if m.outbox {
+		c.Events = m.out
+		if err := m.out.Start(m.Context()); err != nil {
+			m.Fatal(err)
+		}
+	}
 	if err := c.Start(m.Context()); err != nil {
 		m.Fatal(err)
 	}
@@ -105,6 +117,11 @@ func (m *member) start(keep bool) {
 func (m *member) stop() {
 	if err := m.cache.Shutdown(context.Background()); err != nil {
 		m.Error(err)
+	}
+	if m.out != nil {
+		if err := m.out.Shutdown(context.Background()); err != nil {
+			m.Error(err)
+		}
 	}
 }
 

@@ -171,11 +171,14 @@ func (r *Run) OwesAll() {
 	r.e.job.Owed = true
 }
 
-// Owes notes that the change of Owing was made.
-func (h *Held) Owes(t Tag) {
-	h.r.l.mu.Lock()
-	defer h.r.l.unlock()
-	h.r.e.job.Tags = due(h.r.e.job.Tags, t)
+// Owes notes that the event of a tag is due, as the change of Owing does in the record.
+func (r *Run) Owes(t Tag) {
+	if r.e == nil {
+		return
+	}
+	r.l.mu.Lock()
+	defer r.l.unlock()
+	r.e.job.Tags = due(r.e.job.Tags, t)
 }
 
 // due returns the tags, of which one has an event that is due.

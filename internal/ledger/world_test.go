@@ -140,7 +140,7 @@ func (w *world) owe(ctx context.Context, r *ledger.Run, t ledger.Tag) {
 	if err != nil {
 		w.Error(err)
 	}
-	held.Owes(t)
+	r.Owes(t)
 }
 
 func (w *world) has(k ledger.Key) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.stored[k] }
