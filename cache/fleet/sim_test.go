@@ -82,9 +82,15 @@ type world struct {
 	mu      sync.Mutex
 	all     map[string]*simReplica
 	members []string // addresses, as everybody will know in a while
-	cuts    [][2]time.Time
+	cuts    []simCut
 
 	log simLog
+}
+
+// simCut cuts the fleet in two, or one machine from the others.
+type simCut struct {
+	from, to time.Time
+	splits   bool // into two parts of any size
 }
 
 type simBlob struct {
@@ -285,7 +291,7 @@ func (w *world) lose(r *simReplica) {
 func (w *world) freeze(r *simReplica, d time.Duration) {
 	fmt.Fprintf(&w.log, "time=%s %s is frozen for %v\n", time.Now().Format(time.RFC3339Nano), r.machine, d)
 	w.mu.Lock()
-	w.cuts = append(w.cuts, [2]time.Time{time.Now(), time.Now().Add(d)})
+	w.cuts = append(w.cuts, simCut{from: time.Now(), to: time.Now().Add(d)})
 	w.mu.Unlock()
 	w.net.change(func() { w.net.frozen[r.machine] = true })
 	w.wg.Go(func() {
@@ -298,19 +304,22 @@ func (w *world) freeze(r *simReplica, d time.Duration) {
 func (w *world) split(chance *rand.Rand) {
 	w.mu.Lock()
 	machines := slices.Sorted(maps.Keys(w.all))
-	cut := [2]time.Time{time.Now(), time.Now().Add(2*time.Second + time.Duration(chance.Int64N(int64(8*time.Second))))}
+	cut := simCut{from: time.Now(), to: time.Now().Add(2*time.Second + time.Duration(chance.Int64N(int64(8*time.Second)))), splits: true}
 	w.cuts = append(w.cuts, cut)
 	w.mu.Unlock()
 	part := map[string]bool{}
 	for _, m := range machines {
-		part[m] = chance.IntN(2) == 0
+		if chance.IntN(2) == 0 {
+			part[m] = true
+		}
 	}
+	fmt.Fprintf(&w.log, "time=%s the fleet is cut in two until %s: %v\n", cut.from.Format(time.RFC3339Nano), cut.to.Format(time.RFC3339Nano), slices.Sorted(maps.Keys(part)))
 	refuses := chance.IntN(2) == 0
 	change := func(do func(pair [2]string)) {
 		w.net.change(func() {
 			w.net.refuses = refuses
-			for _, a := range machines {
-				for _, b := range machines {
+			for i, a := range machines {
+				for _, b := range machines[i+1:] {
 					if part[a] != part[b] {
 						do(pairOf(a, b))
 					}
@@ -318,9 +327,9 @@ func (w *world) split(chance *rand.Rand) {
 			}
 		})
 	}
-	change(func(pair [2]string) { w.net.cut[pair] = true })
+	change(func(pair [2]string) { w.net.cut[pair]++ })
 	w.wg.Go(func() {
-		time.Sleep(time.Until(cut[1]))
-		change(func(pair [2]string) { delete(w.net.cut, pair) })
+		time.Sleep(time.Until(cut.to))
+		change(func(pair [2]string) { w.net.cut[pair]-- })
 	})
 }

@@ -106,17 +106,12 @@ func (w *world) end() {
 }
 
 // judge compares what the upstream sent with what was needed: each blob once, once more
-// each time no replica was left that a client had asked for it, and once for each cut and
-// each frozen replica, which is a cut from all others, while the blob was under way.
+// each time no replica was left that a client had asked for it, and once for each further
+// part of the fleet while the blob was under way.
 func (w *world) judge() {
 	var sent, needed int64
 	for _, b := range w.blobs {
-		times := int64(1 + b.lost)
-		for _, c := range w.cuts {
-			if b.first.Before(c[1]) && c[0].Before(b.last) {
-				times++
-			}
-		}
+		times := int64(b.lost + w.parts(b))
 		n := w.up.BlobBytes(b.digest)
 		sent, needed = sent+n, needed+times*int64(len(b.body))
 		if n > times*int64(len(b.body))*11/10 {
@@ -131,6 +126,29 @@ func (w *world) judge() {
 	for _, c := range w.up.Complaints() {
 		w.t.Error(c)
 	}
+}
+
+// parts is of how many parts that did not reach one another the fleet consisted while a blob
+// was under way: a frozen replica is one more, a cut in two is one more, and two cuts at
+// once make four parts.
+func (w *world) parts(b *simBlob) int {
+	parts := 1
+	var splits []simCut
+	for _, c := range w.cuts {
+		if !b.first.Before(c.to) || !c.from.Before(b.last) {
+			continue
+		}
+		if parts++; !c.splits {
+			continue
+		}
+		for _, other := range splits {
+			if c.from.Before(other.to) && other.from.Before(c.to) {
+				parts++
+			}
+		}
+		splits = append(splits, c)
+	}
+	return parts
 }
 
 // simLog is what replicas log. It is shown if PULLTHROUGH_FLEET_LOG is set.

@@ -21,7 +21,7 @@ type simnet struct {
 	listeners map[string]*simListener
 	conns     map[*wire]bool
 	frozen    map[string]bool     // machines that neither send nor receive
-	cut       map[[2]string]bool  // pairs of machines between which nothing passes
+	cut       map[[2]string]int   // how many cuts are between a pair of machines: nothing passes
 	refuses   bool                // that is noticed when a connection is made
 	slow      map[[2]string]int64 // bytes per second between a pair
 	changed   chan struct{}       // closed when one of the above has changed
@@ -37,7 +37,7 @@ const (
 func newSimnet() *simnet {
 	return &simnet{
 		listeners: map[string]*simListener{}, conns: map[*wire]bool{}, frozen: map[string]bool{},
-		cut: map[[2]string]bool{}, slow: map[[2]string]int64{}, changed: make(chan struct{}),
+		cut: map[[2]string]int{}, slow: map[[2]string]int64{}, changed: make(chan struct{}),
 	}
 }
 
@@ -79,7 +79,7 @@ func (n *simnet) blocked(from, to string) (blocked, refuses bool, rate int64, ch
 	if r := n.slow[pairOf(from, to)]; r > 0 {
 		rate = r
 	}
-	cut := n.cut[pairOf(from, to)]
+	cut := n.cut[pairOf(from, to)] > 0
 	return cut || n.frozen[from] || n.frozen[to], cut && n.refuses, rate, n.changed
 }
 
