@@ -59,6 +59,13 @@ func (c *Cache) Forget(ctx context.Context, d Deletion) error {
 	return e.local.deleteToo(ctx, r, d)
 }
 
+// arrived notes that another cache has brought a manifest to the store.
+func (l *local) arrived(r origin.Repo, d digest.Digest) {
+	if l.tiered != nil {
+		l.tiered.Arrived(r.Name, d)
+	}
+}
+
 func (d Deletion) check() error {
 	if d.Reference == "" {
 		if !route.ValidName(d.Repository) {

@@ -145,6 +145,7 @@ func (w *worker) track(ctx context.Context, run *ledger.Run) (ledger.Fate, error
 		return ledger.Deleted, nil
 	case JobTold:
 		if r, err := w.origins.Still(ctx, run.Job.Repository, run.Job.Source); err == nil {
+			w.local.arrived(r, run.Job.Digest) // an index may wait for it
 			for _, t := range run.Job.Tags {
 				w.local.tagMoved(r, t.Name, t.Seen) // what is remembered of it is old
 			}

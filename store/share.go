@@ -30,6 +30,9 @@ type Tiered interface {
 	// has deleted it. What is not there is no error. A near store that cannot delete is an
 	// error that wraps [errors.ErrUnsupported].
 	Forget(ctx context.Context, repo, reference string) error
+	// Arrived notes that another process has brought content to a repository, so that what
+	// is remembered of its absence is forgotten.
+	Arrived(repo string, d digest.Digest)
 }
 
 // IsShared reports whether other processes may read and write s too: see [Sharer].

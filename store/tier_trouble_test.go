@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -329,5 +330,51 @@ func TestWrongBytesOfNearStayThere(t *testing.T) {
 		t.near.bytes = nil
 		putImage(t, t.tier, img)
 		wantIn(t, "far", t.far.Mem, img)
+	})
+}
+
+// While one question tries a Far that has failed, others wait for it: of a copy, which asks
+// several at once, all succeed when Far is back.
+func TestQuestionsAtOnceAfterAnOutage(t *testing.T) {
+	inTier(t, func(t *tierTest) {
+		img := newImage("a", "back", 4)
+		other, _ := t.elsewhere()
+		putImage(t, other, img)
+		t.far.fails("")
+		for range 5 {
+			if _, err := t.tier.Stat(t.Context(), "a", img.manifest.Info.Digest); !errors.Is(err, store.ErrUnavailable) {
+				t.Fatalf("a far store that fails: %v", err)
+			}
+		}
+		t.far.meets(func(context.Context) error { // it takes its time
+			time.Sleep(10 * time.Millisecond)
+			return nil
+		}, "")
+		time.Sleep(time.Minute)
+		var all sync.WaitGroup
+		for _, p := range img.all() {
+			all.Go(func() {
+				if _, err := t.tier.Stat(t.Context(), "a", p.Info.Digest); err != nil {
+					t.Errorf("one of several questions: %v", err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// What another process has brought is seen at once if it says so.
+func TestArrivalIsSeen(t *testing.T) {
+	inTier(t, func(t *tierTest) {
+		img := newImage("a", "new", 1)
+		if _, err := t.tier.Stat(t.Context(), "a", img.manifest.Info.Digest); !errors.Is(err, store.ErrNotFound) {
+			t.Fatal(err)
+		}
+		other, _ := t.elsewhere()
+		putImage(t, other, img)
+		t.tier.Arrived("a", img.manifest.Info.Digest)
+		if _, err := t.tier.Stat(t.Context(), "a", img.manifest.Info.Digest); err != nil {
+			t.Error(err)
+		}
 	})
 }

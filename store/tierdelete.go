@@ -119,6 +119,9 @@ func (t *Tier) Forget(ctx context.Context, repo, reference string) error {
 	return err
 }
 
+// Arrived implements [Tiered].
+func (t *Tier) Arrived(repo string, d digest.Digest) { t.state().memory.came(linkOf(repo, d)) }
+
 // forgetAll gives up near all of a repository.
 func (t *Tier) forgetAll(ctx context.Context, near Deleter, repo string) error {
 	if s, ok := As[Lister](t.Near); ok {

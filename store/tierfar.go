@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ type farCall struct {
 	cancel context.CancelCauseFunc
 	clock  *time.Timer // ends ctx
 	stop   func() bool // lets ctx outlive parent
+	tried  func()      // notes the end of a call that tries Far in an outage; nil if this is none
 }
 
 // call begins a call of Far that may take no longer than limit, unless there is an outage.
@@ -56,10 +58,11 @@ func (t *Tier) call(ctx context.Context, limit time.Duration) (*farCall, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !t.state().outage.mayAsk(time.Now()) {
-		return nil, unavailable(errOutage)
+	tried, ok := t.state().outage.enter(ctx, t.patience())
+	if !ok {
+		return nil, cmp.Or(ctx.Err(), unavailable(errOutage))
 	}
-	c := &farCall{t: t, parent: ctx}
+	c := &farCall{t: t, parent: ctx, tried: tried}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.stop = context.AfterFunc(ctx, func() { c.cancel(context.Cause(ctx)) })
 	c.clock = time.AfterFunc(limit, func() { c.cancel(errImpatient) })
@@ -69,6 +72,9 @@ func (t *Tier) call(ctx context.Context, limit time.Duration) (*farCall, error) 
 // end ends a call and returns its error: one that Far may answer with is as it is, that of
 // a caller who has left is the caller's, and any other says that Far is not available.
 func (c *farCall) end(err error) error {
+	if c.tried != nil {
+		defer c.tried()
+	}
 	c.clock.Stop()
 	c.stop()
 	cause := context.Cause(c.ctx)
@@ -102,6 +108,9 @@ func (c *farCall) opened() {
 	c.clock.Stop()
 	c.stop()
 	c.t.state().outage.answered()
+	if c.tried != nil {
+		c.tried()
+	}
 }
 
 // ask calls Far for no longer than limit. What takes time that is not Far's stops the
@@ -118,25 +127,59 @@ func unavailable(err error) error { return fmt.Errorf("%w: the far store: %w", E
 
 // outage knows whether Far is to be asked. The zero value asks it.
 type outage struct {
-	mu    sync.Mutex
-	fails int       // in a row
-	out   int       // outages in a row
-	until time.Time // Far is left alone until then; then one call at a time tries it
+	mu     sync.Mutex
+	fails  int           // in a row
+	out    int           // outages in a row
+	until  time.Time     // Far is left alone until then; then one call at a time tries it
+	trying chan struct{} // closed at the end of the call that tries it; nil if none does
 }
 
-// mayAsk reports whether a call may begin. In an outage one may from time to time, which
-// finds out whether it has ended.
-func (o *outage) mayAsk(now time.Time) bool {
+// enter reports whether a call may begin. In an outage one may from time to time, which finds
+// out whether it has ended; it calls tried at its end. The others wait for it, but no longer
+// than patience: a copy asks for several things at once, and if all but one of them were
+// refused, no copy would ever end the outage.
+func (o *outage) enter(ctx context.Context, patience time.Duration) (tried func(), ok bool) {
+	trying, tried, ok := o.look()
+	if trying == nil {
+		return tried, ok
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for trying != nil {
+		select {
+		case <-trying:
+		case <-late.C:
+			return nil, false
+		case <-ctx.Done():
+			return nil, false
+		}
+		trying, tried, ok = o.look()
+	}
+	return tried, ok
+}
+
+// look is enter without waiting: trying is to be waited for, unless it is nil.
+func (o *outage) look() (trying <-chan struct{}, tried func(), ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.out == 0 {
-		return true
+	switch {
+	case o.out == 0:
+		return nil, nil, true
+	case o.trying != nil:
+		return o.trying, nil, false
+	case time.Now().Before(o.until):
+		return nil, nil, false
 	}
-	if now.Before(o.until) {
-		return false
-	}
-	o.until = now.Add(outagePause.Pause(o.out - 1))
-	return true
+	o.trying = make(chan struct{})
+	return nil, o.tried, true
+}
+
+// tried notes the end of the call that tried Far.
+func (o *outage) tried() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	close(o.trying)
+	o.trying = nil
 }
 
 func (o *outage) answered() {

@@ -65,6 +65,12 @@ func (m *tierMemory) changed(keys ...farKey) {
 	}
 }
 
+// came forgets that Far lacked something.
+func (m *tierMemory) came(k farKey) {
+	m.era.Add(1) // a question that is under way may not see it
+	m.absent.Delete(k)
+}
+
 // deleted is changed for what is being deleted, or was.
 func (m *tierMemory) deleted(keys ...farKey) {
 	m.deletions.Add(1)
