@@ -134,7 +134,7 @@ func (f *Fleet) begin() {
 		}
 		transport := f.Transport
 		if transport == nil {
-			transport = newTransport(f.TLS)
+			transport = NewTransport(f.TLS)
 		}
 		f.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		f.roles.blobs = map[key]*role{}
@@ -150,9 +150,11 @@ func (f *Fleet) begin() {
 	})
 }
 
-// newTransport makes connections to replicas, which are near: what takes long has failed.
-// There is no HTTP/2, whose single connection is slower for large blobs.
-func newTransport(config *tls.Config) *http.Transport {
+// NewTransport returns what a Fleet sends its requests by if it has no Transport. It may be
+// changed before its first use, such as by a DialTLSContext whose certificates change. Replicas
+// are near: what takes long has failed. There is no HTTP/2, whose single connection is slower for
+// large blobs.
+func NewTransport(config *tls.Config) *http.Transport {
 	t := &http.Transport{
 		DialContext:        (&net.Dialer{Timeout: silence}).DialContext,
 		TLSClientConfig:    config.Clone(),
@@ -167,6 +169,28 @@ func newTransport(config *tls.Config) *http.Transport {
 // Leave makes this replica refuse to begin or promise anything for the others; what it
 // sends goes on. Call it before the server is shut down.
 func (f *Fleet) Leave() { f.leaving.Store(true) }
+
+// drainEvery is how often Drain looks.
+const drainEvery = 20 * time.Millisecond
+
+// Drain is Leave, and then waits until nothing that this replica fetches is on its way to
+// another one, or for ctx, whose error it returns then. Call it after the server for clients was
+// shut down, and before the one for replicas is: a replica that has no port any more, or does
+// not answer whether it lives, is given up by those that it sends to.
+func (f *Fleet) Drain(ctx context.Context) error {
+	f.begin()
+	f.Leave()
+	ticker := time.NewTicker(drainEvery)
+	defer ticker.Stop()
+	for f.roles.serves() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
 
 // members returns all replicas, Self among them.
 func (f *Fleet) members(ctx context.Context) []string {

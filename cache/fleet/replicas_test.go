@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -188,9 +189,17 @@ func TestLeave(t *testing.T) {
 			t.Errorf("%s is answered %d, want %d", c.method, resp.StatusCode, c.status)
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := r.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Drain while another replica is sent a blob: %v", err)
+	}
 	up.Release()
 	if got := <-done; got != "200 OK"+string(running) {
 		t.Errorf("what was under way: %.100q", got)
+	}
+	if err := r.Drain(t.Context()); err != nil {
+		t.Error(err)
 	}
 	if s := r.Fleet.Stats(); s.Refused != 1 {
 		t.Errorf("%+v", s)

@@ -119,6 +119,18 @@ func (r *roles) committed(k key) bool {
 	return o != nil && (o.filling > 0 && !o.yields || o.promised > 0)
 }
 
+// serves reports whether others are answered from what this replica fills.
+func (r *roles) serves() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range r.blobs {
+		if o.promised > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // stand is what a replica says when it is asked about a blob that it does not have.
 type stand struct {
 	holder string // it follows that one

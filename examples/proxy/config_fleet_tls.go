@@ -121,20 +121,16 @@ const peerTimeout = 2 * time.Second
 
 // transport sends requests to other replicas, each connection with what the files have by then.
 func (t *peerTLS) transport() http.RoundTripper {
-	h := &http.Transport{
-		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			config, err := t.client()
-			if err != nil {
-				return nil, err
-			}
-			ctx, cancel := context.WithTimeout(ctx, peerTimeout)
-			defer cancel()
-			return (&tls.Dialer{Config: config}).DialContext(ctx, network, address)
-		},
-		DisableCompression: true, ReadBufferSize: 64 << 10, MaxResponseHeaderBytes: 16 << 10, MaxIdleConnsPerHost: 16, IdleConnTimeout: 90 * time.Second,
-		Protocols: new(http.Protocols),
+	h := fleet.NewTransport(nil)
+	h.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		config, err := t.client()
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+		defer cancel()
+		return (&tls.Dialer{Config: config}).DialContext(ctx, network, address)
 	}
-	h.Protocols.SetHTTP1(true)
 	return h
 }
 

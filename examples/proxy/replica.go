@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
-	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/cache/fleet"
@@ -76,24 +73,6 @@ func (r replica) server(c *cache.Cache) *http.Server {
 	}
 	return s
 }
-
-// settle waits until nothing is on its way to other replicas that this one does not have whole
-// yet, or ctx ends. Meanwhile it must answer them: a replica that is asked whether it lives, since
-// its upstream is slow, and does not say so is given up.
-func (r replica) settle(ctx context.Context) {
-	ticker := time.NewTicker(settleEvery)
-	defer ticker.Stop()
-	for slices.ContainsFunc(r.Blobs(), func(b fleet.Blob) bool { return b.Served > 0 }) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
-// settleEvery is how often settle looks.
-const settleEvery = 20 * time.Millisecond
 
 // leave makes the other replicas turn away from this one; what they are being sent goes on.
 func (r replica) leave() {

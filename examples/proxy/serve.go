@@ -132,7 +132,7 @@ type servers struct {
 type running struct {
 	server   *http.Server
 	listener net.Listener
-	settle   func(context.Context) // if not nil, it is called before the server is shut down
+	wait     func(context.Context) error // if not nil, it is called before the server is shut down
 }
 
 // listen opens every socket before any is served, so that an address in use is an error at
@@ -151,7 +151,7 @@ func (g *servers) listen(l *live, c, admin http.Handler, peers *http.Server) err
 		if err := g.add(s.fleet.listen, peers); err != nil {
 			return err
 		}
-		g.running[1].settle = l.replica.settle
+		g.running[1].wait = l.replica.Drain
 		log.Info("serving the other replicas", "self", s.fleet.self, "address", g.running[1].listener.Addr())
 	}
 	if s.admin == "" {
@@ -214,8 +214,8 @@ func (g *servers) drain(timeout time.Duration, log *slog.Logger) {
 	// That of clients first, then that of the other replicas, which refuses what is new already,
 	// and the admin address last, so that /healthz responds to the end.
 	for _, r := range g.running {
-		if r.settle != nil {
-			r.settle(ctx)
+		if r.wait != nil {
+			_ = r.wait(ctx) // what is left then is cut off below
 		}
 		if err := r.server.Shutdown(ctx); err != nil {
 			log.Warn("responses that did not finish in time were cut off", "error", err)
