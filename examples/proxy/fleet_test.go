@@ -288,6 +288,8 @@ func TestFleetOnABucket(t *testing.T) {
 			_, body := fetch(t, client(), "http://"+adminOf(t, p)+"/api/v1/copies")
 			return strings.Contains(string(body), `"total":0`)
 		})
+	}
+	for _, p := range g.procs { // when each knows of the end: one that does not would take the copy over
 		p.signal(t)
 		p.wantExit(t, exitOK)
 	}
