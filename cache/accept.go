@@ -15,6 +15,7 @@ import (
 	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/internal/route"
 	"github.com/pullthrough/pullthrough/upstream"
+	"github.com/pullthrough/pullthrough/webhook"
 )
 
 // Accept takes over a job of another cache with the same Store: it runs here, as if a pull
@@ -90,15 +91,23 @@ func (c *Cache) JobState(ctx context.Context, j Job) (JobStatus, error) {
 	id, state, mine := e.ledger.Mine(k, j.Source) // before told, which it becomes
 	switch {
 	case (!mine || id != j.ID) && e.worker.told.has(ctx, k, j.ID):
-		return JobStatus{State: JobTold, ID: j.ID}, nil
+		return JobStatus{State: e.worker.toldOrSending(ctx, job), ID: j.ID}, nil
 	case !mine && e.worker.told.covers(ctx, job):
-		return JobStatus{State: JobTold}, nil
+		return JobStatus{State: e.worker.toldOrSending(ctx, job)}, nil
 	case !mine:
 		return JobStatus{}, nil
 	case state == ledger.Parked:
 		return JobStatus{State: JobParked, ID: id}, nil
 	}
 	return JobStatus{State: JobComing, ID: id}, nil
+}
+
+// toldOrSending is the state of a job that was done here.
+func (w *worker) toldOrSending(ctx context.Context, job ledger.Job) JobState {
+	if ids := w.told.events(ctx, job); len(ids) > 0 && webhook.Waits(ctx, w.events, ids...) {
+		return JobSending
+	}
+	return JobTold
 }
 
 // What a job of another cache may have at most. Depth grows by one with each referrer of

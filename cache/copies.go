@@ -20,7 +20,7 @@ type CopyStatus string
 const (
 	CopyQueued    CopyStatus = "queued"    // it waits for a slot
 	CopyRunning   CopyStatus = "running"   // it copies
-	CopySubmitted CopyStatus = "submitted" // the Copier has taken it
+	CopySubmitted CopyStatus = "submitted" // the Copier has taken it, or it is done and its events wait elsewhere; see Teller
 	CopyWaiting   CopyStatus = "waiting"   // an index waits for one of its platforms to be stored
 	CopyWatching  CopyStatus = "watching"  // a platform waits for a client to ask for one of its layers
 	CopyPaused    CopyStatus = "paused"    // it failed and is tried again
@@ -94,8 +94,8 @@ func (e *engine) copyState(c ledger.Copy) CopyState {
 }
 
 // Idle waits until no copy job is queued, runs, or is with the Copier, or until ctx
-// ends, whose cause it returns then. Jobs that wait for a client, an upstream or
-// [Cache.Retry] do not count; see [CopyStatus]. It is for tests and for tools that pull
+// ends, whose cause it returns then. Jobs that wait for a client, an upstream,
+// [Cache.Retry], or nothing but the delivery of their events elsewhere do not count; see [CopyStatus]. It is for tests and for tools that pull
 // and end.
 func (c *Cache) Idle(ctx context.Context) error { return c.engine().ledger.Idle(ctx) }
 

@@ -314,12 +314,17 @@ func (c *change) done(err error) {
 	}
 }
 
-// pushEvent is an event of a job. Its ID is derived from the job, so that it is the same
-// when the job is done again after a crash.
+// eventID is the ID of an event of a job. It is derived from the job, so that it is the
+// same when the job is done again after a crash.
+func eventID(job string, k ledger.Key, tag string) string {
+	h := sha256.Sum256([]byte(job + "\x00" + k.Repository + "\x00" + k.Digest.String() + "\x00" + tag))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
+}
+
+// pushEvent is an event of a job.
 func pushEvent(job ledger.Job, man *oci.Content, tag string) webhook.Event {
-	h := sha256.Sum256([]byte(job.ID + "\x00" + job.Repository + "\x00" + job.Digest.String() + "\x00" + tag))
 	return webhook.Event{
-		ID:        fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16]),
+		ID:        eventID(job.ID, job.Key(), tag),
 		Timestamp: time.Now().UTC(), Action: webhook.ActionPush,
 		Target: webhook.Target{
 			MediaType: man.MediaType, Size: man.Size, Length: man.Size,

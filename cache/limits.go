@@ -34,7 +34,8 @@ type Limits struct {
 	// MaxJobs is how many copy jobs may be known at once, running, waiting, queued or
 	// parked (10,000). When there are more, the rule that has most makes room, and then
 	// that of the new job: of their jobs the parked go first, then platforms that were
-	// only looked at, then the newest one that waits. If that would be the new job, it is
+	// only looked at, then the newest one that waits. Before all of them go jobs of any rule
+	// that another cache has done, and whose events wait there; see [Teller]. If that would be the new job, it is
 	// dropped, with a line in the log: the next pull asks for it again.
 	MaxJobs int
 	// Attempts is how often a copy may fail by itself before its job is parked (20).

@@ -11,14 +11,17 @@ import (
 // Teller is an optional ability of a [Copier], for several caches with one Store that run
 // one another's jobs: [Cache.Accept] takes a job over, and the cache that runs a job sends
 // its events, alone. A cache that gave a job away is a witness: it keeps a record of its
-// own and follows the job with Track until the events are sent. If nobody has the job any
-// more, the witness gives it away again or runs it, with the events that may have been
-// lost and with the same IDs.
+// own and follows the job with Track until the events are sent and, if the Sink is a
+// [webhook.Waiter] such as a [webhook.Outbox], do not wait there any more. If nobody has the
+// job any more, the witness gives it away again or runs it, with the events that may have
+// been lost and with the same IDs. If the events waited, it does so two minutes later, since
+// who has them on its disk may come back.
 //
 // So an event is lost only if the cache that ran the job is lost with its records before
-// it sent the event, and no other cache had given it the job. An event may be sent twice,
-// with one ID, if that cache is lost with its records before its witnesses heard that the
-// events were sent.
+// the event was sent, or delivered from a Waiter, and no other cache had given it the job,
+// or had room for it until then; see [Limits]. An event may be sent twice, with one ID, if
+// that cache is lost with its records before its witnesses heard that the events were sent,
+// or comes back with events that a witness has sent meanwhile.
 type Teller interface {
 	Copier
 	// Give is called instead of Submit. It returns the ID under which the job is known
@@ -44,7 +47,10 @@ const (
 	JobUnknown JobState = ""       // this cache has nothing to do with it
 	JobComing  JobState = "coming" // this cache runs it, or will
 	JobParked  JobState = "parked" // this cache has it; it failed too often, see CopyParked
-	JobTold    JobState = "told"   // it is done, and its events are sent
+	// JobSending says that the job is done, and that its events wait in the Sink of this
+	// cache, a [webhook.Waiter], for their receivers.
+	JobSending JobState = "sending"
+	JobTold    JobState = "told" // it is done, and its events are sent
 	// JobDeleted says that what the job copies was deleted after the job was made.
 	JobDeleted JobState = "deleted"
 )
@@ -125,6 +131,17 @@ func question(job ledger.Job) (Job, error) {
 	return exported(job)
 }
 
+// movedElsewhere notes that another cache has done a job: its manifest is stored, and what is
+// remembered of its tags is old.
+func (w *worker) movedElsewhere(ctx context.Context, job ledger.Job) {
+	if r, err := w.origins.Still(ctx, job.Repository, job.Source); err == nil {
+		w.local.arrived(r, job.Digest) // an index may wait for it
+		for _, t := range job.Tags {
+			w.local.tagMoved(r, t.Name, t.Seen)
+		}
+	}
+}
+
 // track finds out what became of a job that another cache has, which sends its events.
 func (w *worker) track(ctx context.Context, run *ledger.Run) (ledger.Fate, error) {
 	out, err := question(run.Job)
@@ -143,13 +160,11 @@ func (w *worker) track(ctx context.Context, run *ledger.Run) (ledger.Fate, error
 		return ledger.Stuck, nil
 	case JobDeleted:
 		return ledger.Deleted, nil
+	case JobSending:
+		w.movedElsewhere(ctx, run.Job)
+		return ledger.Sending, nil
 	case JobTold:
-		if r, err := w.origins.Still(ctx, run.Job.Repository, run.Job.Source); err == nil {
-			w.local.arrived(r, run.Job.Digest) // an index may wait for it
-			for _, t := range run.Job.Tags {
-				w.local.tagMoved(r, t.Name, t.Seen) // what is remembered of it is old
-			}
-		}
+		w.movedElsewhere(ctx, run.Job)
 		for _, t := range run.Job.Tags {
 			run.Moved(t)
 		}

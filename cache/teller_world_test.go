@@ -19,6 +19,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 	"github.com/pullthrough/pullthrough/webhook"
+	"github.com/pullthrough/pullthrough/webhook/webhooktest"
 )
 
 // crew is several caches in a bubble that share a store and run one another's jobs. Each
@@ -30,6 +31,10 @@ type crew struct {
 	rules  *rule.Set
 	member []*member
 	outbox bool // events go through an outbox that has its records beside those of the jobs
+	// hook is a receiver behind such an outbox. If nil, the events are counted.
+	hook *webhooktest.Recorder
+	// apart says that the outbox does not take events along with the changes of a copy.
+	apart bool
 
 	// owner is which cache is first to do a job. If nil, cache 0 is.
 	owner func(cache.Job) int
@@ -53,6 +58,7 @@ type member struct {
 	mu    sync.Mutex
 	crash string // the step before which it dies
 	died  time.Time
+	asked int // how often Track was called
 }
 
 var errKilled = errors.New("the process is dead")
@@ -97,6 +103,12 @@ func (m *member) start(keep bool) {
 	own, sink := &memberStore{m.far, m}, webhook.Sink(webhook.SinkFunc(m.event))
 	if m.outbox {
 		m.out = &webhook.Outbox{Records: own, Receivers: []webhook.Receiver{{Name: "test", Sink: sink}}}
+	}
+	if m.apart {
+		m.out.Records = &memberStore{m.far, m}
+	}
+	if m.hook != nil {
+		m.out.Receivers[0].Sink = webhook.SinkFunc(m.deliver)
 	}
 	c := &cache.Cache{Rules: m.rules, Store: own, Upstream: &upstream.Client{Transport: inMemory{m.up}},
 		SpoolDir: m.TempDir(), Limits: m.limits, Copier: desk{m}, Deleted: m.tell, Events: sink}
@@ -179,6 +191,15 @@ func (m *member) event(_ context.Context, ev webhook.Event) error {
 	return nil
 }
 
+// deliver sends an event to the receiver.
+func (m *member) deliver(ctx context.Context, ev webhook.Event) error {
+	if err := m.step("deliver"); err != nil {
+		return err
+	}
+	to := &webhook.HTTP{URL: "http://scanner.example.com/hook", Transport: m.hook.Transport()}
+	return to.Send(ctx, ev)
+}
+
 // tell tells the others of a deletion.
 func (m *member) tell(ctx context.Context, d cache.Deletion) {
 	for _, o := range m.member {
@@ -234,6 +255,9 @@ func (d desk) ranked(job cache.Job) []*member {
 const patience = 5 * time.Second
 
 func (d desk) Track(ctx context.Context, job cache.Job) (cache.JobStatus, error) {
+	d.member.mu.Lock()
+	d.asked++
+	d.member.mu.Unlock()
 	for _, m := range d.crew.member {
 		if m == d.member {
 			continue

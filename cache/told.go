@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"slices"
 	"time"
 
@@ -23,8 +22,14 @@ const (
 
 // toldRecord is what was told of a manifest.
 type toldRecord struct {
-	IDs  []string             `json:"ids"`  // of the last jobs
-	Sent map[string]time.Time `json:"sent"` // when the event of each tag was sent, and its own, which has no tag
+	IDs  []string            `json:"ids"`  // of the last jobs
+	Sent map[string]toldSent `json:"sent"` // the last event of each tag, and its own, which has no tag
+}
+
+// toldSent is an event that was sent.
+type toldSent struct {
+	At  time.Time `json:"at"`
+	Job string    `json:"job"` // whose event it is, by ID
 }
 
 func newTold(records store.Records) *told { return &told{newShelf("told", records, toldBytes)} }
@@ -38,10 +43,10 @@ func (t *told) note(ctx context.Context, run *ledger.Run) {
 	rec.IDs = append(rec.IDs, run.Job.ID)
 	rec.IDs = rec.IDs[max(0, len(rec.IDs)-toldIDs):]
 	if rec.Sent == nil || len(rec.Sent) > toldTags {
-		rec.Sent = map[string]time.Time{}
+		rec.Sent = map[string]toldSent{}
 	}
 	for _, tag := range run.Sent {
-		rec.Sent[tag] = now
+		rec.Sent[tag] = toldSent{now, run.Job.ID}
 	}
 	if data, err := json.Marshal(rec); err == nil {
 		t.shelf.put(ctx, toldKey(k), data, now)
@@ -68,10 +73,23 @@ func (t *told) since(ctx context.Context, job ledger.Job) map[string]bool {
 		return nil
 	}
 	sent := map[string]bool{}
-	for tag, at := range maps.All(t.get(ctx, job.Key()).Sent) {
-		sent[tag] = !at.Before(job.Created)
+	for tag, last := range t.get(ctx, job.Key()).Sent {
+		sent[tag] = !last.At.Before(job.Created)
 	}
 	return sent
+}
+
+// events returns the IDs of the last events that were sent here of what a job may come to,
+// be it by another one.
+func (t *told) events(ctx context.Context, job ledger.Job) (ids []string) {
+	k := job.Key()
+	sent := t.get(ctx, k).Sent
+	for _, tag := range append([]ledger.Tag{{}}, job.Tags...) {
+		if last, ok := sent[tag.Name]; ok {
+			ids = append(ids, eventID(last.Job, k, tag.Name))
+		}
+	}
+	return ids
 }
 
 // covers reports whether all events that a job may come to were sent here after it was

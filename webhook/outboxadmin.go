@@ -57,6 +57,23 @@ func (q *queue) state() ReceiverState {
 	return s
 }
 
+// Waits implements [Waiter]: it reports whether one of the events is queued for a receiver
+// or on its way to one. It reads no record. After Shutdown, what was not delivered waits for
+// the next Outbox on these Records.
+func (o *Outbox) Waits(_ context.Context, ids ...string) bool {
+	b, err := o.start()
+	if err != nil {
+		return true // what a former process left is not known
+	}
+	return slices.ContainsFunc(b.queues, func(q *queue) bool { return q.waits(ids) })
+}
+
+func (q *queue) waits(ids []string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(ids, func(id string) bool { return q.items[recordKey(q.r.Name, id)] != nil })
+}
+
 // Deliveries returns the last tries of a receiver, the newest first. They are kept in
 // memory only. Errors are [ErrNoReceiver] and those of Start.
 func (o *Outbox) Deliveries(receiver string) ([]Delivery, error) {

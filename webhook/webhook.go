@@ -69,6 +69,23 @@ func SendAll(ctx context.Context, s Sink, events []Event) error {
 	return nil
 }
 
+// Waiter is an optional ability of a [Sink] that keeps events until they are delivered: it
+// tells whether they still wait. A cache that copies for others with one Store tells these
+// by it whether they still have to care for the events; see cache.Teller.
+type Waiter interface {
+	// Waits reports whether one of the events with these IDs was taken over and is
+	// neither delivered nor given up yet. If that cannot be told now, it is true. It must be
+	// cheap, and safe for concurrent use.
+	Waits(ctx context.Context, ids ...string) bool
+}
+
+// Waits reports whether an event waits in a sink. In one that is no [Waiter], or nil, none
+// does.
+func Waits(ctx context.Context, s Sink, ids ...string) bool {
+	w, ok := s.(Waiter)
+	return ok && w.Waits(ctx, ids...)
+}
+
 // SinkFunc is a function as a [Sink].
 type SinkFunc func(ctx context.Context, ev Event) error
 
@@ -96,6 +113,11 @@ func (s Sinks) SendAll(ctx context.Context, events []Event) error {
 		all = errors.Join(all, SendAll(ctx, sink, events))
 	}
 	return all
+}
+
+// Waits implements [Waiter]: an event waits if it does in one of the sinks.
+func (s Sinks) Waits(ctx context.Context, ids ...string) bool {
+	return slices.ContainsFunc(s, func(sink Sink) bool { return Waits(ctx, sink, ids...) })
 }
 
 // Filter is a [Sink] that hands the events it selects to another one and drops the
@@ -129,6 +151,9 @@ func (f Filter) SendAll(ctx context.Context, events []Event) error {
 	}
 	return SendAll(ctx, f.Sink, selected)
 }
+
+// Waits implements [Waiter].
+func (f Filter) Waits(ctx context.Context, ids ...string) bool { return Waits(ctx, f.Sink, ids...) }
 
 // Send implements [Sink].
 func (f Filter) Send(ctx context.Context, ev Event) error {

@@ -49,18 +49,26 @@
 //
 //	c.Copier, c.Deleted = f.Copier(c), f.Deleted
 //
-// Each of the others that the image was pulled from keeps a record of the copy until the
-// events are sent. If the one that copies does not answer for 5 seconds, or comes back with
-// nothing, the next one takes the copy over, with the same IDs of its events. So:
+// Each of the others that the image was pulled from is a witness: it keeps a record of the
+// copy until the events are sent and, if their sink is a webhook.Outbox or another
+// webhook.Waiter, delivered or given up. If the one that copies does not answer for 5
+// seconds, or comes back with nothing, the next one takes the copy over, with the same IDs of
+// its events. If the copy is done and the events wait for their receivers, it has 2 minutes
+// to come back, since it may have them on its disk. So:
 //
 //	what happens                                        its events
 //	nothing, or the one that copies dies and comes      once
 //	back with its records, soon or late
 //	it dies and is lost, before the events are sent     once, by a witness
+//	it dies while the events wait in its Outbox, and
+//	- comes back with its records within 2 minutes      once
+//	- comes back with them later                        twice, with one ID
+//	- is lost with them                                 once, by a witness, a few minutes later
 //	it dies between sending the events and noting that  twice, with one ID
 //	it dies, for more than 5 seconds or for good,       twice, with one ID
 //	before its witnesses have heard that the events
-//	were sent: 15 seconds at most
+//	were delivered: 15 seconds at most, or 150 if the
+//	events had to wait for their receivers
 //	it is lost before it answered the replica that      twice, perhaps with two IDs
 //	gave it the copy
 //	two cannot reach one another and both copy          that of the tag once if the store is
@@ -68,7 +76,13 @@
 //	                                                    twice if both link the manifest at once
 //	the image was pulled from one replica only, which   lost, if that is what copies it
 //	is lost with its records
-//	it is lost with the records of its webhook.Outbox   lost, as far as they were not delivered
+//	it is lost with its Outbox, and its witnesses had   lost, as far as they were not delivered
+//	no room for jobs that are done, or its Outbox is
+//	behind a sink that is no webhook.Waiter
+//
+// A witness of events that wait asks about them ever more seldom, every 2 minutes in the end,
+// and for a week at most. Such jobs make room before all others (see [cache.Limits]), and
+// nothing waits for them. An Outbox without Records loses its events with its process.
 //
 // A deletion ends copies on all replicas that answer, before anything is deleted. A replica
 // that is away hears of it when it asks the others about the copy that it has; it moves a
@@ -98,9 +112,11 @@
 //
 // The peer listener serves every blob that a rule covers, to every replica: whoever has the
 // Secret, or a certificate that Trust accepts, reads all of them. With Copier and Deleted,
-// it may also have images copied that a rule covers, move their tags to what the upstream
-// has, and delete. REPOSITORY
-// is matched with the receiver's own rules, which must lead to exactly that source; the
+// it may also delete, and have images stored, and tags of a rule moved to them: a replica
+// believes another one about what the upstream says of tags and manifests. It checks the
+// digest of a manifest, and fetches the blobs from the upstream itself; it does not ask the
+// upstream whether it has that manifest, or whether the tag stands for it. REPOSITORY is
+// matched with the receiver's own rules, which must lead to exactly that source; the
 // receiver uses its own credentials, and none of them travels. Whether a client may read a
 // blob is decided by the replica that the client talks to, by its own Authorize, before it asks
 // another one.

@@ -206,8 +206,11 @@ func (h *Handle) Wait(ctx context.Context, try bool) error {
 		l.enqueue(e, false)
 		l.save(e.job.Key())
 	}
-	a := e.attempt
+	a, done := e.attempt, e.sending
 	l.unlock()
+	if done {
+		return nil
+	}
 	select {
 	case <-a.ended:
 		return a.err

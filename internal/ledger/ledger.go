@@ -14,10 +14,12 @@
 //	Parked ───Retry, Add after a while─────────┘      │  ErrHandedOver
 //	                                                  └────────────────────▶ Submitted
 //	Submitted ───the Worker finds it done ──▶ gone; lost, or after handOver ──▶ Queued
+//	          ───done, and its events wait elsewhere ──▶ Submitted, as Sending
 //
 // Waiting and Watching jobs are given up after Config.Wait, Parked ones after
-// parkedLongest. Forget removes a job in every state, and so does a lack of room where
-// another rule, or a more recent request, has the better claim to it. A process that
+// parkedLongest, and so are Sending ones, which are the first to make room. Forget removes
+// a job in every state, and so does a lack of room where another rule, or a more recent
+// request, has the better claim to it. A process that
 // starts enters the jobs of a former one in the state that their records say; whether
 // the rule of a job is still there, its Worker finds out.
 //
@@ -96,6 +98,7 @@ const (
 	Stuck                // likewise, and who has it does not go on by itself
 	Finished             // it is done
 	Lost                 // nobody has it any more
+	Sending              // it is done, and who did it has its events, which wait for their receivers
 	Deleted              // what it copies was deleted
 )
 
@@ -183,6 +186,8 @@ type entry struct {
 	handed   time.Time              // when it was handed over
 	looked   time.Duration          // the pause before the last look
 	stuck    time.Time              // since when it is Stuck; zero if it is not
+	sending  bool                   // it is Submitted and Sending, as far as is known
+	silent   time.Time              // of a job that is Sending, since when nobody says so; zero if somebody does
 	resumed  bool                   // a former process had it, and it has not run since
 	unasked  map[digest.Digest]bool // of a Watching job, the layers that no client has asked for
 	expires  time.Time              // of a Watching job, when it is given up
@@ -208,7 +213,7 @@ func (a *attempt) end(err error) {
 }
 
 // live reports whether something still becomes of the job by itself.
-func (e *entry) live() bool { return e.state != Parked && e.state != Watching }
+func (e *entry) live() bool { return e.state != Parked && e.state != Watching && !e.sending }
 
 // New returns a ledger that does nothing before Start.
 func New(cfg Config) *Ledger {
@@ -290,6 +295,7 @@ func (l *Ledger) to(e *entry, s State, due time.Time) {
 		heap.Remove(&l.timed, e.index)
 	}
 	e.state, e.due = s, due
+	e.sending = e.sending && s == Submitted
 	if !due.IsZero() {
 		heap.Push(&l.timed, e)
 	}

@@ -90,7 +90,7 @@ func (l *Ledger) Counts() (failed, dropped int64) { return l.failed.Load(), l.dr
 func (l *Ledger) Find(k Key, source upstream.Source) *oci.Content {
 	l.mu.Lock()
 	defer l.unlock()
-	if e := l.entry(k, source); e != nil && e.job.Incomplete {
+	if e := l.entry(k, source); e != nil && e.job.Incomplete && !e.sending {
 		return e.man
 	}
 	return nil
@@ -210,7 +210,7 @@ func (l *Ledger) Retry(ctx context.Context, match func(Job) bool) (n int, err er
 }
 
 // Idle waits until no copy job is queued, runs or is handed over, or for ctx, whose
-// cause it returns then.
+// cause it returns then. Jobs that are Sending do not count.
 func (l *Ledger) Idle(ctx context.Context) error {
 	if err := l.Ready(ctx); err != nil {
 		return err
@@ -239,7 +239,7 @@ func (l *Ledger) noteIdle() {
 		return
 	}
 	for _, e := range l.entries {
-		if e.state == Queued || e.state == Running || e.state == Submitted {
+		if e.state == Queued || e.state == Running || e.state == Submitted && !e.sending {
 			return
 		}
 	}

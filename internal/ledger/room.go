@@ -38,8 +38,8 @@ func (l *Ledger) room(rule string, cost int64) bool {
 			break
 		}
 		level := slog.LevelError
-		if other.state == Watching {
-			level = slog.LevelDebug // nobody asked for it
+		if other.state == Watching || other.sending {
+			level = slog.LevelDebug // nobody asked for it, or it is done
 		}
 		l.log(level, "a copy job makes room for others and is given up", "state", string(other.state), "repository", other.job.Repository, "digest", other.job.Digest.String())
 		l.remove(other, ErrTooMany)
@@ -65,9 +65,16 @@ func (l *Ledger) spare(newcomer string) *entry {
 			largest = rule
 		}
 	}
+	sending := func(e *entry) bool { return e.sending && e.job.Source.Rule == largest }
+	if e := l.oldest(sending); e != nil {
+		return e
+	}
+	if e := l.oldest(func(e *entry) bool { return e.sending }); e != nil {
+		return e
+	}
 	for _, rule := range []string{largest, newcomer} {
 		for _, state := range []State{Parked, Watching} {
-			if e := l.oldest(rule, state); e != nil {
+			if e := l.oldest(func(e *entry) bool { return e.state == state && e.job.Source.Rule == rule }); e != nil {
 				return e
 			}
 		}
@@ -91,11 +98,10 @@ func (l *Ledger) newest(rule string) (newest *entry) {
 	return newest
 }
 
-// oldest returns the oldest entry of a rule in a state; nil if there is none. l.mu is
-// held.
-func (l *Ledger) oldest(rule string, state State) (oldest *entry) {
+// oldest returns the oldest entry of those that match; nil if there is none. l.mu is held.
+func (l *Ledger) oldest(match func(*entry) bool) (oldest *entry) {
 	for _, e := range l.entries {
-		if e.state == state && e.job.Source.Rule == rule && (oldest == nil || e.job.Created.Before(oldest.job.Created)) {
+		if match(e) && (oldest == nil || e.job.Created.Before(oldest.job.Created)) {
 			oldest = e
 		}
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"log/slog"
+	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/pullthrough/pullthrough/upstream"
@@ -28,7 +29,7 @@ func (l *Ledger) handedOver(r *Run) {
 
 // submitted waits for somebody else who has the job of an entry. l.mu is held.
 func (l *Ledger) submitted(e *entry, now time.Time) {
-	e.handed, e.looked, e.stuck = now, lookFirst, time.Time{}
+	e.handed, e.looked, e.stuck, e.sending = now, lookFirst, time.Time{}, false
 	l.to(e, Submitted, now.Add(lookFirst))
 }
 
@@ -52,6 +53,9 @@ func (l *Ledger) look(e *entry) {
 		return
 	}
 	switch now := time.Now(); {
+	case err == nil && fate == Sending:
+		l.sending(e, r, now)
+	case e.sending && l.silent(e, err != nil, fate, now):
 	case err != nil && l.cfg.Tracked:
 		l.to(e, Submitted, now.Add(lookSilent))
 	case err == nil && fate == Finished:
@@ -64,18 +68,65 @@ func (l *Ledger) look(e *entry) {
 	case !l.cfg.Tracked && now.Sub(e.handed) > handOver:
 		l.enqueue(e, false)
 	default:
+		e.sending = false
 		if fate != Stuck {
 			e.stuck = time.Time{}
 		} else if e.stuck.IsZero() {
 			e.stuck = now
 		}
-		if r.id != "" && r.id != e.job.ID {
-			e.job.ID = r.id
-			l.save(e.job.Key())
-		}
+		l.known(e, r)
 		e.looked = min(2*e.looked, lookLongest)
 		l.to(e, Submitted, now.Add(e.looked))
 	}
+}
+
+// known notes the ID that a job has where it is. l.mu is held.
+func (l *Ledger) known(e *entry, r *Run) {
+	if r.id != "" && r.id != e.job.ID {
+		e.job.ID = r.id
+		l.save(e.job.Key())
+	}
+}
+
+// sending notes that a job is done, with its events still to be delivered by who did it.
+// Nobody waits for the job any more. It is kept, since who did it may be lost with the
+// events, and looked at ever more seldom. l.mu is held.
+func (l *Ledger) sending(e *entry, r *Run, now time.Time) {
+	k := e.job.Key()
+	if now.Sub(e.job.Created) > parkedLongest {
+		l.log(slog.LevelInfo, "the events of a copy have waited elsewhere for a week; they are not watched any more",
+			"repository", k.Repository, "digest", k.Digest.String(), "rule", e.job.Source.Rule)
+		l.remove(e, nil)
+		return
+	}
+	l.known(e, r)
+	e.silent, e.stuck = time.Time{}, time.Time{}
+	if !e.sending {
+		e.sending = true
+		e.attempt.end(nil)
+		e.attempt = newAttempt()
+		l.completed(k)
+	}
+	e.looked = min(2*e.looked, lookSending)
+	l.to(e, Submitted, now.Add(e.looked+mathrand.N(e.looked/4+1)))
+}
+
+// silent plans the next look at a job that is Sending if nobody says so now, or if nobody
+// can be asked: whoever has its events in its records may come back with them. It reports
+// false if that is over, or if the job is more than that. l.mu is held.
+func (l *Ledger) silent(e *entry, unknown bool, fate Fate, now time.Time) bool {
+	switch {
+	case !unknown && fate != Lost:
+		return false
+	case e.silent.IsZero():
+		e.silent = now
+		l.to(e, Submitted, now.Add(lostSending+mathrand.N(lostSending/4)))
+		return true
+	case now.Sub(e.silent) >= lostSending && !unknown:
+		return false
+	}
+	l.to(e, Submitted, now.Add(lookLongest))
+	return true
 }
 
 // lost hands a job over again that nobody has any more, with the events that are owed
