@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,6 +49,12 @@ func (k *tracker) is(n int, f ledger.Fate, err error) {
 	k.fate[name(ledger.Job{Digest: image(n).Digest})], k.err = f, err
 }
 
+// wait says whether indexes wait for an image.
+func (k *tracker) wait(so bool) { k.mu.Lock(); defer k.mu.Unlock(); k.waiting = so }
+
+// done returns the jobs that were given away.
+func (k *tracker) done() []ledger.Job { k.mu.Lock(); defer k.mu.Unlock(); return slices.Clone(k.seen) }
+
 func (k *tracker) looked() int { k.mu.Lock(); defer k.mu.Unlock(); return k.looks }
 
 // tracked runs a story of jobs that somebody else has.
@@ -80,10 +87,10 @@ func TestSending(t *testing.T) {
 		if k.ledger.Coming(key(image(1))) || k.ledger.Find(key(image(1)), source) != nil {
 			k.Error("it is taken for one that is being copied")
 		}
-		k.looks = 0
+		before := k.looked()
 		k.pass(24 * time.Hour)
-		if k.looks < 24*60/4 || k.looks > 24*60/2 {
-			k.Errorf("%d looks in a day", k.looks)
+		if n := k.looked() - before; n < 24*60/4 || n > 24*60/2 {
+			k.Errorf("%d looks in a day", n)
 		}
 		k.is(1, ledger.Finished, nil)
 		k.pass(3 * time.Minute)
@@ -95,10 +102,10 @@ func TestSending(t *testing.T) {
 func TestIndexOfAnImageThatIsSending(t *testing.T) {
 	tracked(t, func(k *tracker) {
 		k.add(image(1))
-		k.waiting = true
+		k.wait(true)
 		k.add(index(image(1)), "v1")
 		k.want(index(image(1)), ledger.Waiting, 0)
-		k.waiting = false
+		k.wait(false)
 		k.is(1, ledger.Sending, nil)
 		k.pass(time.Minute)
 		k.want(index(image(1)), ledger.Submitted, 0)
@@ -135,12 +142,13 @@ func TestSendingIsLost(t *testing.T) {
 					k.pass(time.Second)
 				}
 				k.pass(c.away)
-				if again := len(k.seen) == 2; again != c.again || len(k.seen) > 2 {
-					k.Fatalf("it was handed over %d times", len(k.seen))
+				seen := k.done()
+				if again := len(seen) == 2; again != c.again || len(seen) > 2 {
+					k.Fatalf("it was handed over %d times", len(seen))
 				}
 				if c.again {
-					j := k.seen[1]
-					if j.ID != k.seen[0].ID || !j.Owed || !j.Incomplete || len(j.Tags) != 1 || !j.Tags[0].EventDue {
+					j := seen[1]
+					if j.ID != seen[0].ID || !j.Owed || !j.Incomplete || len(j.Tags) != 1 || !j.Tags[0].EventDue {
 						k.Errorf("without its events: %+v", j)
 					}
 				}
