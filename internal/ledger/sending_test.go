@@ -57,6 +57,13 @@ func (k *tracker) done() []ledger.Job { k.mu.Lock(); defer k.mu.Unlock(); return
 
 func (k *tracker) looked() int { k.mu.Lock(); defer k.mu.Unlock(); return k.looks }
 
+// untilLook lets time pass until the next look.
+func (k *tracker) untilLook() {
+	k.Helper()
+	before := k.looked()
+	k.until(func() bool { return k.looked() > before })
+}
+
 // tracked runs a story of jobs that somebody else has.
 func tracked(t *testing.T, story func(k *tracker), setup ...func(*world)) {
 	t.Helper()
@@ -132,15 +139,12 @@ func TestSendingIsLost(t *testing.T) {
 				k.is(1, ledger.Sending, nil)
 				k.addJob(image(1), ledger.Job{Incomplete: true}, "v1")
 				k.pass(20 * time.Minute)
-				before := k.looked()
 				var err error
 				if c.unknown {
 					err = errAway
 				}
 				k.is(1, c.fate, err)
-				for k.looked() == before {
-					k.pass(time.Second)
-				}
+				k.untilLook()
 				k.pass(c.away)
 				seen := k.done()
 				if again := len(seen) == 2; again != c.again || len(seen) > 2 {
@@ -153,6 +157,13 @@ func TestSendingIsLost(t *testing.T) {
 					}
 				}
 				k.is(1, ledger.Sending, nil)
+				k.pass(10 * time.Minute)
+				k.is(1, ledger.Lost, nil) // once more, and briefly
+				k.untilLook()
+				k.is(1, ledger.Sending, nil)
+				if n := len(k.done()); n != len(seen) {
+					k.Errorf("it was handed over %d times", n)
+				}
 				k.pass(10 * time.Minute)
 				k.is(1, ledger.Finished, nil)
 				k.pass(10 * time.Minute)
