@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -31,6 +32,8 @@ type replica struct {
 	peers   *http.Server // for the others
 	address string
 	clients *httptest.Server
+
+	serverTLS *tls.Config // of peers; if nil, they are served without TLS
 }
 
 // fleetOf starts replicas that know one another. edit may change each before it is used.
@@ -62,7 +65,12 @@ func fleetOf(t *testing.T, up *upstreamtest.Registry, n int, edit func(i int, r 
 			r.Cache.Upstream = r.Fleet.Opener(up.Client())
 		}
 		r.peers = r.Fleet.Server(r.Cache)
-		go func() { _ = r.peers.Serve(listeners[i]) }()
+		if listener := listeners[i]; r.serverTLS != nil {
+			r.peers.TLSConfig = r.serverTLS
+			go func() { _ = r.peers.ServeTLS(listener, "", "") }()
+		} else {
+			go func() { _ = r.peers.Serve(listener) }()
+		}
 		r.clients = httptest.NewServer(r.Cache)
 		t.Cleanup(func() {
 			r.clients.CloseClientConnections()

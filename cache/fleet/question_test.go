@@ -168,7 +168,10 @@ func TestQuestionHasAnEnd(t *testing.T) {
 		s.wantAsked("GET a, GET b, GET c, HEAD aabbccdef, upstream")
 		s.wantBlob("")
 		s.wantAsked("GET a, GET b, GET c, HEAD abcf, upstream")
-		s.play(says(204), "d")
+		s.play(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(10 * time.Millisecond) // the pull does not wait for the ping
+			return says(204)(r)
+		}, "d")
 		time.Sleep(1500 * time.Millisecond)
 		s.wantBlob("")
 		time.Sleep(1500 * time.Millisecond) // the pings end

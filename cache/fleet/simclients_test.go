@@ -12,9 +12,13 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullthrough/pullthrough/cache/fleet"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
 // want has clients pull a blob from random replicas.
@@ -175,5 +179,48 @@ func (l *simLog) tell(t *testing.T, d digest.Digest) {
 		if bytes.Contains(line, []byte(d)) || !bytes.Contains(line, []byte("digest=")) {
 			t.Logf("%s", bytes.TrimSpace(line))
 		}
+	}
+}
+
+// The upstream of the replica that fetches falls silent in the middle of a blob. The others
+// wait until that one has gone on: with a second connection after 5 s, or, if that is
+// earlier, after its idle timeout.
+func TestFollowersWaitForASilentUpstream(t *testing.T) {
+	const size = 600 << 10
+	for idle, silent := range map[time.Duration]time.Duration{3 * time.Second: 3 * time.Second, 30 * time.Second: 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{t: t, net: newSimnet(), up: upstreamtest.NewHandler(), all: map[string]*simReplica{}}
+			server, listener := &http.Server{Handler: w.up}, w.net.listen(simSource+":443")
+			w.wg.Go(func() { _ = server.Serve(listener) })
+			b := &simBlob{body: upstreamtest.Bytes(1, size)}
+			b.digest = w.up.AddBlob("team/app", b.body)
+			w.up.Fail(upstreamtest.Fault{Method: "GET", Kind: "blob", Stall: 200 << 10, Times: 1})
+			for i := range 3 {
+				w.join(fmt.Sprintf("r%d", i))
+			}
+			w.learn()
+			began := time.Now()
+			var clients sync.WaitGroup
+			for _, r := range w.all {
+				r.cache.Limits.IdleTimeout = idle
+				clients.Go(func() { w.pull(r, b) })
+				clients.Go(func() { w.pull(r, b) })
+			}
+			clients.Wait()
+			if took := time.Since(began); took < silent || took > silent+2*time.Second {
+				t.Errorf("it took %v, and the upstream was silent for %v", took, silent)
+			}
+			var sum fleet.Stats
+			for _, r := range w.all {
+				s := r.Fleet.Stats()
+				sum.Filled, sum.Failures, sum.BytesReceived = sum.Filled+s.Filled, sum.Failures+s.Failures, sum.BytesReceived+s.BytesReceived
+			}
+			if n := w.up.BlobBytes(b.digest); n != size || sum != (fleet.Stats{Filled: 2, BytesReceived: 2 * size}) {
+				t.Errorf("idle timeout %v: the upstream sent %d bytes of %d; %+v", idle, n, size, sum)
+			}
+			w.end()
+			_ = server.Close()
+			w.wg.Wait()
+		})
 	}
 }
