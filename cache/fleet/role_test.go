@@ -104,6 +104,20 @@ func TestNobodyFollowsAFollower(t *testing.T) {
 	}
 }
 
+// Who is followed does not give up what it fills, however far another replica is.
+func TestNobodyYieldsWhileOthersWait(t *testing.T) {
+	r := roles{blobs: map[key]*role{}}
+	defer r.fill(testKey)()
+	done, _, _ := r.promise(testKey)
+	if r.yield(testKey) {
+		t.Error("it gives up what others wait for")
+	}
+	done()
+	if !r.yield(testKey) || r.committed(testKey) {
+		t.Error("it does not give up what nobody waits for")
+	}
+}
+
 func TestParseSource(t *testing.T) {
 	for header, want := range map[string]upstream.Source{
 		"team registry.example.com/team/app": {Rule: "team", Host: "registry.example.com", Repository: "team/app"},
