@@ -126,7 +126,7 @@ func TestOneCopyForAll(t *testing.T) {
 	s.idle(s.all)
 	s.toldOnce(img)
 	for _, l := range img.Layers {
-		if n := s.up.Count("GET", "blob", l.Digest.String()); n != 1 {
+		if n := s.up.Count("GET", "blob", l.Digest.String()); n != 1 && !someSeemedDead(t, s.all) {
 			t.Errorf("%d downloads", n)
 		}
 	}
