@@ -81,7 +81,17 @@ func TestSending(t *testing.T) {
 	tracked(t, func(k *tracker) {
 		k.is(1, ledger.Sending, nil)
 		h := k.add(image(1), "v1")
+		ended := make(chan error, 1)
+		go func() { ended <- h.Wait(k.Context(), false) }()
 		k.pass(time.Minute)
+		select {
+		case err := <-ended:
+			if err != nil {
+				k.Error(err)
+			}
+		default:
+			k.Fatal("who waited for the job still waits")
+		}
 		if err := h.Wait(k.Context(), true); err != nil {
 			k.Error(err)
 		}
