@@ -303,8 +303,7 @@ func TestNewcomerFindsWhatIsUnderWay(t *testing.T) {
 func TestOwnNameIsMisspelled(t *testing.T) {
 	const size = 300 << 10
 	up := upstreamtest.NewRegistry(t)
-	var all []*replica
-	all = fleetOf(t, up, 2, func(_ int, r *replica) {
+	all := fleetOf(t, up, 2, func(_ int, r *replica) {
 		r.Fleet.Self = strings.Replace(r.address, "127.0.0.1", "localhost", 1)
 	})
 	for i := range uint64(8) { // of various ranks
