@@ -30,7 +30,7 @@ type Teller interface {
 	// that wraps [ErrDeleted] ends the job; after any other it is given again later.
 	Give(ctx context.Context, job Job) (id string, err error)
 	// Track tells what became of a job, which has the ID that Give returned. An error means
-	// that this cannot be told now: whoever has the job does not answer and may come back.
+	// that this cannot be told now: the cache that has the job does not answer and may come back.
 	// It asks other caches than this one.
 	Track(ctx context.Context, job Job) (JobStatus, error)
 }

@@ -15,7 +15,7 @@ func tagOf(img tierImage, asked time.Time) store.Tag {
 	return t
 }
 
-// Far decides about a tag, whoever moved it, and Near follows.
+// Far decides about a tag, whichever process moved it, and Near follows.
 func TestTagsAreThoseOfFar(t *testing.T) {
 	inTier(t, func(t *tierTest) {
 		ctx, now := t.Context(), time.Now()

@@ -175,7 +175,7 @@ func TestCommitThatEndsAnywhere(t *testing.T) {
 	})
 }
 
-// Blobs stay near until a manifest names them, and go far once, whoever commits.
+// Blobs stay near until a manifest names them, and go far once, whichever process commits.
 func TestBlobsGoFarWithTheirManifestAndOnce(t *testing.T) {
 	inTier(t, func(t *tierTest) {
 		img := newImage("a", "one", 3)

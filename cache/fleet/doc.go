@@ -110,7 +110,7 @@
 //
 // # Security
 //
-// The peer listener serves every blob that a rule covers, to every replica: whoever has the
+// The peer listener serves every blob that a rule covers, to every replica: a party that has the
 // Secret, or a certificate that Trust accepts, reads all of them. With Copier and Deleted,
 // it may also delete, and have images stored, and tags of a rule moved to them: a replica
 // believes another one about what the upstream says of tags and manifests. It checks the

@@ -81,7 +81,7 @@ func (w *world) pull(r *simReplica, b *simBlob) {
 	}
 }
 
-// check looks at a replica that sends something: whoever sends a blob to others, as it gets
+// check looks at a replica that sends something: one that sends a blob to others, as it gets
 // it, does not get it from one of them.
 func (w *world) check(machine string) {
 	w.mu.Lock()

@@ -83,7 +83,7 @@ func (s *story) setting(context.Context) error {
             ├─ replica-2 (disk) ─┼─ one of ┤
             └─ replica-3 (disk) ─┘  them   └─ object store
 `)
-	s.Line("registry", "%s sends %s per second, whoever asks", s.registry.Host(), narrate.Size(pace))
+	s.Line("registry", "%s sends %s per second in all", s.registry.Host(), narrate.Size(pace))
 	for _, r := range s.replicas {
 		s.Line(r.name, "%s for clients, http://%s for replicas", r.client.Base, r.fleet.Self)
 	}

@@ -64,7 +64,7 @@ type Job struct {
 	// about before it is copied here.
 	Handed bool `json:"handed,omitempty"`
 	// Owed says that the job's own event is due although the manifest may be stored already:
-	// whoever stored it may have been lost before the event was sent.
+	// the cache that stored it may have been lost before the event was sent.
 	Owed bool `json:"owed,omitempty"`
 }
 
@@ -138,7 +138,7 @@ func (j *Job) merge(more Job) (changed bool) {
 	return changed || len(j.Tags) != tags || !slices.Equal(j.Platforms, platforms)
 }
 
-// lost notes that whoever had the job is gone, with the events that it did not get to.
+// lost notes that the holder of the job is gone, with the events that it did not get to.
 func (j *Job) lost() {
 	j.Handed, j.Owed = false, true
 	j.Tags = slices.Clone(j.Tags)

@@ -95,10 +95,10 @@ type Fate int
 // The fates.
 const (
 	Pending  Fate = iota // nobody has done it yet
-	Stuck                // likewise, and who has it does not go on by itself
+	Stuck                // likewise, and its holder does not go on by itself
 	Finished             // it is done
 	Lost                 // nobody has it any more
-	Sending              // it is done, and who did it has its events, which wait for their receivers
+	Sending              // it is done, and its holder has its events, which wait for their receivers
 	Deleted              // what it copies was deleted
 )
 

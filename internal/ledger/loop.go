@@ -16,7 +16,7 @@ const (
 	lookLongest   = 15 * time.Second       // between two looks
 	lookSilent    = time.Second            // between two looks at what cannot be found out
 	lookSending   = 2 * time.Minute        // between two looks at a job that is Sending
-	lostSending   = 2 * time.Minute        // that whoever has the events of such a job may be away
+	lostSending   = 2 * time.Minute        // that the holder of the events of such a job may be away
 	handOver      = 10 * time.Minute       // until a job that is not done is handed over again
 	parkedPause   = 10 * time.Minute       // until a further pull tries a parked job
 	parkedLongest = 7 * 24 * time.Hour     // until a parked job is given up

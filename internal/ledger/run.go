@@ -151,7 +151,7 @@ func (h *Held) Owing(t Tag) (recordset.Change, error) {
 }
 
 // OwingAll is the change that notes in the record that the job's own event is due,
-// whoever stores the manifest.
+// whichever cache stores the manifest.
 func (h *Held) OwingAll() (recordset.Change, error) {
 	h.r.l.mu.Lock()
 	job := h.r.e.job
@@ -160,7 +160,7 @@ func (h *Held) OwingAll() (recordset.Change, error) {
 	return h.r.l.records.Change(recordKey(job.Key()), job)
 }
 
-// OwesAll notes that the job's own event is due, whoever stores the manifest.
+// OwesAll notes that the job's own event is due, whichever cache stores the manifest.
 func (r *Run) OwesAll() {
 	r.Job.Owed = true
 	if r.e == nil {

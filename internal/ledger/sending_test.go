@@ -14,7 +14,7 @@ import (
 type tracker struct {
 	*world
 	fate    map[string]ledger.Fate // by name
-	err     error                  // whoever has the jobs does not answer
+	err     error                  // the holder of the jobs does not answer
 	looks   int
 	waiting bool         // indexes wait for an image
 	seen    []ledger.Job // the jobs that were done, as they were then
@@ -27,7 +27,7 @@ func (k *tracker) Do(_ context.Context, r *ledger.Run) error {
 		return ledger.ErrWaiting
 	}
 	if k.seen = append(k.seen, r.Job); len(k.seen) > 1 && k.fate[name(r.Job)] == ledger.Lost {
-		k.fate[name(r.Job)] = ledger.Sending // whoever has it now did it at once
+		k.fate[name(r.Job)] = ledger.Sending // its new holder did it at once
 	}
 	return ledger.ErrHandedOver
 }
@@ -75,7 +75,7 @@ func tracked(t *testing.T, story func(k *tracker), setup ...func(*world)) {
 
 var errAway = errors.New("it does not answer")
 
-// A job whose events wait elsewhere is done for whoever waits, and it is watched, ever more
+// A job whose events wait elsewhere is done for all that wait for it, and it is watched, ever more
 // seldom, until they are delivered.
 func TestSending(t *testing.T) {
 	tracked(t, func(k *tracker) {
@@ -129,7 +129,7 @@ func TestIndexOfAnImageThatIsSending(t *testing.T) {
 	})
 }
 
-// Whoever has the events of a job has two minutes to come back. Then the job is handed over
+// The holder of the events of a job has two minutes to come back. Then the job is handed over
 // again, with its events.
 func TestSendingIsLost(t *testing.T) {
 	for _, c := range []struct {

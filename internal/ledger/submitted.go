@@ -8,7 +8,7 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// handedOver notes that somebody else has the job of a run. l.mu is held.
+// handedOver notes that somebody else, the holder, has the job of a run. l.mu is held.
 func (l *Ledger) handedOver(r *Run) {
 	e, now := r.e, time.Now()
 	if !l.cfg.Tracked {
@@ -33,7 +33,7 @@ func (l *Ledger) submitted(e *entry, now time.Time) {
 	l.to(e, Submitted, now.Add(lookFirst))
 }
 
-// stuckFor is for how long whoever has the job of an entry has not gone on by itself.
+// stuckFor is for how long the holder of an entry's job has not gone on by itself.
 func (e *entry) stuckFor() time.Duration {
 	if e.stuck.IsZero() {
 		return 0
@@ -88,8 +88,8 @@ func (l *Ledger) known(e *entry, r *Run) {
 	}
 }
 
-// sending notes that a job is done, with its events still to be delivered by who did it.
-// Nobody waits for the job any more. It is kept, since who did it may be lost with the
+// sending notes that a job is done, with its events still to be delivered by its holder.
+// Nobody waits for the job any more. It is kept, since its holder may be lost with the
 // events, and looked at ever more seldom. l.mu is held.
 func (l *Ledger) sending(e *entry, r *Run, now time.Time) {
 	k := e.job.Key()
@@ -112,7 +112,7 @@ func (l *Ledger) sending(e *entry, r *Run, now time.Time) {
 }
 
 // silent plans the next look at a job that is Sending if nobody says so now, or if nobody
-// can be asked: whoever has its events in its records may come back with them. It reports
+// can be asked: a holder that has its events in its records may come back with them. It reports
 // false if that is over, or if the job is more than that. l.mu is held.
 func (l *Ledger) silent(e *entry, unknown bool, fate Fate, now time.Time) bool {
 	switch {

@@ -32,7 +32,7 @@ type ClientOptions struct {
 	// Account is the name of the storage account that Key belongs to. If empty, it is the
 	// first label of the host of URL, or the first part of its path if that has two.
 	Account string
-	// Key is one of the two keys of the account, in base64. Whoever has it may do
+	// Key is one of the two keys of the account, in base64. A party that has it may do
 	// everything with the account; an identity is better.
 	Key auth.Sensitive
 	// SAS is a shared access signature for the container with the permissions racwdl: what

@@ -50,7 +50,7 @@
 // is none. Each Writer holds 8 MiB. Blocks are named by their place and their hash, because
 // all who write a blob share the blocks of it that are not committed: replicas that write
 // one content at once write the same blocks, and wrong bytes never get into the blob of
-// another writer. Whoever commits first discards the blocks of the others, who then find the
+// another writer. The writer that commits first discards the blocks of the others, who then find the
 // blob.
 //
 // # What is not freed

@@ -18,7 +18,7 @@ import (
 // At Azure, the uncommitted blocks of a blob are shared by all who write it, and a commit
 // discards those that it does not name. So a block is named by its place and its hash:
 // writers of the same content name the same blocks, writers of other content never name one
-// another's, and whoever tries again replaces what is there instead of adding to it. What a
+// another's, and a writer that tries again replaces what is there instead of adding to it. What a
 // commit of others has discarded is refused as InvalidBlockList when it is committed.
 type upload struct {
 	b      *bucket
