@@ -12,10 +12,11 @@ import (
 
 // TestFleetStoreDown kills the object store that the replicas share. What they have is served,
 // and what is new costs one fetch; when the object store is back, its copy ends. A replica that
-// comes later gets everything from there.
+// comes later gets everything from there. Azurite is left out: killed, it does not always come
+// back with what it had.
 func TestFleetStoreDown(t *testing.T) {
 	b := newTable(t, "object store", "what", "upstream sent", "events", "asked of the object store")
-	for _, kind := range []string{"versitygw", "azurite"} {
+	for _, kind := range []string{"versitygw"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			far := newFarStore(t, kind)
