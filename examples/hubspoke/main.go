@@ -13,29 +13,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/examples/internal/narrate"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout)
-	interrupted := ctx.Err() != nil
-	stop()
-	if err != nil && interrupted {
-		os.Exit(130) // the story did not fail, it only did not end
-	}
-	if err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "hubspoke: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { narrate.Main("hubspoke", run) }
 
 // run sets the stage up and tells the story. It leaves nothing behind.
 func run(ctx context.Context, out io.Writer) error { return perform(ctx, out, nil, nil) }

@@ -16,29 +16,18 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/pullthrough/pullthrough/auth/azuretest"
 	"github.com/pullthrough/pullthrough/examples/internal/puller"
+
+	"github.com/pullthrough/pullthrough/examples/internal/narrate"
 )
 
 func main() {
 	leaveAzure()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout)
-	interrupted := ctx.Err() != nil
-	stop()
-	if err != nil && interrupted {
-		os.Exit(130) // the story did not fail, it only did not end
-	}
-	if err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "promotion: %v\n", err)
-		os.Exit(1)
-	}
+	narrate.Main("promotion", run)
 }
 
 // leaveAzure makes the SDK use the managed-identity endpoint of a plain virtual machine,

@@ -23,8 +23,11 @@ func Families() []Family {
 	return all
 }
 
-func families() []Family {
-	rule, host, state, receiver, slots := []string{"rule"}, []string{"host"}, []string{"state"}, []string{"receiver"}, []string{"kind"}
+func families() []Family { return slices.Concat(workFamilies(), fleetFamilies(), storeFamilies()) }
+
+// workFamilies are about requests, upstreams, downloads, copies and events.
+func workFamilies() []Family {
+	rule, host, state, receiver := []string{"rule"}, []string{"host"}, []string{"state"}, []string{"receiver"}
 	return []Family{
 		{"pullthrough_requests_total", "Requests of clients that ended, by rule and outcome.", "counter", []string{"rule", "outcome"}},
 		{"pullthrough_sent_bytes_total", "Bytes of bodies sent to clients, by rule.", "counter", rule},
@@ -67,7 +70,12 @@ func families() []Family {
 		{"pullthrough_delivery_queue", "Events that wait for a receiver.", "gauge", receiver},
 		{"pullthrough_delivery_oldest_seconds", "Age of the oldest event that waits for a receiver.", "gauge", receiver},
 		{"pullthrough_delivery_failures", "Deliveries that failed since the receiver last answered.", "gauge", receiver},
+	}
+}
 
+// fleetFamilies are about the other replicas.
+func fleetFamilies() []Family {
+	return []Family{
 		{"pullthrough_fleet_members", "Replicas of the fleet, this one included.", "gauge", nil},
 		{"pullthrough_fleet_dead_members", "Replicas that did not answer when they were asked last.", "gauge", nil},
 		{"pullthrough_fleet_filled_total", "Connections to upstreams for blobs that replicas share.", "counter", nil},
@@ -81,7 +89,13 @@ func families() []Family {
 		{"pullthrough_fleet_overtaken_total", "Connections to upstreams that were given up since another replica went on.", "counter", nil},
 		{"pullthrough_fleet_given_total", "Copy jobs that another replica took.", "counter", nil},
 		{"pullthrough_fleet_taken_total", "Copy jobs of other replicas that this one took.", "counter", nil},
+	}
+}
 
+// storeFamilies are about the store, credential sets and slots.
+func storeFamilies() []Family {
+	slots := []string{"kind"}
+	return []Family{
 		{"pullthrough_store_up", "Whether the store told its size in time: 1 or 0.", "gauge", nil},
 		{"pullthrough_store_content_bytes", "Bytes of stored content, each piece counted once.", "gauge", nil},
 		{"pullthrough_store_overhead_bytes", "Bytes that the store uses beside its content.", "gauge", nil},
