@@ -158,15 +158,15 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 		e.run.Completed()
 	}
 	for i, t := range tags {
-		stale := c.batch.Tags[i].Err != nil
-		if stale {
+		stayed := c.batch.Tags[i].Err != nil
+		if stayed {
 			e.local.tagMoved(e.r, t.Name, t.Seen)
 		} else {
 			e.local.tagStands(e.r, t, former[i], e.man)
 		}
 		// One that moved before may have moved on since then.
-		e.moved(t, e.later && !stale || stale && t.EventDue)
-		if e.later && !stale {
+		e.moved(t, e.later && !stayed || stayed && t.EventDue)
+		if e.later && !stayed {
 			e.run.Owes(t)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
@@ -147,11 +148,12 @@ var errAnswer = errors.New("fleet: a replica answered otherwise")
 func (k *Copier) post(ctx context.Context, peer, path string, limit time.Duration, body []byte) (at cache.JobStatus, sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var wrote wroteHeaders
-	resp, err := k.f.post(httptrace.WithClientTrace(ctx, wrote.trace()), peer, path, body)
+	var wrote atomic.Bool
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }}
+	resp, err := k.f.post(httptrace.WithClientTrace(ctx, trace), peer, path, body)
 	if err != nil {
 		k.silent.failed(peer)
-		return at, wrote.so(), err
+		return at, wrote.Load(), err
 	}
 	defer resp.Body.Close()
 	k.silent.answered(peer)
@@ -183,26 +185,6 @@ func (f *Fleet) post(ctx context.Context, peer, path string, body []byte) (*http
 	}
 	f.answered(peer, resp)
 	return resp, nil
-}
-
-// wroteHeaders notes that a request was sent. It is safe for concurrent use.
-type wroteHeaders struct {
-	mu  sync.Mutex
-	yes bool
-}
-
-func (w *wroteHeaders) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{WroteHeaders: func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.yes = true
-	}}
-}
-
-func (w *wroteHeaders) so() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.yes
 }
 
 // silences is since when replicas do not answer questions about copies.
