@@ -36,7 +36,8 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, most int64, value
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return false
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime))
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(readTime))
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, most)).Decode(value)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
@@ -46,6 +47,7 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, most int64, value
 		w.WriteHeader(http.StatusBadRequest)
 		return false
 	}
+	_ = connection.SetReadDeadline(time.Time{}) // or it would end the request while it is worked on
 	return true
 }
 
