@@ -9,22 +9,27 @@ import (
 	"github.com/pullthrough/pullthrough/store"
 )
 
+// tried is how far changes came that are made one by one, until one failed.
+type tried struct {
+	tags    int  // that were handled: each says in its Err what became of it, and errDoubt if that is not known
+	records bool // the records of the batch were begun
+}
+
 // apply makes changes as one if the store is a [store.Batcher], and otherwise one by one
 // in an order that loses nothing: what is to be written when a tag moves is written
-// before the tag is set. With withdraw, it is deleted again if the tag is not set. tried is
-// how many tags were handled before an error: each of them says in its Err what became of
-// it, and errDoubt if that is not known.
-func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) (tried int, err error) {
+// before the tag is set. With withdraw, it is deleted again if the tag is not set.
+func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) (reached tried, err error) {
 	if s, ok := store.As[store.Batcher](l.store); ok {
-		return 0, s.Apply(ctx, b)
+		return reached, s.Apply(ctx, b)
 	}
 	for _, p := range b.Content {
 		if err := l.create(ctx, p); err != nil {
-			return 0, err
+			return reached, err
 		}
 	}
 	for i := range b.Tags {
 		t := &b.Tags[i]
+		reached.tags++
 		if t.Err = l.changeRecords(ctx, t.Records); t.Err == nil {
 			t.Err = l.moveTag(ctx, t)
 		}
@@ -32,13 +37,14 @@ func (l *local) apply(ctx context.Context, b *store.Batch, withdraw bool) (tried
 			l.withdraw(ctx, t.Records)
 		}
 		if t.Err != nil && !errors.Is(t.Err, store.ErrStale) && !errors.Is(t.Err, errStands) {
-			return i + 1, t.Err
+			return reached, t.Err
 		}
 	}
 	if err := remove(ctx, l.store, b.Deletions); err != nil {
-		return len(b.Tags), err
+		return reached, err
 	}
-	return len(b.Tags), l.changeRecords(ctx, b.Records)
+	reached.records = true
+	return reached, l.changeRecords(ctx, b.Records)
 }
 
 // evict makes deletions in what eviction frees.
@@ -134,8 +140,11 @@ func (l *local) changeRecords(ctx context.Context, list []store.RecordChange) (e
 func (l *local) withdraw(ctx context.Context, list []store.RecordChange) {
 	ctx = context.WithoutCancel(ctx)
 	for _, c := range list {
+		if c.Data == nil {
+			continue
+		}
 		if err := l.records.DeleteRecord(ctx, c.Kind, c.Key); err != nil {
-			l.log.Warn("the record of an event whose tag did not move cannot be deleted", "err", err)
+			l.log.Warn("the record of an event that is not due yet cannot be deleted", "err", err)
 		}
 	}
 }

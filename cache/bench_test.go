@@ -75,15 +75,30 @@ func BenchmarkWarmBlob(b *testing.B) {
 	}
 }
 
-// plainManifest answers with a manifest whose headers are made.
-func plainManifest(img upstreamtest.Image, first func()) http.HandlerFunc {
-	ctype, dgst := []string{img.MediaType}, []string{img.Digest.String()}
-	length := []string{strconv.Itoa(len(img.Manifest))}
+// BenchmarkWarmTinyBlob asks for a blob that is kept in memory.
+func BenchmarkWarmTinyBlob(b *testing.B) {
+	up := upstreamtest.NewRegistry(b)
+	layers := upstreamtest.Layers(1, 1024)
+	img := up.AddImage("team/api", "v1", layers)
+	r := newRig(b, up, time.Hour)
+	r.pull(img, "v1")
+	d := img.Layers[0].Digest
+	for name, addr := range map[string]string{"cache": r.addr, "bare": bare(b, plain("application/octet-stream", d, layers[0], func() {}))} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			overHTTP(b, nil, addr, blobPath(d), layers[0][1024-32:])
+		})
+	}
+}
+
+// plain answers with some bytes, whose headers are made.
+func plain(mediaType string, d digest.Digest, body []byte, first func()) http.HandlerFunc {
+	ctype, dgst, length := []string{mediaType}, []string{d.String()}, []string{strconv.Itoa(len(body))}
 	return func(w http.ResponseWriter, _ *http.Request) {
 		first()
 		h := w.Header()
 		h["Content-Type"], h["Docker-Content-Digest"], h["Content-Length"] = ctype, dgst, length
-		_, _ = w.Write(img.Manifest)
+		_, _ = w.Write(body)
 	}
 }
 
@@ -110,7 +125,7 @@ func manifestBench(b *testing.B, fresh time.Duration, byDigest, question bool, r
 			resp.Body.Close()
 		}
 	}
-	h := plainManifest(img, first)
+	h := plain(img.MediaType, img.Digest, img.Manifest, first)
 	tail := img.Manifest[len(img.Manifest)-32:]
 	b.Run("cache", func(b *testing.B) {
 		up.Reset()

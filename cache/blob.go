@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -74,24 +75,26 @@ func (e *engine) storedBlob(ctx context.Context, r origin.Repo, d digest.Digest)
 	return blobAnswer{file: file, size: size, state: hit}, true
 }
 
+// missStored says in Cache-Status that a download began.
+const missStored = "fwd=miss; stored"
+
 // joinDownload joins the download of a blob, or begins it.
 func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Digest, peer bool) blobAnswer {
-	f := e.fetcher
+	f, began := e.fetcher, time.Now()
 	_, _, flying := f.flights.Peek(flight.Key{Source: r.Match.Source, Digest: d})
-	state, refused := "fwd=miss; collapsed", false
+	refused := false
 	if !flying {
-		state = "fwd=miss; stored"
 		if a, known := unasked(r, d); known {
 			return a
 		}
-		done, asked, err := f.adopt(ctx, r, d, false)
+		done, asked, err := f.adopt(ctx, r, d, false, began)
 		if done && err != nil {
 			return blobAnswer{err: err, state: fwd("miss", err)}
 		}
 		if done {
 			a, ok := e.storedBlob(ctx, r, d)
 			if asked { // "hit" would say that another repository has the bytes
-				a.state = state
+				a.state = missStored
 			}
 			if ok {
 				return a
@@ -99,7 +102,7 @@ func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Diges
 		}
 		refused = asked && !done
 	}
-	wanted := f.download(r, d, false)
+	wanted := f.download(r, d, false, began)
 	wanted.Peer = peer
 	h, err := f.flights.Join(ctx, wanted)
 	if err != nil {
@@ -112,6 +115,10 @@ func (e *engine) joinDownload(ctx context.Context, r origin.Repo, d digest.Diges
 			r.HeardBlob(d, err)
 		}
 		return blobAnswer{err: err, state: fwd("miss", err)}
+	}
+	state := missStored
+	if !h.Began() {
+		state = "fwd=miss; collapsed"
 	}
 	switch {
 	case h.Via() != "": // which says nothing about what the upstream answers to a GET

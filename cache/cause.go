@@ -21,7 +21,10 @@ const (
 type cause struct{ method, host, agent string }
 
 func causeOf(r *http.Request) cause {
-	agent, host := r.UserAgent(), r.Host
+	agent, host := "", r.Host
+	if v := r.Header["User-Agent"]; len(v) > 0 { // r.UserAgent looks at the spelling of the name
+		agent = v[0]
+	}
 	if len(agent) > maxAgent {
 		agent = strings.Clone(agent[:maxAgent])
 	}

@@ -204,7 +204,7 @@ func TestAClientThatLeavesTellsNothing(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if resp, err := http.DefaultClient.Do(req); err == nil {
+				if resp, err := s.web.Client().Do(req); err == nil {
 					_ = resp.Body.Close()
 				}
 			})

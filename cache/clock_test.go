@@ -35,6 +35,9 @@ func (m inMemory) RoundTrip(req *http.Request) (resp *http.Response, err error) 
 		}
 	}()
 	m.h.ServeHTTP(w, req)
+	if err := req.Context().Err(); err != nil { // its client has left meanwhile
+		return nil, err
+	}
 	resp = w.Result()
 	resp.Request = req
 	return resp, nil

@@ -35,6 +35,9 @@ type CopyState struct {
 	Tags       []string // that move when the manifest is stored
 	Source     upstream.Source
 	State      CopyStatus
+	// Elsewhere is what was last heard of a job that is CopySubmitted to a [Teller]:
+	// JobComing, JobParked or JobSending. It is empty of others.
+	Elsewhere JobState
 	// Done and Total are bytes of blobs; of an index, those of its platforms that are
 	// being copied.
 	Done, Total int64
@@ -57,11 +60,17 @@ func (s CopyState) String() string {
 	return text
 }
 
+// elsewhere says what another cache said of a job. It never changes.
+var elsewhere = map[ledger.Fate]JobState{ledger.Pending: JobComing, ledger.Stuck: JobParked, ledger.Sending: JobSending}
+
 // copyState is what is known of a copy job without looking at blobs.
 func copyState(c ledger.Copy) CopyState {
 	s := CopyState{
 		ID: c.Job.ID, Repository: c.Job.Repository, Digest: c.Job.Digest, Source: c.Job.Source, State: CopyStatus(c.State),
 		Created: c.Job.Created, Attempts: c.Job.Attempts, Next: c.Job.Next, Err: c.Err,
+	}
+	if c.State == ledger.Submitted && c.Job.Handed {
+		s.Elsewhere = elsewhere[c.Fate]
 	}
 	for _, t := range c.Job.Tags {
 		s.Tags = append(s.Tags, t.Name)

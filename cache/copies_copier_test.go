@@ -138,7 +138,7 @@ func TestAnotherProcessCopies(t *testing.T) {
 		if len(h.jobs) != 1 || h.jobs[0].Digest != amd.Digest {
 			c.Fatalf("%d are submitted", len(h.jobs))
 		}
-		if x, err := c.cache.Explain(c.Context(), "app/api", amd.Digest.String()); err != nil || x.Copy == nil || x.Copy.State != cache.CopySubmitted {
+		if x, err := c.cache.Explain(c.Context(), "app/api", amd.Digest.String()); err != nil || x.Copy == nil || x.Copy.State != cache.CopySubmitted || x.Copy.Elsewhere != "" {
 			c.Errorf("%+v, %v", x, err)
 		}
 		if err := other.cache.Copy(c.Context(), h.jobs[0]); err != nil {

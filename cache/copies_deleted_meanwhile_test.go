@@ -40,6 +40,37 @@ func TestDeleteOfAWaitedChild(t *testing.T) {
 	})
 }
 
+// A referrer or a platform that is deleted alone does not end the copy that leads to it.
+func TestDeleteOfAPartThatIsAskedFor(t *testing.T) {
+	for name, part := range map[string]func(c *clock) digest.Digest{
+		"a referrer": func(c *clock) digest.Digest {
+			img := c.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+			c.up.Fail(upstreamtest.Fault{Kind: "referrers", Latency: 10 * time.Second})
+			return c.up.AddArtifact("team/api", "", "application/spdx+json", img, []byte("sbom")).Digest
+		},
+		"a platform": func(c *clock) digest.Digest {
+			img := c.up.AddMultiPlatform("team/api", "v1", upstreamtest.Layers(1, 1000), "amd64", "arm64")
+			c.up.Fail(upstreamtest.Fault{Kind: "manifest", Reference: img.Children[0].Digest.String(), Latency: 10 * time.Second})
+			return img.Children[0].Digest
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(c *clock) {
+				d := part(c)
+				c.manifest("v1")
+				c.pass(time.Second)
+				if err := c.cache.Delete(c.Context(), "app/api", d.String()); err != nil {
+					c.Error(err)
+				}
+				c.pass(time.Minute)
+				if c.storedTag("v1") == "" {
+					c.Error("the tag did not move")
+				}
+			}, ruled(func(r *rule.Rule) { r.Platforms, r.Referrers = []string{"all"}, true }))
+		})
+	}
+}
+
 // A copy whose rule was deleted or replaced moves nothing.
 func TestRuleDeletedDuringTheCopy(t *testing.T) {
 	inBubble(t, func(c *clock) {

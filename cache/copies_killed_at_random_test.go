@@ -323,6 +323,8 @@ func (s *survivor) round(r *rand.Rand) {
 	}
 	s.files()
 	repeated := 0
+	s.mu.Lock() // one that was killed may have sent something that is read late
+	defer s.mu.Unlock()
 	for about, ids := range s.ids {
 		if len(ids) != 1 {
 			s.Errorf("%s has the ids %v", about, ids)

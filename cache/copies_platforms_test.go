@@ -206,11 +206,13 @@ func TestPrefetchPlatforms(t *testing.T) {
 func TestPrefetchProgress(t *testing.T) {
 	s := newStory(t)
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(2, 2*mib))
-	s.up.Pace(4 * mib)
+	s.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: img.Layers[1].Digest.String(), Stall: mib, Times: 1})
 	var done []int64
 	size := img.Config.Size + 4*mib
 	err := s.cache.Prefetch(t.Context(), "app/api", "v1", cache.PrefetchOptions{Progress: func(d, total int64) {
-		done = append(done, d)
+		if done = append(done, d); len(done) >= 2 {
+			s.up.Release() // it ends after it was told
+		}
 		if total != size {
 			t.Errorf("%d in all, want %d", total, size)
 		}

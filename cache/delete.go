@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/internal/recordset"
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/webhook"
@@ -28,7 +29,11 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 	if !ok {
 		return fmt.Errorf("cache: the store cannot delete: %w", errors.ErrUnsupported)
 	}
-	defer e.deleting(ctx, r.Name, reference)()
+	end, err := e.deleting(ctx, r.Repo, reference)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if d == "" {
 		return e.local.deleteTag(ctx, s, r.Repo, reference)
 	}
@@ -41,19 +46,34 @@ func (c *Cache) Delete(ctx context.Context, repository, reference string) error 
 
 // deleting begins a deletion here: copies of it are given up, and others are told. The
 // function that it returns ends it.
-func (e *engine) deleting(ctx context.Context, repository, reference string) (end func()) {
-	d := Deletion{Repository: repository, Reference: reference, At: time.Now().UTC()}
-	e.giveUp(d, d.At)
+func (e *engine) deleting(ctx context.Context, r origin.Repo, reference string) (end func(), err error) {
+	d := Deletion{Repository: r.Name, Reference: reference, At: time.Now().UTC()}
+	over := e.giveUp(d, d.At)
+	begun := false
+	defer func() {
+		if !begun { // Cache.Deleted may panic
+			over(time.Now())
+		}
+	}()
+	if reference == "" {
+		if err := e.local.deleted.wait(ctx, r.Name); err != nil {
+			return nil, fmt.Errorf("cache: repository %s is being written to: %w", r.Name, err)
+		}
+	}
 	tell := e.cfg.Deleted
 	if tell == nil {
 		tell = func(context.Context, Deletion) {}
 	}
 	ctx = context.WithoutCancel(ctx) // what begins to be deleted is to be told
 	tell(ctx, d)
+	begun = true
 	return func() {
 		e.local.deleted.era.Add(1)
+		e.local.forget(ctx, r, reference) // what was read before it was deleted
+		over(time.Now())
+		d.Over = true
 		tell(ctx, d)
-	}
+	}, nil
 }
 
 // deleteManifest deletes content and sends the event of a manifest. The event is

@@ -18,10 +18,12 @@ import (
 const deletesAtOnce = 32
 
 // DeleteRepository forgets everything that is stored in a repository: its tags, its
-// manifests with an event for each, and its blobs. Copies into it are given up. The
-// upstream is not touched, and the next pull copies again. After an error a part of it
-// may be gone; a further call deletes the rest. A store that cannot delete or list is an
-// error that wraps [errors.ErrUnsupported].
+// manifests with an event for each, and its blobs. It waits until writes into the
+// repository that are under way have ended. Copies into it are given up, and of what
+// clients pull meanwhile nothing is kept; they get it all the same. The upstream is not touched, and the next
+// pull copies again. After an error a part of the repository may be gone; a further call
+// deletes the rest. A store that cannot delete or list is an error that wraps
+// [errors.ErrUnsupported].
 func (c *Cache) DeleteRepository(ctx context.Context, repository string) error {
 	e := c.engine()
 	r, err := e.repositoryOf(ctx, repository, AccessManifest)
@@ -32,7 +34,11 @@ func (c *Cache) DeleteRepository(ctx context.Context, repository string) error {
 	if err != nil {
 		return err
 	}
-	defer e.deleting(ctx, r.Name, "")()
+	end, err := e.deleting(ctx, r.Repo, "")
+	if err != nil {
+		return err
+	}
+	defer end()
 	return e.local.deleteRepository(ctx, lists, r.Repo, func(ctx context.Context, d digest.Digest) error {
 		return e.deleteManifest(ctx, lists, r, d)
 	})
@@ -66,7 +72,6 @@ func (l *local) deleteRepository(ctx context.Context, s repositoryLists, r origi
 	})
 	if err == nil {
 		err = each(ctx, s.Manifests(ctx, r.Name), func(ctx context.Context, m store.Info) error {
-			l.dropRead(ctx, r, m.Digest)
 			return manifest(ctx, m.Digest)
 		})
 	}

@@ -49,7 +49,7 @@ func TestDeleteRepository(t *testing.T) {
 		if tags, manifests, blobs := c.stored("app/api"); tags != 3 || manifests != 3 || blobs < 6 {
 			c.Fatalf("%d tags, %d manifests, %d blobs", tags, manifests, blobs)
 		}
-		c.up.Fail(upstreamtest.Fault{Kind: "blob", Latency: time.Minute})
+		c.up.Fail(upstreamtest.Fault{Kind: "blob", Latency: 10 * time.Second})
 		c.up.AddImage("team/api", "late", upstreamtest.Layers(1, 5000))
 		c.manifest("late")
 		c.pass(time.Second)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -96,7 +95,6 @@ func TestLogLinesAreShort(t *testing.T) {
 			s := newStory(t, func(s *story) {
 				s.cache.Observe = nil // so that failures are logged
 				s.cache.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-				s.cache.Limits.AnswerTimeout, s.cache.Limits.StaleTimeout = 2*time.Second, time.Second
 			})
 			img := s.up.AddImage("team/evil", "v1", upstreamtest.Layers(1, 1000))
 			s.pull("app/evil", "v1", img)

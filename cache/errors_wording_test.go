@@ -120,7 +120,9 @@ func TestSentences(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStory(t, func(s *story) {
-				s.cache.Limits.AnswerTimeout = time.Second
+				if c.fault.Hang {
+					s.cache.Limits.AnswerTimeout = time.Second
+				}
 				s.cache.Store = &store.Mem{}
 			})
 			img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))

@@ -47,7 +47,7 @@ func (c *Cache) Explain(ctx context.Context, repository, reference string) (Expl
 	if d == "" {
 		if s := e.local.tag(ctx, r.Repo, reference); s.man != nil {
 			x.Stored, x.Digest = true, s.man.Digest
-			x.Fresh = !r.Covered() || e.fresh(r.Repo, s)
+			x.Fresh = !r.Covered() || e.fresh(r.Repo, s, time.Now())
 		}
 	} else {
 		x.Stored = e.local.manifest(ctx, r.Repo, d) != nil
@@ -103,7 +103,11 @@ func (x Explanation) sentence() string {
 	if x.Copy == nil {
 		return text
 	}
-	text += "; a copy " + copyWords[x.Copy.State]
+	words, ok := elsewhereWords[x.Copy.Elsewhere]
+	if !ok {
+		words = copyWords[x.Copy.State]
+	}
+	text += "; a copy " + words
 	if x.Copy.Err != nil {
 		text += "; it failed last with: " + x.Copy.Err.Error()
 	}
@@ -123,6 +127,13 @@ func (x Explanation) heldSentence() string {
 		return text + "; meanwhile the tag stands for the former image"
 	}
 	return text + "; a pull is refused as long as the tag stands for it"
+}
+
+// elsewhereWords say what another cache does with a copy. They never change.
+var elsewhereWords = map[JobState]string{
+	JobComing:  "is made by another cache",
+	JobParked:  "was given to another cache, where it failed too often and is parked",
+	JobSending: "was made by another cache, where its events wait for their receivers",
 }
 
 // copyWords say what a state means. They never change.

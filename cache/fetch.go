@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -41,8 +42,8 @@ func newFetcher(c *Cache, local *local, l Limits, log *slog.Logger, stats *count
 
 // storeFailed is called when a download cannot be kept.
 func (f *fetcher) storeFailed(k flight.Key, err error) {
-	if f.ended.Err() != nil {
-		return // it is not the store that failed, but this cache that ends
+	if f.ended.Err() != nil || errors.Is(err, ErrDeleted) {
+		return // it is not the store that failed
 	}
 	f.stats.storeErrors.Add(1)
 	f.log.Error("the store does not take a blob; clients are served without it",
@@ -98,7 +99,7 @@ func (f *fetcher) knownSize(r origin.Repo, d digest.Digest) (size int64, ok bool
 }
 
 // download describes the download of a blob.
-func (f *fetcher) download(r origin.Repo, d digest.Digest, forCopy bool) flight.Request {
+func (f *fetcher) download(r origin.Repo, d digest.Digest, forCopy bool, began time.Time) flight.Request {
 	known := f.local.blobSize(r, d)
 	want := blobInfo(r, d, known.size)
 	era := f.local.deleted.era.Load()
@@ -107,6 +108,7 @@ func (f *fetcher) download(r origin.Repo, d digest.Digest, forCopy bool) flight.
 		Size:     known.size,
 		Doubt:    known.doubt,
 		Disputed: func() { f.local.disputed(r, d) },
+		Writing:  func() (func(), error) { return f.local.deleted.write(r.Name, began) },
 		Stored: func(size int64, open func() (io.ReadSeekCloser, error)) {
 			if size > smallBlob {
 				return
@@ -136,14 +138,16 @@ func (f *fetcher) download(r origin.Repo, d digest.Digest, forCopy bool) flight.
 const blobsAtOnce = 4
 
 // blobs brings the blobs of a manifest into the store.
-func (f *fetcher) blobs(ctx context.Context, r origin.Repo, m *oci.Manifest) error {
+func (f *fetcher) blobs(ctx context.Context, r origin.Repo, m *oci.Manifest, began time.Time) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(blobsAtOnce)
 	for _, d := range m.Blobs() {
 		g.Go(func() error {
-			err := f.bring(ctx, r, d.Digest)
-			if errors.Is(err, flight.ErrSize) { // what manifests say of its size does not count any more
-				err = f.bring(ctx, r, d.Digest)
+			err := f.bring(ctx, r, d.Digest, began)
+			// What manifests say of its size does not count any more, or the download that was
+			// joined had begun before a deletion.
+			if errors.Is(err, flight.ErrSize) || errors.Is(err, ErrDeleted) {
+				err = f.bring(ctx, r, d.Digest, began)
 			}
 			return err
 		})
@@ -153,20 +157,23 @@ func (f *fetcher) blobs(ctx context.Context, r origin.Repo, m *oci.Manifest) err
 
 // bring brings a blob into the store: it is there, another repository has it from the
 // same origin and the upstream shows that it has the same, or it is downloaded.
-func (f *fetcher) bring(ctx context.Context, r origin.Repo, d digest.Digest) error {
+func (f *fetcher) bring(ctx context.Context, r origin.Repo, d digest.Digest, began time.Time) error {
+	if f.local.deletedSince(r, "", began) {
+		return ErrDeleted
+	}
 	if f.local.hasBlob(ctx, r, d) {
 		return nil
 	}
 	refused := false
 	key := flight.Key{Source: r.Match.Source, Digest: d}
 	if _, _, flying := f.flights.Peek(key); !flying {
-		done, asked, err := f.adopt(ctx, r, d, true)
+		done, asked, err := f.adopt(ctx, r, d, true, began)
 		if done {
 			return err
 		}
 		refused = asked
 	}
-	h, err := f.flights.Join(ctx, f.download(r, d, true))
+	h, err := f.flights.Join(ctx, f.download(r, d, true, began))
 	if err != nil {
 		return err
 	}
@@ -187,18 +194,25 @@ func (f *fetcher) bring(ctx context.Context, r origin.Repo, d digest.Digest) err
 // shows differently, is no answer: the blob is downloaded. The upstream is not asked
 // about what this repository has, since a download may have begun and ended since the
 // caller looked.
-func (f *fetcher) adopt(ctx context.Context, r origin.Repo, d digest.Digest, forCopy bool) (done, asked bool, err error) {
+func (f *fetcher) adopt(ctx context.Context, r origin.Repo, d digest.Digest, forCopy bool, began time.Time) (done, asked bool, err error) {
 	var refused error
+	written := func() {}
+	defer func() { written() }()
 	err = f.local.store.Adopt(ctx, r.Name, blobInfo(r, d, -1), func(ctx context.Context, have io.ReadSeeker) error {
-		if f.local.hasBlob(ctx, r, d) {
-			return nil
+		if !f.local.hasBlob(ctx, r, d) {
+			if r.HeadRefused(origin.Blob) {
+				return origin.ErrUnproven
+			}
+			asked = true
+			if refused = prove(ctx, r, d, have, forCopy); refused != nil {
+				return refused
+			}
 		}
-		if r.HeadRefused(origin.Blob) {
-			return origin.ErrUnproven
+		done, err := f.local.deleted.write(r.Name, began)
+		if err == nil {
+			written = done
 		}
-		asked = true
-		refused = prove(ctx, r, d, have, forCopy)
-		return refused
+		return err
 	})
 	_, answer := errors.AsType[*upstream.Error](refused)
 	switch {

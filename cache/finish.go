@@ -131,6 +131,11 @@ func (e *ending) moved(t ledger.Tag, unsent bool) {
 
 // step links the manifest, unless it is linked, and moves tags, as one change.
 func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
+	written, err := e.local.deleted.write(e.r.Name, e.run.Job.Created)
+	if err != nil {
+		return err
+	}
+	defer written()
 	held := e.run.Hold(ctx)
 	if held != nil {
 		defer held.Release()
@@ -142,12 +147,14 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 	}
 	c := &change{ending: e, held: held}
 	former := e.local.formerTags(e.r, tags)
-	tried, err := 0, c.prepare(ctx, tags)
+	reached, err := tried{}, c.prepare(ctx, tags)
 	if err == nil {
-		tried, err = e.local.apply(ctx, &c.batch, e.enlister != nil)
+		reached, err = e.local.apply(ctx, &c.batch, e.enlister != nil)
+	}
+	if err != nil {
+		c.owe(ctx, tags, reached)
 	}
 	if c.done(err); err != nil {
-		e.owe(tags, c.batch.Tags[:tried])
 		return err
 	}
 	linked := !e.stored
@@ -171,16 +178,6 @@ func (e *ending) step(ctx context.Context, tags []ledger.Tag) error {
 		}
 	}
 	return e.takeBack(ctx, tags, linked)
-}
-
-// owe notes the events of tags that have moved, or may have, in a change that failed. The
-// next try sends them, even if a tag has moved on or was seen again by then.
-func (e *ending) owe(tags []ledger.Tag, tried []store.TagChange) {
-	for i, t := range tried {
-		if t.Err == nil || errors.Is(t.Err, errDoubt) {
-			e.run.Owes(tags[i])
-		}
-	}
 }
 
 // begin finds out whether the job's own event is due. In a store that several caches
@@ -280,6 +277,40 @@ func (c *change) owed(ctx context.Context, t ledger.Tag) ([]store.RecordChange, 
 		return []store.RecordChange{store.RecordChange(owing)}, err
 	}
 	return nil, nil
+}
+
+// owe notes the events of tags that have moved, or may have, in a change that failed. The
+// next try sends them, even if a tag has moved on or was seen again by then.
+func (c *change) owe(ctx context.Context, tags []ledger.Tag, reached tried) {
+	var kept []store.RecordChange
+	for i, t := range c.batch.Tags[:reached.tags] {
+		if t.Err == nil || errors.Is(t.Err, errDoubt) {
+			c.run.Owes(tags[i])
+			kept = append(kept, t.Records...)
+		}
+	}
+	if reached.records {
+		kept = append(kept, c.batch.Records...)
+	}
+	c.owedByJob(ctx, kept)
+}
+
+// owedByJob withdraws the events that a change kept before it failed. If they stayed, the
+// next process would send them, although the job sends them too, and although a tag may not
+// have moved. The job's record owes them before that, so that none is lost.
+func (c *change) owedByJob(ctx context.Context, kept []store.RecordChange) {
+	if c.enlister == nil || c.held == nil || len(kept) == 0 {
+		return
+	}
+	owing, ok := c.held.Now()
+	if !ok {
+		return
+	}
+	if err := c.local.changeRecords(context.WithoutCancel(ctx), []store.RecordChange{store.RecordChange(owing)}); err != nil {
+		c.log.Warn("a copy job cannot note the events that it owes; a restart may send them twice", "repository", c.r.Name, "digest", c.man.Digest.String(), "err", err)
+		return
+	}
+	c.local.withdraw(ctx, kept)
 }
 
 // enlist returns the records that keep the event of a tag, or of none.

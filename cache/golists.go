@@ -163,7 +163,7 @@ func (e *engine) repositoryOf(ctx context.Context, name string, k AccessKind) (r
 	if err != nil {
 		return repository{}, failure(found, k, "", err)
 	}
-	return repository{Repo: found.Under(ctx)}, nil
+	return repository{Repo: found.Under(ctx), began: time.Now()}, nil
 }
 
 // yieldStored yields names that are stored.

@@ -11,11 +11,11 @@ import (
 	"github.com/pullthrough/pullthrough/rule"
 )
 
-// request is one HTTP request on its way through the cache.
+// request is one HTTP request on its way through the cache. It is kept on the stack: no
+// method may let it escape.
 type request struct {
 	e       *engine
 	w       *recorder
-	rec     recorder
 	r       *http.Request
 	route   route.Request
 	repo    repository
@@ -30,19 +30,17 @@ type request struct {
 // there is one. A response that cannot be finished ends its connection.
 func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := c.engine()
-	q := &request{e: e, rec: recorder{ResponseWriter: w}, r: r}
+	q := request{e: e, w: &recorder{ResponseWriter: w, patience: e.limits.SendTimeout}, r: r}
 	if q.watched = e.cfg.Observe != nil || e.log.Enabled(r.Context(), slog.LevelDebug); q.watched {
-		q.rec.begun = time.Now()
+		q.w.begun = time.Now()
 	}
-	q.w = &q.rec
-	q.rec.patience = e.limits.SendTimeout
 	q.out.Method = methodOf(r)
 	defer q.observe()
 	if err := q.serve(); err != nil {
 		q.out.Err = err
 		abort(w)
 	}
-	q.rec.end()
+	q.w.end()
 }
 
 // next hands the request on, untouched: what Next answers is its own affair.
@@ -100,6 +98,7 @@ func (q *request) serve() error {
 		return q.fail(k, routeError(err))
 	}
 	if parsed.Repository != "" {
+		q.repo.began = time.Now()
 		q.repo.Repo, err = q.find(parsed.Repository)
 		if err == nil && !q.repo.Covered() && q.e.cfg.Next != nil {
 			return q.next()
@@ -125,7 +124,7 @@ func (q *request) serve() error {
 	if err != nil {
 		return q.fail(k, err)
 	}
-	q.repo = repository{q.repo.Via(loop).Under(q.r.Context()), causeOf(q.r)}
+	q.repo.Repo, q.repo.cause = q.repo.Via(loop).Under(q.r.Context()), causeOf(q.r)
 	q.only = onlyIfCached(q.r.Header)
 	return q.dispatch(k)
 }

@@ -3,13 +3,11 @@ package cache
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
-	"github.com/pullthrough/pullthrough/internal/lru"
 	"github.com/pullthrough/pullthrough/internal/oci"
 	"github.com/pullthrough/pullthrough/internal/origin"
 	"github.com/pullthrough/pullthrough/store"
@@ -17,33 +15,6 @@ import (
 
 // ErrDeleted reports something that was deleted while it was copied.
 var ErrDeleted = errors.New("cache: it was deleted meanwhile")
-
-// deletions says when something was deleted, so that a copy that began before does not
-// bring it back.
-type deletions struct {
-	times *lru.Cache[tagKey, time.Time] // by tag, or by digest; of a repository as a whole, by neither
-	era   atomic.Int64                  // grows with each deletion: what was read before may be gone
-}
-
-func newDeletions() deletions {
-	return deletions{times: lru.New[tagKey, time.Time](4096)}
-}
-
-// note notes that a tag, a digest, or with an empty reference a whole repository is being
-// deleted.
-func (d *deletions) note(repository, reference string, at time.Time) {
-	d.times.Put(tagKey{repository, reference}, at, 1)
-}
-
-// last returns when a tag or digest was deleted last, alone or with its repository, or
-// the zero time.
-func (d *deletions) last(repository, reference string) time.Time {
-	at, _ := d.times.Get(tagKey{repository, reference})
-	if whole, ok := d.times.Get(tagKey{repository, ""}); ok && whole.After(at) {
-		return whole
-	}
-	return at
-}
 
 // deletedSince reports whether a tag or digest was deleted after a time.
 func (l *local) deletedSince(r origin.Repo, reference string, then time.Time) bool {

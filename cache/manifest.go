@@ -24,6 +24,7 @@ type answer struct {
 	asked  time.Time // when the upstream was asked
 	same   bool      // the tag still stands for what is stored
 	stale  error     // why the stored image is served unchecked; nil if it was checked
+	unkept bool      // it was deleted since it was asked for, and is not copied
 }
 
 // fetchKey is a manifest that is being fetched. A rule whose credential was replaced
@@ -89,7 +90,18 @@ func (e *engine) askDigest(ctx context.Context, r repository, d digest.Digest, h
 	if err != nil {
 		return answer{err: err}
 	}
+	if !head {
+		e.submitLate(r, a)
+	}
 	return a
+}
+
+// submitLate is submit for a client that came after a deletion and got the answer to the
+// question of one that came before it.
+func (e *engine) submitLate(r repository, a answer) {
+	if a.unkept {
+		e.submit(r, a.man, unseen)
+	}
 }
 
 // inHand is the answer for a digest that is not stored and that the upstream need not be
@@ -119,10 +131,8 @@ func (e *engine) fetchDigest(wanted context.Context, r repository, d digest.Dige
 	if err == nil && refused {
 		r.RefusesHead(origin.Manifest)
 	}
-	if err == nil && !head {
-		e.submit(r, man, since)
-	}
-	return answer{man: man, err: err, remote: true, state: fwd("miss", err)}
+	unkept := err == nil && !head && !e.submit(r, man, since)
+	return answer{man: man, err: err, remote: true, state: fwd("miss", err), unkept: unkept}
 }
 
 // headDigest asks for a digest by HEAD, on the client's request; settled if that is the

@@ -100,9 +100,10 @@ const (
 func (e *engine) cachedTag(ctx context.Context, r repository, tag string, o onlyCached) answer {
 	missing := answer{err: errNotCached(r.Repo, tag), state: notCached}
 	s := e.local.tag(ctx, r.Repo, tag)
-	age, fresh := time.Duration(time.Now().UnixNano()-s.checked.Load()), false
+	now, fresh := time.Now(), false
+	age := time.Duration(now.UnixNano() - s.checked.Load())
 	if r.Covered() {
-		fresh = e.fresh(r.Repo, s)
+		fresh = e.fresh(r.Repo, s, now)
 	}
 	switch {
 	case s.man == nil && !r.Covered():
@@ -151,7 +152,7 @@ func (e *engine) cachedManifest(ctx context.Context, r repository, tag string, d
 	} else {
 		a = e.cachedTag(ctx, r, tag, o)
 	}
-	if !head && a.err == nil && !a.remote && a.man.MarkUsed() {
+	if !head && a.err == nil && !a.remote && a.man.MarkUsed(time.Now()) {
 		e.local.used(r.Repo, a.man)
 	}
 	return a

@@ -22,28 +22,32 @@ type PeerBlob struct {
 	// Stored says that the blob is in the store, and Coming that it is being downloaded,
 	// or written to the store.
 	Stored, Coming bool
+	// Verified says that all of a blob that is coming is here, and that its digest is right.
+	Verified bool
+	// Refused says that [Cache.ServePeer] refuses the blob, since the repository does not stand
+	// for the source here, or since that cannot be told now.
+	Refused bool
 }
 
 // StatPeer tells another replica whether a blob is here or on its way. repository must
-// stand for exactly the source s here too; otherwise nothing is. A download that waits for
-// its slot is not on its way. No upstream is asked, and nothing begins. It is for package
+// stand for exactly the source s here too; otherwise the blob is Refused. A download that
+// waits for its slot is not on its way. No upstream is asked, and nothing begins. It is for package
 // fleet, which has made sure that a replica asks.
 func (c *Cache) StatPeer(ctx context.Context, repository string, s upstream.Source, d digest.Digest) PeerBlob {
 	e := c.engine()
-	none := PeerBlob{Size: -1}
 	r, err := e.forPeer(ctx, repository, s, d)
 	if err != nil {
-		return none
+		return PeerBlob{Size: -1, Refused: true}
 	}
-	front, size, coming := e.fetcher.flights.Coming(flight.Key{Source: s, Digest: d}) // first, since a download ends in the store
-	switch a, stored := e.storedBlob(ctx, r, d); {
+	a, coming := e.fetcher.flights.Coming(flight.Key{Source: s, Digest: d}) // first, since a download ends in the store
+	switch b, stored := e.storedBlob(ctx, r, d); {
 	case stored:
-		a.close()
-		return PeerBlob{Size: a.size, Stored: true}
+		b.close()
+		return PeerBlob{Size: b.size, Stored: true}
 	case coming:
-		return PeerBlob{Size: size, Front: front, Coming: true}
+		return PeerBlob{Size: a.Size, Front: a.Front, Coming: true, Verified: a.Verified}
 	}
-	return none
+	return PeerBlob{Size: -1}
 }
 
 // ServePeer answers GET for a blob to another replica, with ranges: from the store, from
@@ -88,7 +92,7 @@ func (e *engine) forPeer(ctx context.Context, repository string, s upstream.Sour
 // blobForPeer is blob for another replica.
 func (e *engine) blobForPeer(ctx context.Context, r origin.Repo, d digest.Digest) blobAnswer {
 	s := r.Match.Source
-	_, _, coming := e.fetcher.flights.Coming(flight.Key{Source: s, Digest: d}) // first, since a download ends in the store
+	_, coming := e.fetcher.flights.Coming(flight.Key{Source: s, Digest: d}) // first, since a download ends in the store
 	if a, stored := e.storedBlob(ctx, r, d); stored {
 		return a
 	}

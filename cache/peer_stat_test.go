@@ -56,7 +56,7 @@ func TestStatPeer(t *testing.T) {
 			c.pass(time.Second)
 			c.wantPeerBlob("before the upstream has answered", d, cache.PeerBlob{Size: -1, Coming: true})
 			c.pass(5 * time.Second)
-			c.wantPeerBlob("while it is committed", d, cache.PeerBlob{Size: size, Front: size, Coming: true})
+			c.wantPeerBlob("while it is committed", d, cache.PeerBlob{Size: size, Front: size, Coming: true, Verified: true})
 			c.pass(time.Minute)
 			c.wantPeerBlob("stored", d, cache.PeerBlob{Size: size, Stored: true})
 			if n := len(c.up.Requests()); n != 1 {

@@ -278,8 +278,8 @@ func TestPeerIsolation(t *testing.T) {
 				c.change(&source)
 			}
 			s.wantError(p.get(peerPath(c.repository, source, c.digest)), c.status, c.code)
-			if b := s.cache.StatPeer(t.Context(), c.repository, source, c.digest); b != (cache.PeerBlob{Size: -1}) {
-				t.Errorf("%+v, want nothing", b)
+			if b := s.cache.StatPeer(t.Context(), c.repository, source, c.digest); b != (cache.PeerBlob{Size: -1, Refused: true}) {
+				t.Errorf("%+v, want a refusal", b)
 			}
 		})
 	}
@@ -291,7 +291,9 @@ func TestPeerIsolation(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantError(p.get(p.pathOf(d)), 404, "BLOB_UNKNOWN")
-	p.wantNothing(d)
+	if b := s.cache.StatPeer(t.Context(), "app/api", right, d); b != (cache.PeerBlob{Size: -1, Refused: true}) {
+		t.Errorf("%+v without a rule, want a refusal", b)
+	}
 	if err := s.rules.Create(rule.Rule{Name: "team", Source: s.up.Host() + "/other/*", Target: "app/*"}); err != nil {
 		t.Fatal(err)
 	}

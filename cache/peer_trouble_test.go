@@ -54,7 +54,7 @@ func TestPeerSeesTheEndOfWrongBytes(t *testing.T) {
 	p := s.replica()
 	d := s.oneBlob(size)
 	s.up.Fail(upstreamtest.Fault{Kind: "blob", NoLength: true, Flip: true, FlipAt: 7, Stall: size / 2})
-	r, err := http.Get(p.web.URL + p.pathOf(d)) // the header is out
+	r, err := p.web.Client().Get(p.web.URL + p.pathOf(d)) // the header is out
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestPeerAfterShutdown(t *testing.T) {
 	if err := never.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if b := never.StatPeer(t.Context(), "app/api", s.sourceOf("api"), stored); b != (cache.PeerBlob{Size: -1}) {
+	if b := never.StatPeer(t.Context(), "app/api", s.sourceOf("api"), stored); b != (cache.PeerBlob{Size: -1, Refused: true}) {
 		t.Errorf("%+v of a cache that never ran", b)
 	}
 }

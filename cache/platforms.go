@@ -64,6 +64,12 @@ func (w *worker) addPlatforms(ctx context.Context, r origin.Repo, m *oci.Manifes
 
 // add adds the copy job of a manifest that the manifest of another job leads to.
 func (w *worker) add(ctx context.Context, r origin.Repo, man *oci.Content, from, job ledger.Job) error {
+	switch {
+	case w.local.deletedSince(r, "", from.Created):
+		return ErrDeleted
+	case w.local.deletedSince(r, man.Digest.String(), from.Created):
+		return nil // only a pull brings it back
+	}
 	job.Repository, job.Source, job.Request = from.Repository, from.Source, from.Request
 	_, err := w.ledger.Add(ctx, r.Values(), man, job, w.local.facts(ctx, r, man, nil))
 	return err

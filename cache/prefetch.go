@@ -41,7 +41,8 @@ const progressEvery = 250 * time.Millisecond
 // Prefetch copies a manifest and what it names, and waits until that is complete,
 // its tag has moved and its events are taken over. A failure that is tried again
 // behind it is an error all the same. A manifest of a tag or digest that is
-// complete already costs a question at most. Errors of the upstream are [*Error].
+// complete already costs a question at most. Errors of the upstream are [*Error]. What is
+// deleted meanwhile is not copied; the error wraps [ErrDeleted].
 func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o PrefetchOptions) error {
 	e := c.engine()
 	if err := oci.CheckPlatforms(o.Platforms); err != nil {
@@ -51,7 +52,7 @@ func (c *Cache) Prefetch(ctx context.Context, repository, reference string, o Pr
 	if err != nil {
 		return err
 	}
-	f := &prefetch{e: e, r: r.Repo, o: o, blobs: map[digest.Digest]int64{}, seen: map[digest.Digest]bool{}}
+	f := &prefetch{e: e, r: r.Repo, began: r.began, o: o, blobs: map[digest.Digest]int64{}, seen: map[digest.Digest]bool{}}
 	f.platforms = f.o.Platforms
 	if len(f.platforms) == 0 {
 		f.platforms = []string{oci.AllPlatforms}
@@ -136,6 +137,7 @@ func (f *prefetch) fits(ctx context.Context, man *oci.Content) error {
 type prefetch struct {
 	e         *engine
 	r         origin.Repo
+	began     time.Time
 	o         PrefetchOptions
 	platforms []string
 	blobs     map[digest.Digest]int64 // sizes
@@ -172,6 +174,9 @@ func (f *prefetch) copy(ctx context.Context, man *oci.Content) error {
 	for try := 0; e.local.manifest(ctx, r, man.Digest) == nil; try++ {
 		if try == prefetchTries { // it expired, or the store does not show what it took
 			return fmt.Errorf("cache: %s was copied and is not in the store", man.Digest)
+		}
+		if e.local.deletedSince(r, man.Digest.String(), f.began) {
+			return failure(r, AccessManifest, man.Digest.String(), ErrDeleted)
 		}
 		h, err := e.ledger.Add(ctx, ctx, man, job, e.local.facts(ctx, r, man, nil))
 		if err == ErrTooManyCopies {

@@ -18,8 +18,11 @@ type readRecord struct {
 	Body      []byte `json:"body"`
 }
 
+// readPrefix is what the keys of a repository begin with.
+func readPrefix(repository string) string { return shelfKey("read", repository) }
+
 func readKey(r origin.Repo, d digest.Digest) string {
-	return shelfKey("read", r.Match.Source.String(), r.Name, r.From, d.String())
+	return readPrefix(r.Name) + shelfKey(r.Match.Source.String(), r.From, d.String())
 }
 
 // wasRead reports whether keepRead has kept a manifest.

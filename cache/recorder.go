@@ -118,6 +118,16 @@ func (r *recorder) Write(p []byte) (n int, err error) {
 	}
 }
 
+// addsLength reports whether the server itself adds Content-Length to a body of that size,
+// as that of net/http does for what it has buffered as a whole when the handler returns.
+// Only its writers send files: others, such as that of [Cache.Transport], add nothing. Set
+// by us, it would be the ninth header of a blob, which takes a larger map, and a larger copy
+// of that.
+func (r *recorder) addsLength(size int64) bool {
+	_, server := r.ResponseWriter.(io.ReaderFrom)
+	return server && size >= 0 && size <= buffered
+}
+
 // ReadFrom counts bytes and lets the server send a file by itself, piece by piece.
 // What it is given must stay a limited file, or the kernel would not be asked.
 func (r *recorder) ReadFrom(src io.Reader) (n int64, err error) {

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"time"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullthrough/pullthrough/internal/ledger"
@@ -10,7 +12,8 @@ import (
 // repository is a local repository as one pull sees it.
 type repository struct {
 	origin.Repo
-	cause cause // the request that led here
+	began time.Time // what was deleted since then is not brought back by the pull
+	cause cause     // the request that led here
 }
 
 // keyOf names content of a repository.

@@ -55,37 +55,37 @@ func TestRuleWithoutCredential(t *testing.T) {
 		"hangs":       {hang: true, status: http.StatusGatewayTimeout, code: "UNKNOWN", says: "took too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			who := &issuer{}
-			s := newStory(t, func(s *story) {
+			storyInBubble(t, func(s *story) {
+				img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
+				s.pull("app/api", "v1", img)
+				s.pull("other/api", "v1", img)
+				s.settle()
+				who.set(row.err, row.hang)
+				for range 2 {
+					r := s.wantManifest("app/api", "v1", img)
+					if cs := r.Header.Get("Cache-Status"); !strings.Contains(cs, "fwd=stale") {
+						s.Errorf("Cache-Status %q, want fwd=stale", cs)
+					}
+					r = s.wantManifest("other/api", "v1", img)
+					if cs := r.Header.Get("Cache-Status"); !strings.Contains(cs, "fwd-status=200") {
+						s.Errorf("another rule: Cache-Status %q, want a check", cs)
+					}
+				}
+				r := s.manifest("app/none", "v1")
+				s.wantError(r, row.status, row.code)
+				if !strings.Contains(string(r.body), row.says) || r.Header.Get("Retry-After") != row.after {
+					s.Errorf("Retry-After %q, %s", r.Header.Get("Retry-After"), r.body)
+				}
+			}, func(s *story) {
 				s.cache.Limits.StaleTimeout, s.cache.Limits.AnswerTimeout = 300*time.Millisecond, time.Second
 				if err := s.rules.SetAuth("team", who); err != nil {
 					s.Fatal(err)
 				}
-				if err := s.rules.Create(rule.Rule{Name: "other", Source: s.up.Host() + "/team/*", Target: "other/*"}); err != nil {
+				if err := s.rules.Create(rule.Rule{Name: "other", Source: s.host() + "/team/*", Target: "other/*"}); err != nil {
 					s.Fatal(err)
 				}
 			})
-			img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
-			s.pull("app/api", "v1", img)
-			s.pull("other/api", "v1", img)
-			s.settle()
-			who.set(row.err, row.hang)
-			for range 2 {
-				r := s.wantManifest("app/api", "v1", img)
-				if cs := r.Header.Get("Cache-Status"); !strings.Contains(cs, "fwd=stale") {
-					t.Errorf("Cache-Status %q, want fwd=stale", cs)
-				}
-				r = s.wantManifest("other/api", "v1", img)
-				if cs := r.Header.Get("Cache-Status"); !strings.Contains(cs, "fwd-status=200") {
-					t.Errorf("another rule: Cache-Status %q, want a check", cs)
-				}
-			}
-			r := s.manifest("app/none", "v1")
-			s.wantError(r, row.status, row.code)
-			if !strings.Contains(string(r.body), row.says) || r.Header.Get("Retry-After") != row.after {
-				t.Errorf("Retry-After %q, %s", r.Header.Get("Retry-After"), r.body)
-			}
 		})
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 // stranger adds a rule of somebody else at the same host.
 func stranger(s *story) {
-	if err := s.rules.Create(rule.Rule{Name: "stranger", Source: s.up.Host() + "/open/*", Target: "open/*"}); err != nil {
+	if err := s.rules.Create(rule.Rule{Name: "stranger", Source: s.host() + "/open/*", Target: "open/*"}); err != nil {
 		s.Fatal(err)
 	}
 }

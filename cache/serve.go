@@ -74,7 +74,7 @@ func unmodified(r *http.Request, etag string) bool {
 
 // serveBlob writes a blob, or what of it was asked for.
 // An error means that the header is out, or may be, and the body is not whole.
-func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAnswer) error {
+func serveBlob(w *recorder, r *http.Request, digest string, a *blobAnswer) error {
 	h := w.Header()
 	h["Content-Type"] = octetStreams
 	values := a.header(digest)
@@ -86,7 +86,9 @@ func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAns
 		h["X-Azure-Origin"] = fromUpstream
 	}
 	if a.file != nil && wantsAll(r) {
-		h["Content-Length"] = values.length
+		if r.Method == http.MethodHead || !w.addsLength(a.size) {
+			h["Content-Length"] = values.length
+		}
 		serveStored(w, r, a)
 		return nil
 	}
@@ -105,7 +107,7 @@ func serveBlob(w http.ResponseWriter, r *http.Request, digest string, a *blobAns
 		outside(w, r, a.size)
 		return nil
 	}
-	s := &sender{ctx: r.Context(), w: w, a: a, head: r.Method == http.MethodHead}
+	s := &sender{ctx: r.Context(), w: w, a: *a, head: r.Method == http.MethodHead}
 	switch len(ranges) {
 	case 0:
 		return s.whole()
@@ -195,7 +197,7 @@ func wanted(r *http.Request, etag string, size int64) ([]route.Range, error) {
 type sender struct {
 	ctx  context.Context
 	w    http.ResponseWriter
-	a    *blobAnswer
+	a    blobAnswer
 	head bool
 }
 

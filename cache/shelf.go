@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"hash/fnv"
+	"strings"
 	"sync"
 	"time"
 
@@ -180,6 +181,21 @@ func (s *shelf) inOrder(key string) *sync.Mutex {
 func (s *shelf) drop(ctx context.Context, key string) {
 	defer s.inOrder(key).Unlock()
 	s.dropInOrder(ctx, key)
+}
+
+// dropAll forgets the keys that begin with a prefix, as far as they were counted.
+func (s *shelf) dropAll(ctx context.Context, prefix string) {
+	var keys []string
+	s.mu.Lock()
+	for key := range s.entries {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	s.mu.Unlock()
+	for _, key := range keys {
+		s.drop(ctx, key)
+	}
 }
 
 // dropInOrder is drop with the order of the key held.

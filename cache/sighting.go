@@ -97,7 +97,11 @@ const recordWait = time.Second
 // submit asks for the copy of a manifest that was just served, with the tags that were
 // seen to stand for it. When it returns, a crash does not lose the copy job. since is the
 // look at the store that found that the manifest is not stored; unseen if there was none.
-func (e *engine) submit(r repository, man *oci.Content, since look) {
+// What was deleted while it was pulled is not copied; the result is false then.
+func (e *engine) submit(r repository, man *oci.Content, since look) bool {
+	if e.local.deletedSince(r.Repo, man.Digest.String(), r.began) {
+		return false
+	}
 	k := keyOf(r.Repo, man.Digest)
 	tags := e.sightings.take(r.Repo, man.Digest)
 	_, part := e.local.indexes.Get(k)
@@ -130,9 +134,10 @@ func (e *engine) submit(r repository, man *oci.Content, since look) {
 	defer cancel()
 	if e.ledger.Ready(ctx) != nil { // a slow disk is no trouble of the client
 		e.work.Go(func() { add(e.ctx) })
-		return
+		return true
 	}
 	add(ctx)
+	return true
 }
 
 // look is when the store was asked for a manifest and did not have it: what

@@ -60,22 +60,26 @@ func (s *brokenSpool) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func TestTroubleWithTheStoreIsNoTroubleOfTheClient(t *testing.T) {
-	for name, broken := range map[string]*brokenStore{
-		"no spool": {spool: func() error { return store.ErrFull }},
-		"in the middle": {write: func(off int64) error {
-			if off > layerSize/2 {
-				return store.ErrFull
+	for name, breaks := range map[string]func(b *brokenStore, full func() error){
+		"no spool": func(b *brokenStore, full func() error) { b.spool = full },
+		"in the middle": func(b *brokenStore, full func() error) {
+			b.write = func(off int64) error {
+				if off > layerSize/2 {
+					return full()
+				}
+				return nil
 			}
-			return nil
-		}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStory(t, func(s *story) {
+			joined := make(chan struct{}) // closed when all clients wait for one download
+			broken := &brokenStore{}
+			breaks(broken, func() error { <-joined; return store.ErrFull })
+			s := newStory(t, oneConnection, func(s *story) {
 				onDir(s)
 				broken.Store = s.cache.Store
 				s.cache.Store = broken
 			})
-			s.up.Pace(64 * mib)
 			layer := s.oneBlob(layerSize)
 			var wg sync.WaitGroup
 			for range 4 {
@@ -85,6 +89,15 @@ func TestTroubleWithTheStoreIsNoTroubleOfTheClient(t *testing.T) {
 					}
 				})
 			}
+			deadline := time.Now().Add(time.Minute)
+			for s.cache.Stats().Readers < 4 {
+				if time.Now().After(deadline) {
+					t.Errorf("%d of 4 clients have joined the download", s.cache.Stats().Readers)
+					break
+				}
+				time.Sleep(time.Millisecond) // polls a condition; the deadline is the failure
+			}
+			close(joined)
 			wg.Wait()
 			if n := s.gets(layer); n > 5 {
 				t.Errorf("%d upstream GETs for 4 clients", n)
@@ -141,11 +154,22 @@ func TestCrashBetweenAnyTwoSteps(t *testing.T) {
 func TestTagNeverMovesBackwards(t *testing.T) {
 	s := newStory(t)
 	old := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, layerSize))
-	s.up.Pace(8 * mib) // the first copy takes two seconds
+	s.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: old.Layers[0].Digest.String(), Stall: mib}) // the first copy ends last
 	s.wantManifest("app/api", "v1", old)
 	next := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))
 	s.wantManifest("app/api", "v1", next)
-	s.up.Pace(0)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		if tag, err := s.cache.Store.Tag(t.Context(), "app/api", "v1"); err == nil && tag.Digest == next.Digest {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the second image is not copied: %+v", s.cache.Copies())
+		}
+		time.Sleep(time.Millisecond) // polls a condition; the deadline is the failure
+	}
+	s.up.Heal()
+	s.up.Release()
 	s.settle()
 	s.up.Stop()
 	s.pull("app/api", "v1", next)
@@ -171,6 +195,8 @@ func TestForeignLayersAndArtifacts(t *testing.T) {
 	}
 	s.get("/v2/app/api/tags/list")
 	s.up.Stop()
+	s.kept("/v2/app/api/tags/list")
+	s.kept("/v2/app/api/referrers/" + img.Digest.String())
 	s.pull("app/api", "sbom", art)
 	if r := s.get("/v2/app/api/referrers/" + img.Digest.String()); !strings.Contains(string(r.body), art.Digest.String()) {
 		t.Errorf("stored referrers: %s", r.body)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -17,6 +18,7 @@ import (
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
 	"github.com/pullthrough/pullthrough/store"
+	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 	"github.com/pullthrough/pullthrough/webhook"
 )
@@ -27,7 +29,7 @@ type story struct {
 	up    *upstreamtest.Registry
 	cache *cache.Cache
 	rules *rule.Set
-	web   *httptest.Server
+	web   *httptest.Server // nil in a bubble
 
 	mu     sync.Mutex
 	events []webhook.Event
@@ -38,17 +40,62 @@ type story struct {
 // before it is used.
 func newStory(t *testing.T, setup ...func(*story)) *story {
 	s := &story{T: t, up: upstreamtest.NewRegistry(t)}
+	s.begin(s.up.Client(), append([]func(*story){unhurried}, setup...)...)
+	s.serve()
+	return s
+}
+
+// unhurried lets a pull of what is stored wait as long for the upstream as any other, for
+// tests whose upstream answers.
+func unhurried(s *story) { s.cache.Limits.StaleTimeout = 20 * time.Second }
+
+// storyInBubble runs a story in a bubble of synctest, where a limit of time is reached if
+// something waits for it, and not if the machine is slow. Nothing listens there.
+func storyInBubble(t *testing.T, test func(s *story), setup ...func(*story)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &story{T: t, up: upstreamtest.NewHandler()}
+		s.begin(&upstream.Client{Transport: s.up.Transport()}, setup...)
+		defer func() { // also when the test ends early, or the bubble never does
+			if err := s.cache.Shutdown(context.Background()); err != nil {
+				t.Error("Shutdown:", err)
+			}
+			for _, text := range s.up.Complaints() {
+				t.Error(text)
+			}
+		}()
+		test(s)
+	})
+}
+
+// begin makes the rules and the cache.
+func (s *story) begin(up upstream.Opener, setup ...func(*story)) {
+	s.Helper()
 	var err error
-	s.rules, err = rule.NewSet(rule.Rule{Name: "team", Source: s.up.Host() + "/team/*", Target: "app/*"})
+	s.rules, err = rule.NewSet(rule.Rule{Name: "team", Source: s.host() + "/team/*", Target: "app/*"})
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
-	s.cache = &cache.Cache{Rules: s.rules, Store: &store.Mem{}, Upstream: s.up.Client(), Events: webhook.SinkFunc(s.event), Observe: s.outcome}
+	s.cache = &cache.Cache{Rules: s.rules, Store: &store.Mem{}, Upstream: up, Events: webhook.SinkFunc(s.event), Observe: s.outcome}
 	for _, f := range setup {
 		f(s)
 	}
-	s.serve()
-	return s
+}
+
+// host is the host of the registry, as rules name it.
+func (s *story) host() string {
+	if host := s.up.Host(); host != "" {
+		return host
+	}
+	return source
+}
+
+// client reaches the cache under a URL.
+func (s *story) client() (c *http.Client, url string) {
+	if s.web == nil { // in a bubble
+		return &http.Client{Transport: inMemory{s.cache}}, "http://cache"
+	}
+	return s.web.Client(), s.web.URL
 }
 
 func (s *story) serve() {
@@ -57,7 +104,7 @@ func (s *story) serve() {
 	s.Cleanup(func() {
 		web.CloseClientConnections()
 		web.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := c.Shutdown(ctx); err != nil {
 			s.Error("Shutdown:", err)
@@ -88,7 +135,8 @@ type reply struct {
 
 func (s *story) do(method, path string, header ...string) reply {
 	s.Helper()
-	req, err := http.NewRequestWithContext(s.Context(), method, s.web.URL+path, nil)
+	client, url := s.client()
+	req, err := http.NewRequestWithContext(s.Context(), method, url+path, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -96,7 +144,7 @@ func (s *story) do(method, path string, header ...string) reply {
 		req.Header.Set(header[i], header[i+1])
 	}
 	begun := time.Now()
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return reply{err: err, Response: &http.Response{Header: http.Header{}}}
 	}
@@ -158,10 +206,11 @@ func (s *story) pullBlobs(repo string, img upstreamtest.Image) {
 	}
 }
 
-// settle waits until no copy is under way but those that wait for clients.
+// settle waits until no copy is under way but those that wait for clients. Its deadline is
+// for copies that hang: a slow machine takes its time for large layers.
 func (s *story) settle() {
 	s.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for time.Now().Before(deadline) {
 		busy := s.cache.Stats().Downloads
 		for _, c := range s.cache.Copies() {

@@ -24,14 +24,15 @@ type tagCheck struct {
 
 // byTag answers a pull by tag.
 func (e *engine) byTag(ctx context.Context, r repository, tag string, head bool) answer {
-	a := e.findTag(ctx, r, tag, head)
-	if !head && a.err == nil && a.man.MarkUsed() {
+	now := time.Now()
+	a := e.findTag(ctx, r, tag, head, now)
+	if !head && a.err == nil && a.man.MarkUsed(now) {
 		e.local.used(r.Repo, a.man)
 	}
 	return a
 }
 
-func (e *engine) findTag(ctx context.Context, r repository, tag string, head bool) answer {
+func (e *engine) findTag(ctx context.Context, r repository, tag string, head bool, now time.Time) answer {
 	s := e.local.tag(ctx, r.Repo, tag)
 	if !r.Covered() {
 		if s.man == nil {
@@ -39,7 +40,7 @@ func (e *engine) findTag(ctx context.Context, r repository, tag string, head boo
 		}
 		return answer{man: s.man, state: hit}
 	}
-	if s.man != nil && e.fresh(r.Repo, s) {
+	if s.man != nil && e.fresh(r.Repo, s, now) {
 		return answer{man: s.man, state: hit}
 	}
 	if err := r.Spared(); err != nil {
@@ -80,9 +81,9 @@ func (e *engine) window(r origin.Repo) time.Duration {
 }
 
 // fresh reports whether the last check of a tag may be used again.
-func (e *engine) fresh(r origin.Repo, s *storedTag) bool {
+func (e *engine) fresh(r origin.Repo, s *storedTag, now time.Time) bool {
 	window := e.window(r)
-	return window > 0 && time.Now().UnixNano()-s.checked.Load() < int64(window)
+	return window > 0 && now.UnixNano()-s.checked.Load() < int64(window)
 }
 
 // checksAtOnce is how many checks of one tag are under way at once, so that a client
@@ -108,6 +109,7 @@ func (e *engine) check(ctx context.Context, r repository, tag string, head bool,
 	if err != nil {
 		return answer{err: err}
 	}
+	e.submitLate(r, a)
 	return a
 }
 
@@ -208,7 +210,7 @@ func (e *engine) ask(wanted context.Context, begin func(), r repository, k tagCh
 	if !e.local.stays(k.tag, s) {
 		s = e.local.tag(e.ctx, r.Repo, tag)
 	}
-	if s.man != nil && e.fresh(r.Repo, s) { // a check has ended since the client looked
+	if s.man != nil && e.fresh(r.Repo, s, time.Now()) { // a check has ended since the client looked
 		return answer{man: s.man, same: true, state: hit, asked: time.Unix(0, s.checked.Load())}, s
 	}
 	asked := s.askNow()
@@ -241,7 +243,7 @@ func (e *engine) moved(r repository, k tagCheck, s *storedTag, a answer) answer 
 	case stored != nil:
 		e.submit(r, stored, unseen) // nothing to copy: the tag moves
 	case !k.head:
-		e.submit(r, a.man, since)
+		a.unkept = !e.submit(r, a.man, since)
 	}
 	return a
 }

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,13 @@ func TestFurtherTagOfWhatAnotherCopies(t *testing.T) {
 		w.up.Fail(upstreamtest.Fault{Kind: "blob", Latency: 10 * time.Second})
 		w.member[1].pull("v1")
 		w.pass(time.Second)
+		w.wantElsewhere(1, cache.JobComing)
+		w.owner = func(cache.Job) int { // while it is given once more
+			if all := w.member[1].cache.Copies(); len(all) != 1 || all[0].State != cache.CopyRunning || all[0].Elsewhere != "" {
+				w.Errorf("%+v", all)
+			}
+			return 0
+		}
 		w.member[1].pull("v2")
 		w.settled()
 		events := once(img)
@@ -97,6 +105,8 @@ func TestParkedElsewhere(t *testing.T) {
 		if a, b := state(0), state(1); a != cache.CopyParked || b != cache.CopySubmitted {
 			w.Fatalf("%s and %s", a, b)
 		}
+		w.wantElsewhere(0, "")
+		w.wantElsewhere(1, cache.JobParked)
 		w.up.Heal()
 		w.pass(time.Hour)
 		if a := state(0); a != cache.CopyParked {
@@ -106,6 +116,22 @@ func TestParkedElsewhere(t *testing.T) {
 		w.settled()
 		w.want(2, once(img))
 	})
+}
+
+// wantElsewhere checks what a cache says of where its only copy is.
+func (w *crew) wantElsewhere(n int, want cache.JobState) {
+	w.Helper()
+	c := w.member[n].cache
+	if all := c.Copies(); len(all) != 1 || all[0].Elsewhere != want {
+		w.Errorf("cache %d: %+v, want one that is %q elsewhere", n, all, want)
+	}
+	words := map[cache.JobState]string{
+		"": "a copy failed too often and is parked", cache.JobComing: "a copy is made by another cache",
+		cache.JobParked: "another cache, where it failed too often", cache.JobSending: "where its events wait for their receivers",
+	}
+	if x, err := c.Explain(w.Context(), "app/api", "v1"); err != nil || !strings.Contains(x.Text, words[want]) {
+		w.Errorf("cache %d: %q, %v", n, x.Text, err)
+	}
 }
 
 // What is deleted through one cache while another one copies it stays deleted.

@@ -40,7 +40,7 @@ func (w *crew) waiting() upstreamtest.Image {
 		if n == 0 {
 			want = 0
 		}
-		if all := m.cache.Copies(); len(all) != want || want == 1 && all[0].State != cache.CopySubmitted {
+		if all := m.cache.Copies(); len(all) != want || want == 1 && (all[0].State != cache.CopySubmitted || all[0].Elsewhere != cache.JobSending) {
 			w.Fatalf("cache %d: %v", n, all)
 		}
 	}
@@ -128,6 +128,7 @@ func TestOutboxComesBackWithItsOwner(t *testing.T) {
 func TestWitnessOfEventsRestarts(t *testing.T) {
 	inCrewWithOutbox(t, 3, func(w *crew) {
 		img := w.waiting()
+		w.wantElsewhere(1, cache.JobSending)
 		for _, m := range w.member[1:] {
 			ctx, cancel := context.WithTimeout(w.Context(), time.Second)
 			if err := m.cache.Idle(ctx); err != nil {

@@ -82,12 +82,12 @@ func TestTransportCut(t *testing.T) {
 	c.Observe = func(_ *http.Request, o cache.Outcome) { done <- o }
 	img := up.AddImage("team/api", "v1", upstreamtest.Layers(1, 4<<20))
 	path := "/v2/hub/team/api/blobs/" + img.Layers[0].Digest.String()
-	up.Pace(8 << 20) // so that the header is out before the end is seen
-	up.Fail(upstreamtest.Fault{Kind: "blob", Flip: true, FlipAt: 2 << 20})
-	resp, err := get(t.Context(), c, "GET", path)
+	up.Fail(upstreamtest.Fault{Kind: "blob", Flip: true, FlipAt: 2 << 20, Stall: 3 << 20})
+	resp, err := get(t.Context(), c, "GET", path) // the header is out
 	if err != nil {
 		t.Fatal(err)
 	}
+	up.Release()
 	if n, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("%d bytes, %v", n, err)
 	}

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -57,8 +58,9 @@ func (e *engine) name(ctx context.Context, k AccessKind, name, reference string)
 	if err != nil {
 		return repository{}, "", routeError(err)
 	}
+	began := time.Now()
 	found, err := e.origins.Find(ctx, name)
-	r := repository{Repo: found.Under(ctx)}
+	r := repository{Repo: found.Under(ctx), began: began}
 	if err != nil {
 		return r, d, failure(r.Repo, k, reference, err)
 	}

@@ -129,7 +129,9 @@ func (w *worker) copy(ctx context.Context, r origin.Repo, run *ledger.Run, man *
 			}
 		}
 		w.local.note(r, man) // the job may come from another process
-		if err := w.fetcher.blobs(ctx, r, man.Parsed); err != nil {
+		wanted, stop := run.Wanted(ctx)
+		err := w.fetcher.blobs(wanted, r, man.Parsed, run.Job.Created)
+		if stop(); err != nil {
 			return err
 		}
 	}

@@ -12,19 +12,27 @@ func TestMem(t *testing.T) {
 }
 
 func TestDir(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	storetest.Run(t, func(t *testing.T) store.Store { return openDir(t, t.TempDir()) })
 }
 
 func openDir(t testing.TB, path string) *store.Dir {
 	t.Helper()
-	d, err := store.OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
+	return closed(t)(store.OpenDir(path))
+}
+
+// closed closes a store that was opened at the end of the test.
+func closed(t testing.TB) func(*store.Dir, error) *store.Dir {
+	return func(d *store.Dir, err error) *store.Dir {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
-	return d
+		t.Cleanup(func() {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return d
+	}
 }

@@ -25,8 +25,10 @@ import (
 //
 // What is read is read near. What Near lacks is read far and comes near meanwhile, once for
 // all readers: they follow what has come, and the last 64 KiB of a blob wait for its digest. A
-// reader far ahead of that reads far by itself. A manifest that is near is looked up far behind its reader if that was
-// not done for 5 minutes, and given up near if another process has deleted it.
+// reader far ahead of that reads far by itself. Wrong bytes of Far have no end for a reader of
+// all of them: they count as missing for 10 minutes, and a copy sends them again. A manifest
+// that is near is looked up far behind its reader if that was not done for 5 minutes, and given
+// up near if another process has deleted it.
 //
 // Far decides about tags. Near has a copy of each, which stands in while Far fails. Lists
 // are those of Far. Records are near: they belong to the process.
@@ -47,8 +49,8 @@ import (
 //
 //	a warm image                                0, and each 5 minutes 1 behind it
 //	a tag                                       1 (package cache remembers it)
-//	a manifest or a blob that only Far has      1, however many readers it has; 2 if more than 4 blobs
-//	                                            come near at once
+//	a manifest or a blob that only Far has      1, however many readers it has, and 1 for each that comes
+//	                                            at the same moment; 2 if more than 4 blobs come near at once
 //	a blob that neither has                     2: its link, and its bytes elsewhere; for a second none
 //	the commit of a manifest                    1 for each blob, the bytes of those that Far lacks, and
 //	                                            the manifest
@@ -184,11 +186,11 @@ func (t *Tier) Open(ctx context.Context, repo string, d digest.Digest) (Info, io
 		t.bring(repo, info, deletions, s.data)
 		return info, r, nil
 	}
-	if follows := t.follow(repo, info, deletions, r); follows != nil {
+	if follows := t.follow(ctx, repo, info, deletions, r); follows != nil {
 		return info, follows, nil
 	}
 	t.bring(repo, info, deletions, nil)
-	return info, r, nil
+	return info, newWholeReader(t, repo, info, r), nil
 }
 
 // farSmall reads what was read far as a whole.
@@ -218,13 +220,11 @@ func (t *Tier) openFar(ctx context.Context, repo string, d digest.Digest) (info 
 		return Info{}, nil, err
 	}
 	if d.Algorithm().FromBytes(data) != d {
-		t.log().Error("content of the far store is damaged; it counts as missing", "repository", repo, "digest", d.String())
-		t.state().memory.damaged(linkOf(repo, d))
+		t.damaged(repo, info)
 		return Info{}, nil, ErrNotFound
 	}
 	s := &farSmall{data: data}
 	s.Reset(data)
-	info.Size = int64(len(data))
 	return info, s, nil
 }
 
@@ -246,10 +246,16 @@ func (t *Tier) Create(ctx context.Context, repo string, want Info) (Writer, erro
 // staysManifest brings near what is known to be a manifest far, before it is written near
 // as a blob, which would hide it.
 func (t *Tier) staysManifest(ctx context.Context, repo string, d digest.Digest) error {
-	if known, ok := t.state().memory.has(linkOf(repo, d)); !ok || !known.manifest {
+	m := &t.state().memory
+	if known, ok := m.has(linkOf(repo, d)); !ok || !known.manifest {
 		return nil
 	}
+	era := m.now()
 	info, r, err := t.openFar(ctx, repo, d)
+	if errors.Is(err, ErrNotFound) { // another process has deleted it
+		m.missed(linkOf(repo, d), era)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

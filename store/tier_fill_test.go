@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,9 @@ import (
 type pacedStore struct {
 	*spy
 	breaks atomic.Int64 // 0: they do not
+	hangs  atomic.Bool  // there they wait for an hour first
+	reads  atomic.Int64
+	open   atomic.Int64
 }
 
 func (s *pacedStore) Open(ctx context.Context, repo string, d digestType) (store.Info, io.ReadSeekCloser, error) {
@@ -26,6 +30,8 @@ func (s *pacedStore) Open(ctx context.Context, repo string, d digestType) (store
 	if err != nil {
 		return info, nil, err
 	}
+	s.open.Add(1)
+	context.AfterFunc(ctx, func() { s.open.Add(-1) })
 	return info, &pacedReader{r, s}, nil
 }
 
@@ -35,12 +41,20 @@ type pacedReader struct {
 }
 
 func (r *pacedReader) Read(p []byte) (int, error) {
+	r.s.reads.Add(1)
 	time.Sleep(10 * time.Millisecond)
 	at, err := r.Seek(0, io.SeekCurrent)
-	if most := r.s.breaks.Load(); err != nil || most > 0 && at >= most {
+	most := r.s.breaks.Load()
+	if err != nil || most > 0 && at >= most {
+		if r.s.hangs.Load() {
+			time.Sleep(time.Hour)
+		}
 		return 0, io.ErrUnexpectedEOF
 	}
-	return r.ReadSeekCloser.Read(p[:min(len(p), 64<<10)])
+	if p = p[:min(len(p), 64<<10)]; most > 0 {
+		p = p[:min(int64(len(p)), most-at)]
+	}
+	return r.ReadSeekCloser.Read(p)
 }
 
 // large is an image with one large layer.
@@ -134,6 +148,9 @@ func TestRangeAheadOfTheDownload(t *testing.T) {
 			if took := time.Since(begun); c.asks == 2 && took > 100*time.Millisecond {
 				t.Errorf("at %d: %v", c.offset, took)
 			}
+			if _, err := r.Seek(-1, io.SeekStart); err == nil {
+				t.Error("a seek to before the start")
+			}
 			if err := r.Close(); err != nil {
 				t.Error(err)
 			}
@@ -199,7 +216,7 @@ func TestDownloadOfFarBreaksOff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inPaced(t, func(t *tierTest, far *pacedStore, layer store.Piece) {
-				heals := breaks(t, far)
+				heals, begun := breaks(t, far), time.Now()
 				var group sync.WaitGroup
 				for range 3 {
 					_, r, err := t.tier.Open(t.Context(), "a", layer.Info.Digest)
@@ -216,9 +233,80 @@ func TestDownloadOfFarBreaksOff(t *testing.T) {
 				time.Sleep(400 * time.Millisecond)
 				heals()
 				group.Wait()
+				if took := time.Since(begun); took > 5*time.Second {
+					t.Errorf("they took %v", took)
+				}
 			})
 		})
 	}
+}
+
+// The last bytes of a blob wait for its digest, and who waits for long goes on by itself.
+func TestDownloadOfFarStandsStill(t *testing.T) {
+	inTier(t, func(t *tierTest) {
+		img := imageOf("a", [][]byte{[]byte("{}"), bytes.Repeat([]byte("0123456789abcdef"), 1<<16)})
+		layer, far := img.blobs[1], &pacedStore{spy: t.far}
+		putImage(t, far.Mem, img)
+		far.breaks.Store(1<<20 - 1000)
+		far.hangs.Store(true)
+		tier := newTier(t, t.near, far)
+		_, r, err := tier.Open(t.Context(), "a", layer.Info.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if _, err := io.ReadFull(r, make([]byte, 1<<20-64<<10)); err != nil || time.Since(begun) > time.Second {
+			t.Errorf("what is not held back: %v, after %v", err, time.Since(begun))
+		}
+		time.Sleep(time.Second)
+		far.breaks.Store(0)
+		if _, err := io.ReadFull(r, make([]byte, 64<<10)); err != nil || time.Since(begun) < 10*time.Second || time.Since(begun) > 15*time.Second {
+			t.Errorf("what is held back: %v, after %v", err, time.Since(begun))
+		}
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			t.Error(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Read(make([]byte, 10)); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("it is read after Close: %v", err)
+		}
+		if err := r.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("it is closed twice: %v", err)
+		}
+		synctest.Wait()
+		if n := far.open.Load(); n != 1 { // the one that stands still
+			t.Errorf("%d readers of Far are open", n)
+		}
+	})
+}
+
+// Many that come near at once all do, also after Near refused some.
+func TestManyComeNear(t *testing.T) {
+	inTier(t, func(t *tierTest) {
+		img := newImage("a", "one", 7)
+		putImage(t, t.far.Mem, img)
+		far := &pacedStore{spy: t.far}
+		tier := newTier(t, t.near, far)
+		t.near.fails("Spool", "Create")
+		read := func() {
+			var all sync.WaitGroup
+			for _, p := range img.all() {
+				all.Go(func() {
+					if err := readsPiece(t.Context(), tier, p); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			time.Sleep(time.Minute)
+		}
+		read()
+		t.near.works()
+		read()
+		wantIn(t, "near", t.near.Mem, img)
+	})
 }
 
 // What is deleted while it comes near is not joined, and does not stay.

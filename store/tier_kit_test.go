@@ -3,10 +3,10 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullthrough/pullthrough/store"
 )
@@ -24,11 +22,13 @@ import (
 // spy is a store that notes its calls, and may meet them with something else.
 type spy struct {
 	*store.Mem
-	mu    sync.Mutex
-	calls []string
-	meet  func(ctx context.Context, call string) error // called with no lock held; nil meets nothing
-	bytes func(d digest.Digest) []byte                 // what Open reads instead
-	most  atomic.Int64                                 // spools take no bytes from there on; 0: they do
+	mu      sync.Mutex
+	calls   []string
+	meet    func(ctx context.Context, call string) error // called with no lock held; nil meets nothing
+	after   func(call string)                            // called when Mem has answered, with no lock held; nil does nothing
+	bytes   func(d digest.Digest) []byte                 // what Open reads instead
+	adopted atomic.Int64
+	most    atomic.Int64 // spools take no bytes from there on; 0: they do
 }
 
 func newSpy() *spy { return &spy{Mem: new(store.Mem)} }
@@ -89,13 +89,36 @@ func (s *spy) Stat(ctx context.Context, repo string, d digest.Digest) (store.Inf
 	if err := s.call(ctx, "Stat %s", short(d)); err != nil {
 		return store.Info{}, err
 	}
+	defer s.answered("Stat " + short(d))
 	return s.Mem.Stat(ctx, repo, d)
+}
+
+// answered is the moment between the answer of Mem and its arrival.
+func (s *spy) answered(call string) {
+	s.mu.Lock()
+	after := s.after
+	s.mu.Unlock()
+	if after != nil {
+		after(call)
+	}
+}
+
+// arrive makes the answers to calls that begin with a word come later.
+func (s *spy) arrive(later time.Duration, word string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = func(call string) {
+		if strings.HasPrefix(call, word) {
+			time.Sleep(later)
+		}
+	}
 }
 
 func (s *spy) Open(ctx context.Context, repo string, d digest.Digest) (store.Info, io.ReadSeekCloser, error) {
 	if err := s.call(ctx, "Open %s", short(d)); err != nil {
 		return store.Info{}, nil, err
 	}
+	defer s.answered("Open " + short(d))
 	info, r, err := s.Mem.Open(ctx, repo, d)
 	if err == nil && s.bytes != nil {
 		if other := s.bytes(d); other != nil {
@@ -123,6 +146,18 @@ type spyWriter struct {
 	d digest.Digest
 }
 
+func (w spyWriter) Write(p []byte) (int, error) {
+	w.s.mu.Lock()
+	meet := w.s.meet
+	w.s.mu.Unlock()
+	if meet != nil { // it is no call, since there may be any number
+		if err := meet(context.Background(), "Write "+short(w.d)); err != nil {
+			return 0, err
+		}
+	}
+	return w.Writer.Write(p)
+}
+
 func (w spyWriter) Commit(ctx context.Context) error {
 	if err := w.s.call(ctx, "Commit %s", short(w.d)); err != nil {
 		return err
@@ -131,6 +166,9 @@ func (w spyWriter) Commit(ctx context.Context) error {
 }
 
 func (s *spy) Spool(ctx context.Context, repo string, want store.Info) (store.Spool, error) {
+	if err := s.call(ctx, "Spool %s", short(want.Digest)); err != nil {
+		return nil, err
+	}
 	spool, err := s.Mem.Spool(ctx, repo, want)
 	if most := s.most.Load(); err == nil && most > 0 {
 		spool = shortSpool{spool, most}
@@ -154,13 +192,19 @@ func (s *spy) Adopt(ctx context.Context, repo string, want store.Info, allowed f
 	if err := s.call(ctx, "Adopt %s", short(want.Digest)); err != nil {
 		return err
 	}
-	return s.Mem.Adopt(ctx, repo, want, allowed)
+	defer s.answered("Adopt " + short(want.Digest))
+	err := s.Mem.Adopt(ctx, repo, want, allowed)
+	if err == nil {
+		s.adopted.Add(1)
+	}
+	return err
 }
 
 func (s *spy) Tag(ctx context.Context, repo, tag string) (store.Tag, error) {
 	if err := s.call(ctx, "Tag %s", tag); err != nil {
 		return store.Tag{}, err
 	}
+	defer s.answered("Tag " + tag)
 	return s.Mem.Tag(ctx, repo, tag)
 }
 
@@ -178,105 +222,40 @@ func (s *spy) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	return s.Mem.Delete(ctx, repo, d)
 }
 
+func (s *spy) DeleteTag(ctx context.Context, repo, tag string) error {
+	if err := s.call(ctx, "DeleteTag %s", tag); err != nil {
+		return err
+	}
+	return s.Mem.DeleteTag(ctx, repo, tag)
+}
+
+func (s *spy) TagNames(ctx context.Context, repo, last string) iter.Seq2[string, error] {
+	return met(ctx, s, "TagNames", s.Mem.TagNames(ctx, repo, last))
+}
+
+func (s *spy) Blobs(ctx context.Context, repo string) iter.Seq2[store.Info, error] {
+	return met(ctx, s, "Blobs", s.Mem.Blobs(ctx, repo))
+}
+
+// met is a list whose entries, and whose end, are calls.
+func met[T any](ctx context.Context, s *spy, name string, list iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		n := 0
+		for v, err := range list {
+			if n++; err == nil {
+				err = s.call(ctx, "%s %d", name, n)
+			}
+			if !yield(v, err) || err != nil {
+				return
+			}
+		}
+		if err := s.call(ctx, "%s end", name); err != nil {
+			yield(*new(T), err)
+		}
+	}
+}
+
 func short(d digest.Digest) string { return d.Encoded()[:6] }
-
-const tierSource = "https://registry.example.com/team/api"
-
-// tierImage is an image with a config and layers.
-type tierImage struct {
-	blobs    []store.Piece // the config first
-	manifest store.Piece
-}
-
-func newImage(repo, name string, layers int) tierImage {
-	contents := [][]byte{[]byte(`{"name":"` + name + `"}`)}
-	for i := range layers {
-		contents = append(contents, bytes.Repeat([]byte(fmt.Sprint(name, i, ";")), 30_000))
-	}
-	return imageOf(repo, contents)
-}
-
-// imageOf is an image of a config and layers.
-func imageOf(repo string, contents [][]byte) tierImage {
-	var img tierImage
-	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
-	piece := func(mediaType string, data []byte) store.Piece {
-		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-		return store.Piece{Repo: repo, Info: store.Info{Descriptor: desc, Source: tierSource}, Bytes: data}
-	}
-	for i, data := range contents {
-		p := piece(ocispec.MediaTypeImageLayer, data)
-		if img.blobs = append(img.blobs, p); i == 0 {
-			m.Config = p.Info.Descriptor
-			m.Config.MediaType = ocispec.MediaTypeImageConfig
-		} else {
-			m.Layers = append(m.Layers, p.Info.Descriptor)
-		}
-	}
-	text, err := json.Marshal(m)
-	if err != nil {
-		panic(err)
-	}
-	img.manifest = piece(ocispec.MediaTypeImageManifest, text)
-	return img
-}
-
-func (img tierImage) all() []store.Piece {
-	return append(img.blobs[:len(img.blobs):len(img.blobs)], img.manifest)
-}
-
-func (img tierImage) tag() store.Tag {
-	return store.Tag{Descriptor: img.manifest.Info.Descriptor, Source: tierSource}
-}
-
-// putPiece writes content.
-func putPiece(ctx context.Context, s store.Store, p store.Piece) error {
-	w, err := s.Create(ctx, p.Repo, p.Info)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	if _, err := w.Write(p.Bytes); err != nil {
-		return err
-	}
-	return w.Commit(ctx)
-}
-
-// putImage writes an image in the order of a copy.
-func putImage(t testing.TB, s store.Store, img tierImage) {
-	t.Helper()
-	for _, p := range img.all() {
-		if err := putPiece(t.Context(), s, p); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// wantIn fails unless a store has an image with its bytes.
-func wantIn(t testing.TB, what string, s store.Store, img tierImage) {
-	t.Helper()
-	for i, p := range img.all() {
-		if err := readsPiece(t.Context(), s, p); err != nil {
-			t.Errorf("%s: piece %d of %d: %v", what, i, len(img.all()), err)
-		}
-	}
-}
-
-func readsPiece(ctx context.Context, s store.Store, p store.Piece) error {
-	info, r, err := s.Open(ctx, p.Repo, p.Info.Digest)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(data, p.Bytes) || info.Source != p.Info.Source || info.IsManifest() != p.Info.IsManifest() {
-		return fmt.Errorf("other bytes or another kind: %+v", info)
-	}
-	return nil
-}
 
 // tierTest is a Tier of two spies in a bubble.
 type ctxType = context.Context

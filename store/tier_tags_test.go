@@ -1,7 +1,10 @@
 package store_test
 
 import (
+	"context"
 	"errors"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +75,65 @@ func TestTagThatFarDoesNotTake(t *testing.T) {
 	})
 }
 
+// moverStore is a Far that says what a tag pointed to before.
+type moverStore struct{ *spy }
+
+func (s moverStore) MoveTag(ctx context.Context, repo, tag string, v store.Tag) (former store.Tag, err error) {
+	former, err = s.Mem.Tag(ctx, repo, tag)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	return former, errors.Join(err, s.SetTag(ctx, repo, tag, v))
+}
+
+// Far says what a tag pointed to before it moved, and Near follows.
+func TestTierMovesTags(t *testing.T) {
+	inTier(t, func(t *tierTest) {
+		tier, now := newTier(t, t.near, moverStore{t.far}), time.Now()
+		one, two := newImage("a", "one", 1), newImage("a", "two", 1)
+		wantAbility[store.Mover](t.T, tier, true)
+		for i, img := range []tierImage{one, two} {
+			former, err := tier.MoveTag(t.Context(), "a", "v1", tagOf(img, now.Add(time.Duration(i)*time.Second)))
+			if want := []digestType{"", one.manifest.Info.Digest}[i]; err != nil || former.Digest != want {
+				t.Errorf("it pointed to %q, not %q: %v", former.Digest, want, err)
+			}
+			wantTag(t, "near", t.near.Mem, img)
+		}
+		if _, err := tier.MoveTag(t.Context(), "a", "v1", tagOf(one, now)); !errors.Is(err, store.ErrStale) {
+			t.Errorf("an older answer: %v", err)
+		}
+		if _, err := t.tier.MoveTag(t.Context(), "a", "v1", tagOf(one, now)); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("a Far that cannot: %v", err)
+		}
+	})
+}
+
+// A tag that Far refuses, or did not set, has not moved, and an answer is not asked for twice.
+func TestTagThatDidNotMove(t *testing.T) {
+	inTier(t, func(t *tierTest) {
+		ctx, now := t.Context(), time.Now()
+		one, two := newImage("a", "one", 1), newImage("a", "two", 1)
+		if err := t.tier.SetTag(ctx, "a", "v1", tagOf(one, now)); err != nil {
+			t.Fatal(err)
+		}
+		t.far.take()
+		if err := t.tier.SetTag(ctx, "a", "v1", tagOf(two, now.Add(-time.Second))); !errors.Is(err, store.ErrStale) {
+			t.Errorf("an older answer: %v", err)
+		}
+		t.asked(1, "an older answer")
+		t.far.meets(func(ctxType) error { return store.ErrFull }, "SetTag")
+		if err := t.tier.SetTag(ctx, "a", "v1", tagOf(two, now.Add(time.Second))); !errors.Is(err, store.ErrFull) {
+			t.Errorf("a store that is full: %v", err)
+		}
+		t.asked(1, "a store that is full")
+		t.far.fails("SetTag")
+		if err := t.tier.SetTag(ctx, "a", "v1", tagOf(two, now.Add(time.Second))); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Far fails: %v", err)
+		}
+		wantTag(t, "near", t.near.Mem, one)
+	})
+}
+
 // A tag that moved although Far did not say so has moved.
 func TestTagThatMovedWithoutAnAnswer(t *testing.T) {
 	inTier(t, func(t *tierTest) {
@@ -90,234 +152,154 @@ func TestTagThatMovedWithoutAnAnswer(t *testing.T) {
 	})
 }
 
-// What is deleted is in neither store, whichever of them fails meanwhile.
-func TestDeletionsOfATier(t *testing.T) {
+// The near copy of a tag follows in all that is compared, and one that is the same, or is
+// nowhere, is not written.
+func TestNearCopyOfATagFollows(t *testing.T) {
 	inTier(t, func(t *tierTest) {
-		ctx, img := t.Context(), newImage("a", "one", 2)
-		d := img.manifest.Info.Digest
-		putImage(t, t.tier, img)
-		if err := t.tier.SetTag(ctx, "a", "v1", img.tag()); err != nil {
-			t.Fatal(err)
-		}
-		t.far.fails("Delete")
-		if err := t.tier.Delete(ctx, "a", d); !errors.Is(err, store.ErrUnavailable) {
-			t.Errorf("Far fails: %v", err)
-		}
-		t.far.works()
-		wantIn(t, "what could not be deleted", t.tier, img)
-		synctest.Wait()
-		t.near.fails("Delete")
-		if err := t.tier.Delete(ctx, "a", d); !errors.Is(err, errSpy) {
-			t.Errorf("Near fails: %v", err)
-		}
-		t.near.works()
-		if err := t.tier.Delete(ctx, "a", d); err != nil {
-			t.Error(err)
-		}
-		if err := t.tier.DeleteTag(ctx, "a", "v1"); err != nil {
+		ctx, now := t.Context(), time.Now()
+		tag := tagOf(newImage("a", "one", 1), now)
+		source, digest, asked := tag, tagOf(newImage("a", "two", 1), now), tag
+		source.Source += "/other"
+		asked.Asked = now.Add(time.Second)
+		if _, err := t.tier.Tag(ctx, "a", "v1"); !errors.Is(err, store.ErrNotFound) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		for _, s := range []store.Store{t.tier, t.near, t.far} {
-			if _, err := s.Stat(ctx, "a", d); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("the manifest: %v", err)
+		if calls := t.near.take(); len(calls) != 1 {
+			t.Errorf("near was called for a tag that is nowhere: %q", calls)
+		}
+		for _, v := range []store.Tag{tag, asked, source, tag, digest, tag} {
+			if err := errors.Join(t.far.Mem.DeleteTag(ctx, "a", "v1"), t.far.Mem.SetTag(ctx, "a", "v1", v)); err != nil {
+				t.Fatal(err)
 			}
-			if _, err := s.Tag(ctx, "a", "v1"); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("the tag: %v", err)
+			for n := range 2 {
+				t.near.take()
+				if _, err := t.tier.Tag(ctx, "a", "v1"); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				if calls := t.near.take(); len(calls) != 2-n {
+					t.Errorf("near was called: %q", calls)
+				}
+				if got, err := t.near.Mem.Tag(ctx, "a", "v1"); err != nil || got.Source != v.Source || got.Digest != v.Digest || !got.Asked.Equal(v.Asked) {
+					t.Errorf("near there is %+v, want %+v: %v", got, v, err)
+				}
 			}
 		}
 	})
 }
 
-// What is brought near while it is deleted does not stay, whenever it arrives.
-func TestDeleteWhileItComesNear(t *testing.T) {
-	for _, at := range []string{"Open", "Commit", "Delete"} {
-		t.Run(at, func(t *testing.T) {
+// A tag that is deleted while it is looked up does not stay near.
+func TestTagThatIsDeletedWhileItIsLookedUp(t *testing.T) {
+	for _, at := range []string{"far", "near", "deletion", "deletion and near"} {
+		inTier(t, func(t *tierTest) {
+			ctx, one := t.Context(), newImage("a", "one", 1)
+			other, _ := t.elsewhere()
+			if err := other.SetTag(ctx, "a", "v1", one.tag()); err != nil {
+				t.Fatal(err)
+			}
+			if at == "far" {
+				t.far.arrive(time.Second, "Tag")
+			} else if at != "deletion" {
+				t.near.meets(func(ctxType) error { time.Sleep(time.Second); return nil }, "SetTag")
+			}
+			look := func() { _, _ = t.tier.Tag(ctx, "a", "v1") }
+			if strings.HasPrefix(at, "deletion") {
+				t.far.meets(func(ctxType) error { time.Sleep(500 * time.Millisecond); return nil }, "DeleteTag")
+				time.AfterFunc(100*time.Millisecond, look)
+			} else {
+				go look()
+				synctest.Wait()
+			}
+			if err := t.tier.DeleteTag(ctx, "a", "v1"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if _, err := t.near.Mem.Tag(ctx, "a", "v1"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("held at %s: it is near: %v", at, err)
+			}
+		})
+	}
+}
+
+// A copy of a tag that is not what Far has does not stand in.
+func TestNearCopyThatIsOld(t *testing.T) {
+	one, two := newImage("a", "one", 1), newImage("a", "two", 1)
+	for name, set := range map[string]func(t *tierTest, v store.Tag) error{
+		"near fails": func(t *tierTest, v store.Tag) error {
+			t.near.fails("SetTag")
+			return t.tier.SetTag(t.Context(), "a", "v1", v)
+		},
+		"the caller leaves": func(t *tierTest, v store.Tag) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			t.far.meets(func(ctx ctxType) error {
+				if err := t.far.Mem.SetTag(ctx, "a", "v1", v); err != nil {
+					return err
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}, "SetTag")
+			return t.tier.SetTag(ctx, "a", "v1", v)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
 			inTier(t, func(t *tierTest) {
-				ctx, img := t.Context(), newImage("a", "one", 2)
-				other, _ := t.elsewhere()
-				putImage(t, other, img)
-				blob := img.blobs[1]
-				hold := func(ctxType) error { time.Sleep(time.Second); return nil }
-				switch at {
-				case "Open":
-					t.far.meets(hold, "Open")
-				case "Commit":
-					t.near.meets(hold, "Commit")
-				case "Delete":
-					t.far.meets(hold, "Delete")
+				if err := t.tier.SetTag(t.Context(), "a", "v1", tagOf(one, time.Now())); err != nil {
+					t.Fatal(err)
 				}
-				for _, p := range []store.Piece{blob, img.manifest} {
-					go func() { _ = readsPiece(ctx, t.tier, p) }()
+				if err := set(t, tagOf(two, time.Now().Add(time.Second))); err != nil {
+					t.Errorf("it has moved: %v", err)
 				}
-				time.Sleep(1500 * time.Millisecond)
-				for _, p := range []store.Piece{img.manifest, blob} {
-					if err := t.tier.Delete(ctx, "a", p.Info.Digest); err != nil {
-						t.Error(err)
-					}
-				}
-				time.Sleep(time.Minute)
-				for _, p := range []store.Piece{blob, img.manifest} {
-					if _, err := t.near.Mem.Stat(ctx, "a", p.Info.Digest); !errors.Is(err, store.ErrNotFound) {
-						t.Errorf("%s is near: %v", p.Info.MediaType, err)
-					}
+				t.near.works()
+				t.far.fails("")
+				if got, err := t.tier.Tag(t.Context(), "a", "v1"); !errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("an old tag stands in: %v, %v", got.Digest == one.manifest.Info.Digest, err)
 				}
 			})
 		})
 	}
 }
 
-// A manifest that Far has does not become a blob because an image names it as a layer.
-func TestManifestOfFarIsNotHiddenByABlob(t *testing.T) {
+// Of two tags that move at once, the later one stays near, too.
+func TestTagsThatMoveAtOnce(t *testing.T) {
 	inTier(t, func(t *tierTest) {
-		img := newImage("a", "one", 1)
-		other, _ := t.elsewhere()
-		putImage(t, other, img)
-		asBlob := img.manifest
-		asBlob.Info.MediaType = "application/octet-stream"
-		if _, err := t.tier.Stat(t.Context(), "a", asBlob.Info.Digest); err != nil { // as package cache looks before it writes
-			t.Fatal(err)
-		}
-		if err := putPiece(t.Context(), t.tier, asBlob); err != nil {
-			t.Fatal(err)
-		}
-		wantIn(t, "written as a blob", t.tier, img)
-		synctest.Wait()
-		if err := t.near.Mem.Delete(t.Context(), "a", asBlob.Info.Digest); err != nil {
-			t.Fatal(err)
-		}
-		s, err := t.tier.Spool(t.Context(), "a", asBlob.Info)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.WriteAt(asBlob.Bytes, 0); err != nil {
-			t.Error(err)
-		}
-		if err := s.Commit(t.Context(), asBlob.Info); err != nil {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		wantIn(t, "spooled as a blob", t.tier, img)
-	})
-}
-
-// What other processes do is seen after a moment, and what they deleted is not taken for
-// there when a manifest relies on it.
-func TestOtherProcessesAreSeen(t *testing.T) {
-	inTier(t, func(t *tierTest) {
-		ctx, img := t.Context(), newImage("a", "one", 2)
-		other, _ := t.elsewhere()
-		if _, err := t.tier.Stat(ctx, "a", img.manifest.Info.Digest); !errors.Is(err, store.ErrNotFound) {
-			t.Fatal(err)
-		}
-		putImage(t, other, img)
-		time.Sleep(time.Second)
-		if _, err := t.tier.Stat(ctx, "a", img.manifest.Info.Digest); err != nil {
-			t.Errorf("after a second: %v", err)
-		}
-		wantIn(t, "here", t.tier, img)
-		synctest.Wait()
-		for _, p := range img.all() {
-			if err := other.Delete(ctx, "a", p.Info.Digest); err != nil {
-				t.Fatal(err)
-			}
-		}
-		time.Sleep(time.Minute)
-		if err := putPiece(ctx, t.tier, img.manifest); err != nil {
-			t.Fatal(err)
-		}
-		wantIn(t, "far", t.far.Mem, img)
-	})
-}
-
-// Forget gives up what another process has deleted, and nothing that Far has.
-func TestForgetWhatWasDeletedElsewhere(t *testing.T) {
-	inTier(t, func(t *tierTest) {
-		ctx, one, two := t.Context(), newImage("a", "one", 2), newImage("a", "two", 2)
-		putImage(t, t.tier, one)
-		putImage(t, t.tier, two)
-		for _, name := range []string{"v1", "v2"} {
-			if err := t.tier.SetTag(ctx, "a", name, one.tag()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		d := one.manifest.Info.Digest
-		if err := t.tier.Forget(ctx, "a", d.String()); err != nil {
-			t.Error(err)
-		}
-		if err := t.tier.Forget(ctx, "a", "v1"); err != nil {
-			t.Error(err)
-		}
-		if _, err := t.near.Mem.Stat(ctx, "a", d); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("the manifest is near: %v", err)
-		}
-		if _, err := t.near.Mem.Tag(ctx, "a", "v1"); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("the tag is near: %v", err)
-		}
-		if _, err := t.near.Mem.Tag(ctx, "a", "v2"); err != nil {
-			t.Errorf("another tag: %v", err)
-		}
-		wantIn(t, "here", t.tier, one) // Far still has it
-		if err := t.tier.Forget(ctx, "a", ""); err != nil {
-			t.Error(err)
-		}
-		for name, err := range t.near.Mem.Repositories(ctx, "") {
-			t.Errorf("near there is %s, %v", name, err)
-		}
-		for b, err := range t.near.Mem.Blobs(ctx, "a") {
-			t.Errorf("near there is %s, %v", b.Digest, err)
-		}
-		wantIn(t, "here", t.tier, one)
-		wantIn(t, "here", t.tier, two)
-		if err := t.tier.Forget(ctx, "../a", ""); err == nil {
-			t.Error("a repository that is none")
-		}
-	})
-}
-
-// The lists that deletions go by have what either store has.
-func TestListsForDeletionsHaveBothStores(t *testing.T) {
-	inTier(t, func(t *tierTest) {
-		ctx, img := t.Context(), newImage("a", "one", 4)
-		putImage(t, t.tier, img)
-		for i, p := range img.blobs { // some are near alone, some far
-			s := t.far.Mem
-			if i%2 == 0 {
-				s = t.near.Mem
-			}
-			if err := s.Delete(ctx, "a", p.Info.Digest); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := t.near.Mem.Delete(ctx, "a", img.manifest.Info.Digest); err != nil {
-			t.Fatal(err)
-		}
-		last := ""
-		n := 0
-		for b, err := range t.tier.Blobs(ctx, "a") {
-			if err != nil || b.Digest.String() <= last {
-				t.Errorf("%s after %s: %v", b.Digest, last, err)
-			}
-			last = b.Digest.String()
-			n++
-		}
-		if n != len(img.blobs) {
-			t.Errorf("%d blobs of %d", n, len(img.blobs))
-		}
-		n = 0
-		for _, err := range t.tier.Manifests(ctx, "a") {
-			if err != nil {
+		one, two := newImage("a", "one", 1), newImage("a", "two", 1)
+		t.near.meets(func(ctxType) error { time.Sleep(time.Second); return nil }, "SetTag")
+		var all sync.WaitGroup
+		all.Go(func() {
+			if err := t.tier.SetTag(t.Context(), "a", "v1", tagOf(one, time.Now())); err != nil {
 				t.Error(err)
 			}
-			n++
+		})
+		synctest.Wait()
+		t.near.works()
+		if err := t.tier.SetTag(t.Context(), "a", "v1", tagOf(two, time.Now().Add(time.Second))); err != nil {
+			t.Error(err)
 		}
-		if n != 1 {
-			t.Errorf("%d manifests", n)
+		all.Wait()
+		wantTag(t, "near", t.near.Mem, two)
+	})
+}
+
+// An answer that there is no tag, which comes late, does not delete the near copy of one
+// that was set meanwhile.
+func TestTagThatIsSetWhileItIsLookedFor(t *testing.T) {
+	inTier(t, func(t *tierTest) {
+		one := newImage("a", "one", 1)
+		t.far.set(func(_ ctxType, call string) error {
+			if call != "Tag v1" {
+				return nil
+			}
+			time.Sleep(time.Second)
+			return store.ErrNotFound // as it was when it was asked
+		})
+		go func() { _, _ = t.tier.Tag(t.Context(), "a", "v1") }()
+		synctest.Wait()
+		if err := t.tier.SetTag(t.Context(), "a", "v1", tagOf(one, time.Now())); err != nil {
+			t.Fatal(err)
 		}
-		for range t.tier.Blobs(ctx, "a") {
-			break // must be allowed
-		}
+		time.Sleep(time.Minute)
+		wantTag(t, "near", t.near.Mem, one)
 	})
 }

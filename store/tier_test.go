@@ -28,18 +28,22 @@ func newTier(t testing.TB, near, far store.Store) *store.Tier {
 	return tier
 }
 
+// What a disk keeps is for TestDir: here nothing waits for it.
 func TestTier(t *testing.T) {
 	t.Run("Dir over Mem", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Store { return newTier(t, openDir(t, t.TempDir()), new(store.Mem)) })
+		storetest.Run(t, func(t *testing.T) store.Store { return newTier(t, unsynced(t), new(store.Mem)) })
 	})
 	t.Run("Dir over Dir", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Store {
-			return newTier(t, openDir(t, t.TempDir()), openDir(t, t.TempDir()))
-		})
+		storetest.Run(t, func(t *testing.T) store.Store { return newTier(t, unsynced(t), unsynced(t)) })
 	})
 	t.Run("Mem over Dir", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Store { return newTier(t, new(store.Mem), openDir(t, t.TempDir())) })
+		storetest.Run(t, func(t *testing.T) store.Store { return newTier(t, new(store.Mem), unsynced(t)) })
 	})
+}
+
+func unsynced(t *testing.T) *store.Dir {
+	t.Helper()
+	return closed(t)(store.OpenUnsynced(t.TempDir()))
 }
 
 // What a Tier asks of Far is what its documentation says.
@@ -207,6 +211,9 @@ func TestBlobsGoFarWithTheirManifestAndOnce(t *testing.T) {
 			if n := count(calls, "Commit "+short(p.Info.Digest)); n != 1 {
 				t.Errorf("%s was sent %d times", p.Info.MediaType, n)
 			}
+			if n := count(calls, "Adopt "+short(p.Info.Digest)); n != 2 {
+				t.Errorf("%s was looked up %d times for 2 repositories", p.Info.MediaType, n)
+			}
 		}
 		wantIn(t, "far", t.far.Mem, img)
 		wantIn(t, "far", t.far.Mem, second)
@@ -299,6 +306,7 @@ func TestAbilitiesOfATierAreThoseOfItsStores(t *testing.T) {
 	both := &store.Tier{Near: mem, Far: mem}
 	wantAbility[store.Spooler](t, both, true)
 	wantAbility[store.Batcher](t, both, false)
+	wantAbility[store.Mover](t, both, false) // as Mem
 	for name, ok := range map[string]bool{"Spooler": true, "Records": true, "Deleter": true, "Lister": true, "BlobLister": true, "Sizer": true} {
 		if lacks := strings.Join(store.Lacks(both), "\n"); strings.Contains(lacks, name+":") == ok {
 			t.Errorf("%s is there: %v\n%s", name, ok, lacks)
@@ -312,10 +320,12 @@ func TestAbilitiesOfATierAreThoseOfItsStores(t *testing.T) {
 	wantAbility[store.Deleter](t, near, false)
 	wantAbility[store.Lister](t, near, false)
 	wantAbility[store.ManifestLister](t, near, false)
+	wantAbility[store.BlobLister](t, near, false)
 	far := &store.Tier{Near: plain{mem}, Far: mem}
 	wantAbility[store.Spooler](t, far, false)
 	wantAbility[store.Records](t, far, false)
 	wantAbility[store.Sizer](t, far, false)
+	wantAbility[store.UseRecorder](t, far, false)
 	wantAbility[store.Deleter](t, far, false)
 	wantAbility[store.Lister](t, far, true)
 	wantAbility[store.Tiered](t, far, true)

@@ -52,9 +52,6 @@ func (t *Tier) Spool(ctx context.Context, repo string, want Info) (Spool, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkInfo(ctx, repo, want); err != nil {
-		return nil, err
-	}
 	if err := t.staysManifest(ctx, repo, want.Digest); err != nil {
 		return nil, err
 	}
@@ -154,6 +151,7 @@ func listFar[T any](ctx context.Context, t *Tier, check error, list func(ctx con
 				yield(none, c.end(err))
 				return
 			}
+			c.answered() // others need not wait for the reader of the list
 			if !yield(v, nil) {
 				break
 			}
@@ -228,8 +226,8 @@ func merged(a, b iter.Seq2[Info, error]) iter.Seq2[Info, error] {
 					return
 				}
 			}
-			if aerr != nil || more && err != nil {
-				yield(Info{}, errors.Join(aerr, err))
+			if aerr != nil {
+				yield(Info{}, aerr)
 				return
 			}
 			if more && other.Digest == info.Digest {

@@ -42,7 +42,7 @@ func (w *tierWork) do(k farKey, f func(ctx context.Context)) {
 	if !w.enter(k) {
 		return
 	}
-	began := w.gate.Go(func() {
+	w.gate.Go(func() {
 		defer w.leave(k)
 		select {
 		case w.places <- struct{}{}:
@@ -51,9 +51,6 @@ func (w *tierWork) do(k farKey, f func(ctx context.Context)) {
 		case <-w.ctx.Done():
 		}
 	})
-	if !began {
-		w.leave(k)
-	}
 }
 
 // enter notes that something is under way, unless it is already or there is too much.
@@ -76,7 +73,7 @@ func (w *tierWork) leave(k farKey) {
 // reserve is enter for what is to begin at once: it reports whether there is a place. Then
 // run or release follows.
 func (w *tierWork) reserve(k farKey) bool {
-	if w.gate.Closed() || !w.enter(k) {
+	if !w.enter(k) {
 		return false
 	}
 	select {
@@ -115,7 +112,7 @@ func (t *Tier) bring(repo string, info Info, deletions int64, data []byte) {
 		if data != nil {
 			err = put(ctx, t.Near, repo, info, bytes.NewReader(data))
 		} else {
-			err = t.download(ctx, repo, info.Digest)
+			err = t.download(ctx, repo, info)
 		}
 		if err != nil && ctx.Err() == nil {
 			t.log().Warn("content of the far store cannot be brought near", "repository", repo, "digest", info.Digest.String(), "err", err)
@@ -148,22 +145,26 @@ func (t *Tier) recheck(repo string, d digest.Digest) {
 }
 
 // download copies a blob of Far near.
-func (t *Tier) download(ctx context.Context, repo string, d digest.Digest) error {
-	return t.transfer(ctx, func(ctx context.Context, moves func()) error {
-		info, r, err := t.Far.Open(ctx, repo, d)
+func (t *Tier) download(ctx context.Context, repo string, info Info) error {
+	err := t.transfer(ctx, func(ctx context.Context, moves func()) error {
+		info, r, err := t.Far.Open(ctx, repo, info.Digest)
 		if err != nil {
 			return err
 		}
 		defer r.Close()
 		return put(ctx, movingStore{t.Near, moves, asNear}, repo, info, r)
 	})
+	if errors.Is(err, errDamagedCopy) {
+		t.damaged(repo, info)
+	}
+	return err
 }
 
 // confirm gives up near what was brought while something was deleted, unless Far still has
 // it.
 func (t *Tier) confirm(ctx context.Context, repo string, d digest.Digest) {
-	info, err := t.statFar(ctx, repo, d)
-	if err == nil && info.Digest == d {
+	_, err := t.statFar(ctx, repo, d)
+	if err == nil {
 		return
 	}
 	if derr := t.deleteNear(ctx, repo, d); derr != nil && !errors.Is(derr, errors.ErrUnsupported) {

@@ -25,7 +25,6 @@ func (t *Tier) commit(ctx context.Context, repo string, want Info, body []byte) 
 			return err
 		}
 	}
-	want.Size = int64(len(body))
 	err := t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error {
 		return put(ctx, t.Far, repo, want, bytes.NewReader(body))
 	})
@@ -84,7 +83,7 @@ func (t *Tier) send(ctx context.Context, repo string, d digest.Digest) error {
 	if m.hasFrom(repo, info) {
 		return nil
 	}
-	if err := t.linkFar(ctx, repo, info); err == nil || !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrSize) {
+	if err := t.linkFar(ctx, repo, info); !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrSize) {
 		return err
 	}
 	if err := t.upload(ctx, repo, info); err != nil {
@@ -108,11 +107,10 @@ var errLinked = errors.New("store: linked already")
 // them was earned near. It returns [ErrNotFound] if Far does not have them. This is the one
 // look at Far for a blob that is new: its bytes, and, only if they are there, its link.
 func (t *Tier) linkFar(ctx context.Context, repo string, info Info) error {
-	origin, m := originOf(info), &t.state().memory
-	if m.lacks(origin) {
+	if t.state().memory.lacks(originOf(info)) {
 		return ErrNotFound
 	}
-	era, linked := m.now(), info
+	linked := info
 	err := t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error {
 		err := t.Far.Adopt(ctx, repo, info, func(ctx context.Context, _ io.ReadSeeker) error {
 			has, err := t.Far.Stat(ctx, repo, info.Digest)
@@ -130,12 +128,9 @@ func (t *Tier) linkFar(ctx context.Context, repo string, info Info) error {
 		}
 		return err
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		linked.Source = info.Source
 		t.sent(repo, linked)
-	case errors.Is(err, ErrNotFound):
-		m.missed(origin, era)
 	}
 	return err
 }

@@ -12,23 +12,17 @@ import (
 // far, and near again if a reader has brought it there meanwhile.
 func (t *Tier) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	near, far, err := t.deleters()
-	if err == nil {
-		err = checkContent(ctx, repo, d)
-	}
 	if err != nil {
 		return err
 	}
-	forget := func() { t.state().memory.deleted(linkOf(repo, d)) }
-	forget()
-	defer forget()
 	if err := near.Delete(ctx, repo, d); err != nil {
 		return err
 	}
 	err = t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error { return far.Delete(ctx, repo, d) })
+	t.state().memory.deleted(linkOf(repo, d)) // whatever became of it: what comes near from now on is looked at again
 	if err != nil {
 		return err
 	}
-	forget() // what is brought from now on is looked at again
 	if _, err := t.Near.Stat(ctx, repo, d); errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -38,23 +32,17 @@ func (t *Tier) Delete(ctx context.Context, repo string, d digest.Digest) error {
 // DeleteTag implements [Deleter], in the order of Delete.
 func (t *Tier) DeleteTag(ctx context.Context, repo, tag string) error {
 	near, far, err := t.deleters()
-	if err == nil {
-		err = checkTagged(ctx, repo, tag)
-	}
 	if err != nil {
 		return err
 	}
-	m := &t.state().memory
-	m.deleted()
-	defer m.deleted()
 	if err := near.DeleteTag(ctx, repo, tag); err != nil {
 		return err
 	}
 	err = t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error { return far.DeleteTag(ctx, repo, tag) })
+	t.state().memory.deleted()
 	if err != nil {
 		return err
 	}
-	m.deleted()
 	if _, err := t.Near.Tag(ctx, repo, tag); errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -80,7 +68,11 @@ func (t *Tier) Backed(ctx context.Context, repo string, d digest.Digest) (bool, 
 		return false, err
 	}
 	m := &t.state().memory
-	if _, ok := m.has(linkOf(repo, d)); ok {
+	k := linkOf(repo, d)
+	if m.lacks(k) { // or what it has is damaged
+		return false, nil
+	}
+	if _, ok := m.has(k); ok {
 		return true, nil
 	}
 	era := m.now()
@@ -102,18 +94,13 @@ func (t *Tier) Forget(ctx context.Context, repo, reference string) error {
 	d := digest.Digest(reference)
 	switch {
 	case reference == "":
-		if err = checkRepository(repo); err == nil {
-			m.forget()
-			defer m.forget()
-			err = t.forgetAll(ctx, near, repo)
-		}
+		m.forget()
+		err = t.forgetAll(ctx, near, repo)
 	case CheckContent(repo, d) == nil:
 		m.deleted(linkOf(repo, d))
-		defer m.deleted(linkOf(repo, d))
 		err = near.Delete(ctx, repo, d)
 	default:
 		m.deleted()
-		defer m.deleted()
 		err = near.DeleteTag(ctx, repo, reference)
 	}
 	return err

@@ -55,9 +55,6 @@ type farCall struct {
 
 // call begins a call of Far that may take no longer than limit, unless there is an outage.
 func (t *Tier) call(ctx context.Context, limit time.Duration) (*farCall, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	tried, ok := t.state().outage.enter(ctx, t.patience())
 	if !ok {
 		return nil, cmp.Or(ctx.Err(), unavailable(errOutage))
@@ -81,7 +78,6 @@ func (c *farCall) end(err error) error {
 	c.cancel(nil)
 	o := &c.t.state().outage
 	if near, ok := errors.AsType[nearError](err); ok {
-		o.unknown()
 		return near.error
 	}
 	switch {
@@ -89,7 +85,6 @@ func (c *farCall) end(err error) error {
 		o.answered()
 		return err
 	case c.parent.Err() != nil:
-		o.unknown()
 		return c.parent.Err()
 	}
 	late := errors.Is(cause, errImpatient)
@@ -107,9 +102,15 @@ func (c *farCall) end(err error) error {
 func (c *farCall) opened() {
 	c.clock.Stop()
 	c.stop()
+	c.answered()
+}
+
+// answered notes that Far has answered, although the call goes on.
+func (c *farCall) answered() {
 	c.t.state().outage.answered()
 	if c.tried != nil {
 		c.tried()
+		c.tried = nil
 	}
 }
 
@@ -188,21 +189,12 @@ func (o *outage) answered() {
 	o.fails, o.out = 0, 0
 }
 
-// unknown notes a call that said nothing about Far, so that another may try it.
-func (o *outage) unknown() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.out > 0 {
-		o.until = time.Time{}
-	}
-}
-
 // failed notes a failure, and returns for how long Far is left alone if an outage begins.
 func (o *outage) failed(now time.Time, late bool) (pause time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.fails++
-	if o.out > 0 && now.Before(o.until) && !late {
+	if o.out > 0 && now.Before(o.until) {
 		return 0 // one of those that were under way
 	}
 	if !late && o.fails < outageFails {

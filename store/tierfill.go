@@ -47,8 +47,9 @@ const (
 
 // fills are those under way. The zero value works.
 type fills struct {
-	mu    sync.Mutex
-	under map[farKey]*fill
+	begins turns // one of a digest at a time begins
+	mu     sync.Mutex
+	under  map[farKey]*fill
 }
 
 // join returns a reader of content that is coming near, unless something was deleted since
@@ -68,9 +69,24 @@ func (t *Tier) join(k farKey) (Info, io.ReadSeekCloser, bool) {
 	return f.info, r, true
 }
 
-// follow begins to bring a blob near that r reads far, and returns a reader that follows
-// it. If that cannot be, the result is nil, and r is still the caller's.
-func (t *Tier) follow(repo string, info Info, deletions int64, r io.ReadSeekCloser) io.ReadSeekCloser {
+// follow returns a reader that follows a blob that comes near, which begins unless another
+// reader came at the same moment: r reads it far. If that cannot be, the result is nil, and r
+// is still the caller's.
+func (t *Tier) follow(ctx context.Context, repo string, info Info, deletions int64, r io.ReadSeekCloser) io.ReadSeekCloser {
+	release, err := t.state().fills.begins.take(ctx, info.Digest)
+	if err != nil {
+		return nil
+	}
+	defer release()
+	if _, joined, ok := t.join(linkOf(repo, info.Digest)); ok {
+		_ = r.Close()
+		return joined
+	}
+	return t.fill(repo, info, deletions, r)
+}
+
+// fill begins to bring a blob near that r reads far.
+func (t *Tier) fill(repo string, info Info, deletions int64, r io.ReadSeekCloser) io.ReadSeekCloser {
 	near, ok := As[Spooler](t.Near)
 	s, k := t.state(), linkOf(repo, info.Digest)
 	if !ok || info.Size < 0 || !s.work.reserve(k) {
@@ -119,10 +135,9 @@ func (f *fill) run(ctx context.Context, far io.ReadSeekCloser) {
 	defer f.spool.Close()
 	err := f.copy(ctx, far)
 	_ = far.Close()
-	m := &f.t.state().memory
 	switch {
 	case errors.Is(err, errDamagedCopy):
-		m.damaged(linkOf(f.repo, f.info.Digest))
+		f.t.damaged(f.repo, f.info)
 		f.to(fillDamaged)
 	case err != nil:
 		f.to(fillBroken)
@@ -136,7 +151,7 @@ func (f *fill) run(ctx context.Context, far io.ReadSeekCloser) {
 		}
 		return
 	}
-	if m.deletions.Load() != f.deletions {
+	if f.t.state().memory.deletions.Load() != f.deletions {
 		f.t.confirm(ctx, f.repo, f.info.Digest)
 	}
 }
@@ -205,7 +220,6 @@ func (f *fill) wait(pos int64) (end int64, err error) {
 		}
 		select {
 		case <-more:
-			timer.Reset(fillPause)
 		case <-timer.C:
 			return 0, errLeaveFill
 		}
@@ -228,7 +242,6 @@ type fillReader struct {
 	near   io.ReadSeekCloser
 	far    io.ReadSeekCloser // nil as long as it follows
 	pos    int64
-	moved  bool // pos is not where the reader under it is
 	closed bool
 }
 
@@ -252,11 +265,8 @@ func (r *fillReader) Read(p []byte) (n int, err error) {
 			return 0, err
 		}
 	}
-	if r.moved {
-		if _, err := from.Seek(r.pos, io.SeekStart); err != nil {
-			return 0, err
-		}
-		r.moved = false
+	if _, err := from.Seek(r.pos, io.SeekStart); err != nil {
+		return 0, err
 	}
 	n, err = from.Read(p[:min(int64(len(p)), end-r.pos)])
 	r.pos += int64(n)
@@ -278,8 +288,18 @@ func (r *fillReader) leave() error {
 		return c.end(err)
 	}
 	c.opened()
-	r.far, r.moved = &farReader{far, c}, true
-	return nil
+	whole := newWholeReader(t, r.f.repo, r.f.info, &farReader{far, c})
+	r.far = whole
+	r.f.mu.Lock()
+	front := r.f.front
+	r.f.mu.Unlock()
+	if front < r.pos {
+		return nil // a range
+	}
+	if _, err := r.near.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return whole.begins(r.near, r.pos)
 }
 
 func (r *fillReader) Seek(offset int64, whence int) (int64, error) {
@@ -292,7 +312,7 @@ func (r *fillReader) Seek(offset int64, whence int) (int64, error) {
 	if offset < 0 || whence < io.SeekStart || whence > io.SeekEnd {
 		return 0, os.ErrInvalid
 	}
-	r.pos, r.moved = offset, true
+	r.pos = offset
 	return offset, nil
 }
 

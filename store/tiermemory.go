@@ -71,7 +71,7 @@ func (m *tierMemory) came(k farKey) {
 	m.absent.Delete(k)
 }
 
-// deleted is changed for what is being deleted, or was.
+// deleted is changed for what was deleted.
 func (m *tierMemory) deleted(keys ...farKey) {
 	m.deletions.Add(1)
 	m.changed(keys...)
@@ -80,7 +80,6 @@ func (m *tierMemory) deleted(keys ...farKey) {
 // found notes content that Far has, as the answer to a question of an era.
 func (m *tierMemory) found(repo string, info Info, era int64) {
 	k := linkOf(repo, info.Digest)
-	m.absent.Delete(k)
 	m.here.Update(k, func(old farFact, ok bool) (farFact, int64, bool) {
 		if m.era.Load() != era {
 			return old, 1, ok
@@ -101,10 +100,13 @@ func (m *tierMemory) missed(k farKey, era int64) {
 	})
 }
 
-// damaged notes content of Far whose bytes are wrong.
-func (m *tierMemory) damaged(k farKey) {
-	m.here.Delete(k)
-	m.absent.Put(k, time.Now().Add(absenceOfDamaged), 1)
+// damaged notes content of Far whose bytes are wrong. They are not adopted either, which
+// would keep them for ever.
+func (m *tierMemory) damaged(repo string, info Info) {
+	until := time.Now().Add(absenceOfDamaged)
+	m.here.Delete(linkOf(repo, info.Digest))
+	m.absent.Put(linkOf(repo, info.Digest), until, 1)
+	m.absent.Put(originOf(info), until, 1)
 }
 
 // has returns what was found far last, which may have been deleted by another process
@@ -123,13 +125,10 @@ func (m *tierMemory) lacks(k farKey) bool {
 	return ok && time.Now().Before(until)
 }
 
-// forget forgets everything.
+// forget forgets all that Far was found to have, after a deletion.
 func (m *tierMemory) forget() {
 	m.deleted()
 	for k := range m.here.All() {
 		m.here.Delete(k)
-	}
-	for k := range m.absent.All() {
-		m.absent.Delete(k)
 	}
 }

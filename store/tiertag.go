@@ -11,14 +11,11 @@ func (t *Tier) Tag(ctx context.Context, repo, tag string) (Tag, error) {
 	if err := checkTagged(ctx, repo, tag); err != nil {
 		return Tag{}, err
 	}
-	deletions := t.state().memory.deletions.Load()
+	era, deletions := t.state().memory.now(), t.state().memory.deletions.Load()
 	got, err := t.tagFar(ctx, repo, tag)
 	if err == nil || errors.Is(err, ErrNotFound) {
-		t.mirror(ctx, repo, tag, got, deletions)
+		t.mirror(ctx, repo, tag, got, era, deletions)
 		return got, err
-	}
-	if ctx.Err() != nil {
-		return Tag{}, err
 	}
 	near, nerr := t.Near.Tag(ctx, repo, tag)
 	if nerr != nil {
@@ -41,15 +38,15 @@ func sameTag(a, b Tag) bool {
 }
 
 // mirror brings the copy that Near has of a tag up to date, behind the caller. got is what
-// Far has, or the zero Tag. deletions is how many there were before Far was asked.
-func (t *Tier) mirror(ctx context.Context, repo, tag string, got Tag, deletions int64) {
+// Far has, or the zero Tag, as the answer to a question of an era, and deletions is how many
+// there were before it.
+func (t *Tier) mirror(ctx context.Context, repo, tag string, got Tag, era, deletions int64) {
 	near, err := t.Near.Tag(ctx, repo, tag)
 	missing := errors.Is(err, ErrNotFound)
 	if err != nil && !missing || err == nil && sameTag(near, got) || missing && got.Digest == "" {
 		return
 	}
 	m := &t.state().memory
-	era := m.now()
 	t.state().work.do(farKey{repo: repo, origin: tag}, func(ctx context.Context) {
 		if got.Digest == "" {
 			if m.now() == era {
@@ -121,7 +118,7 @@ func (t *Tier) setTag(ctx context.Context, repo, tag string, v Tag, set func(con
 // hasMoved reports whether a tag has moved far although that failed with an error, such as
 // of a connection that was lost before the answer.
 func (t *Tier) hasMoved(ctx context.Context, repo, tag string, v Tag, err error) bool {
-	if errors.Is(err, ErrStale) || errors.Is(err, ErrFull) || errors.Is(err, errOutage) {
+	if errors.Is(err, ErrStale) || errors.Is(err, ErrFull) {
 		return false
 	}
 	now, err := t.tagFar(context.WithoutCancel(ctx), repo, tag)

@@ -163,7 +163,7 @@ func (c *cached) wantDenied(method, path string, words ...string) {
 // until waits for a condition, and fails if it does not come true.
 func (c *cached) until(what string, holds func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("%s: it never came to that; copies: %+v", what, c.cache.Copies())
 		}

@@ -27,6 +27,9 @@ const (
 	// patience is how long a replica that does not answer may take to come back, with the
 	// copies that it has, until another one takes them over.
 	patience = 5 * time.Second
+	// newSilence is how long ago a replica did not answer for the last time if what it does now
+	// says nothing of the time between. A witness that waits for an answer asks more often.
+	newSilence = time.Minute
 	// mostGiven is how many jobs a replica remembers to whom it gave them. It finds the
 	// others by asking all.
 	mostGiven = 16 << 10
@@ -51,7 +54,7 @@ type Copier struct {
 // Copier returns the Copier of a cache, whose field Copier it is for.
 func (f *Fleet) Copier(c *cache.Cache) *Copier {
 	f.begin()
-	return &Copier{f: f, c: c, given: lru.New[string, string](mostGiven), silent: silences{since: map[string]time.Time{}}}
+	return &Copier{f: f, c: c, given: lru.New[string, string](mostGiven), silent: silences{of: map[string]unheard{}}}
 }
 
 // Check reports that the Store of the cache is not shared, or what is wrong with the Fleet.
@@ -187,11 +190,14 @@ func (f *Fleet) post(ctx context.Context, peer, path string, body []byte) (*http
 	return resp, nil
 }
 
-// silences is since when replicas do not answer questions about copies.
+// silences is which replicas do not answer questions about copies.
 type silences struct {
-	mu    sync.Mutex
-	since map[string]time.Time
+	mu sync.Mutex
+	of map[string]unheard
 }
+
+// unheard is when a replica did not answer: since when, as far as it was asked, and last.
+type unheard struct{ since, last time.Time }
 
 func (s *silences) failed(peer string) {
 	s.mu.Lock()
@@ -199,23 +205,26 @@ func (s *silences) failed(peer string) {
 	s.note(peer)
 }
 
-// note notes that a replica is silent, and returns since when. s.mu is held.
+// note notes that a replica is silent, and returns since when. One that was not asked for long
+// has not been silent for that long. s.mu is held.
 func (s *silences) note(peer string) time.Time {
-	since, ok := s.since[peer]
-	if !ok {
-		if len(s.since) >= maxPeers {
-			clear(s.since)
-		}
-		since = time.Now()
-		s.since[peer] = since
+	now := time.Now()
+	is, ok := s.of[peer]
+	if !ok && len(s.of) >= maxPeers {
+		clear(s.of)
 	}
-	return since
+	if !ok || now.Sub(is.last) > newSilence {
+		is.since = now
+	}
+	is.last = now
+	s.of[peer] = is
+	return is.since
 }
 
 func (s *silences) answered(peer string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.since, peer)
+	delete(s.of, peer)
 }
 
 // long reports whether a replica that does not answer has been silent for so long that it

@@ -21,6 +21,8 @@ const (
 
 // read reads the JSON body of a request of another replica. If that fails, it answers.
 func (h *handler) read(w http.ResponseWriter, r *http.Request, most int64, value any) bool {
+	// The server lifts it when it has read the body to its end, which it does of one that it skips.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime))
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		w.WriteHeader(http.StatusMethodNotAllowed)
@@ -36,8 +38,6 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, most int64, value
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return false
 	}
-	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(readTime))
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, most)).Decode(value)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
@@ -47,7 +47,6 @@ func (h *handler) read(w http.ResponseWriter, r *http.Request, most int64, value
 		w.WriteHeader(http.StatusBadRequest)
 		return false
 	}
-	_ = connection.SetReadDeadline(time.Time{}) // or it would end the request while it is worked on
 	return true
 }
 

@@ -263,13 +263,29 @@ func (r *replica) post(t *testing.T, method, path, secret string, body io.Reader
 	if err != nil {
 		t.Fatal(err)
 	}
+	if b, ok := body.(begun); ok {
+		req.ContentLength = b.length
+	}
 	req.Header.Set("Authorization", "Bearer "+secret)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.clients.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
 	return resp.StatusCode
+}
+
+// begun is a body of which the first bytes come, and no more until it is closed. A client that
+// goes on sending may find its connection closed before it sees that its body is refused.
+type begun struct {
+	*io.PipeReader
+	length int64 // that is declared; negative if none is
+}
+
+func begin(n, length int64) io.Reader {
+	body, in := io.Pipe()
+	go func() { _, _ = io.CopyN(in, endless{}, n) }()
+	return begun{body, length}
 }
 
 // endless is a body that does not end.
@@ -315,13 +331,13 @@ func TestPostsAreChecked(t *testing.T) {
 		{"DELETE", "forget", secret, nil, 405},
 		{"POST", "copies", secret, strings.NewReader("{"), 400},
 		{"POST", "copies", secret, strings.NewReader("[]"), 400},
-		{"POST", "copies", secret, endless{}, 413},
-		{"POST", "copies", secret, bytes.NewReader(make([]byte, 17<<20)), 413},
+		{"POST", "copies", secret, begin(16<<20+1, -1), 413},
+		{"POST", "copies", secret, begin(0, 16<<20+1), 413},
 		{"POST", "copies", secret, job(nil), 409}, // no source
 		{"POST", "copies", secret, job(func(j *cache.Job) { j.Source.Rule = "team" }), 409},
 		{"POST", "copies/state", secret, job(func(j *cache.Job) { j.ID = "Y" }), 409},
 		{"POST", "copies/state", secret, strings.NewReader("x"), 400},
-		{"POST", "forget", secret, endless{}, 413},
+		{"POST", "forget", secret, begin(64<<10+1, -1), 413},
 		{"POST", "forget", secret, strings.NewReader(`{"repository":"../x"}`), 400},
 		{"POST", "forget", secret, strings.NewReader(`{"repository":"mirror/app","reference":"v1","at":"2100-01-01T00:00:00Z"}`), 204},
 		{"POST", "copies/other", secret, strings.NewReader("{}"), 404},

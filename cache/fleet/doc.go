@@ -23,18 +23,25 @@
 // (rendezvous hashing), asks those that come before itself, and fetches the blob itself if
 // none of them brings it. Before it does, for its own clients or for another replica, it asks
 // the first five others whether one of them has begun, so that lists that differ for a while,
-// after a restart or a join, cost nothing. If one of the five does not answer, it asks all.
-// That is a hint and no lock: content is addressed by its digest, and each replica verifies
-// what it gets. Two that fetch the same cost traffic, and never wrong bytes.
+// after a restart or a join, cost nothing. If one of the five, or the one that should fetch the
+// blob, does not answer, it asks all. Of two that ask one another at once, the one of the lower
+// rank gives way, and asks again before it fetches anything. That is a hint and no lock:
+// content is addressed by its digest, and each replica verifies what it gets. Two that fetch
+// the same cost traffic, and never wrong bytes.
 //
-//   - A replica that follows another one is not followed itself: it says whom it follows.
-//     So there are no cycles, whatever each believes.
+//   - A replica that follows another one says whom it follows, and is not followed itself. Only
+//     to one that does not reach that other one, it sends on what comes.
+//   - A replica begins to follow only while nobody follows it, and is followed only when the
+//     blob comes. So there are no cycles, whatever each believes.
+//   - A replica that is not in the list of another one, and asks it, is known to it from then on,
+//     for a minute: lists need not be up to date on all.
 //   - One that is silent is asked whether it lives. If it does, its upstream is slow, and its
 //     followers wait. If not, they go on with the next one, each from where it is.
 //   - One that does not answer, or takes the asking one for a stranger, is passed over until
 //     it answers.
 //   - One whose connection breaks off in the middle of a blob, or whose bytes had the wrong
-//     digest, is passed over for that blob for a while.
+//     digest, is passed over for that blob for a while. If it did not have the blob itself
+//     then, and has stored it since, it is as good as any other one.
 //   - One that was stopped for a while, or whose upstream is slow, asks whether another one
 //     has gone on meanwhile, and follows that one.
 //
@@ -86,7 +93,10 @@
 //
 // A deletion ends copies on all replicas that answer, before anything is deleted. A replica
 // that is away hears of it when it asks the others about the copy that it has; it moves a
-// tag again that was deleted alone, if nobody could tell it within 10 minutes.
+// tag again that was deleted alone, if nobody could tell it within 10 minutes. From the
+// beginning to the end of the deletion of a repository, but for no longer than 5 minutes,
+// replicas keep nothing of what is pulled into it. A replica that is writing to the object
+// store for more than a second after it was told may leave blobs there that no manifest names.
 //
 // # What replicas say to one another
 //
@@ -96,12 +106,14 @@
 // what Trust accepts, such as a client certificate. Without that it gets 401, before
 // anything is looked up.
 //
-//	GET  REPOSITORY/blobs/DIGEST   with Pullthrough-Source: RULE HOST/REPOSITORY, Cdn-Loop and perhaps Range
-//	                               200, 206: the blob, as a client would get it
+//	GET  REPOSITORY/blobs/DIGEST   with Pullthrough-Source: RULE HOST/REPOSITORY, Cdn-Loop and perhaps Range, and
+//	                               Pullthrough-Without: the replicas that the asking one does not reach, or that lack the blob
+//	                               200, 206: the blob, as a client would get it; with Pullthrough-Front if it is still coming
 //	                               409: Pullthrough-Holder names the replica that this one follows itself, or that has begun
-//	                               503: no slot is free, or the replica is leaving
+//	                               503: no slot is free, the replica is leaving, or its upstream has just refused
 //	                               404 and others: what its upstream said, or no rule has that source here
-//	HEAD REPOSITORY/blobs/DIGEST   200: it has the blob or brings it; 409: as above; 404: neither. No upstream is asked.
+//	HEAD REPOSITORY/blobs/DIGEST   200: it has the blob, brings it or sends it on, with Pullthrough-Front if it is coming;
+//	                               409: as above; 404: neither. No upstream is asked.
 //	POST copies                    a cache.Job: 202 with its ID: it is written down; 410: deleted; 409: it is not
 //	                               taken; 503: no room, or leaving
 //	POST copies/state              a cache.Job without its manifest: 200 with a cache.JobStatus

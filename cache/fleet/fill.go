@@ -10,13 +10,17 @@ import (
 	"github.com/pullthrough/pullthrough/upstream"
 )
 
-// fill opens a blob at the upstream, for this replica and those that follow it.
-func (r repository) fill(ctx context.Context, h upstream.Hint, k key, offset, length int64) (upstream.Body, error) {
+// fill opens a blob at the upstream, for this replica and those that follow it. done undoes
+// what [roles.fill] noted.
+func (r repository) fill(ctx context.Context, h upstream.Hint, k key, offset, length int64, done func()) (upstream.Body, error) {
 	f := r.f
 	f.counts.filled.Add(1)
-	done, began := f.roles.fill(k), time.Now()
+	began := time.Now()
 	body, err := r.Repository.Blob(ctx, k.digest, offset, length)
 	if err != nil {
+		if ctx.Err() == nil {
+			f.refused.add(k)
+		}
 		done()
 		return body, err
 	}

@@ -26,7 +26,9 @@ type Fleet struct {
 	// it.
 	Self string
 	// Peers returns the host:port of all replicas, with or without Self; see [Static] and
-	// [DNS]. It is called for each blob, so it must not take long.
+	// [DNS]. It is called for each blob, so it must not take long. A replica that it does not
+	// name, and that has asked this one for a blob, is taken for one of them for a minute, if
+	// it gave the proof that is asked of it now; with Open, there is none.
 	Peers func(ctx context.Context) []string
 	// TLS is how this replica speaks to the others. If nil, it speaks HTTP without TLS,
 	// which Insecure must allow.
@@ -64,12 +66,16 @@ type Fleet struct {
 	scheme  string
 	roles   roles
 	health  health
+	guests  guests
 	doubts  *doubts
+	refused refusals
 	leaving atomic.Bool
 	otherID seldom // that a replica has another Cache.ID
 	counts  counts
 	reading atomic.Int64 // requests with a body
 	untold  atomic.Int64 // deletions that are told again
+	life    life
+	own     *http.Transport // the one that this Fleet made; nil if Transport is set
 }
 
 // Check reports what is wrong with the fields, or nil. A Fleet with wrong fields does
@@ -80,9 +86,8 @@ func (f *Fleet) Check() error {
 }
 
 func (f *Fleet) check() error {
-	host, port, err := net.SplitHostPort(f.Self)
 	switch {
-	case err != nil || host == "" || port == "" || port == "0":
+	case !validAddress(f.Self): // or the others would take it for no replica
 		return fmt.Errorf("fleet: Self is %q, and must be the host:port that the other replicas reach this one at", f.Self)
 	case f.Peers == nil:
 		return errors.New("fleet: Peers is missing")
@@ -132,14 +137,17 @@ func (f *Fleet) begin() {
 		if f.TLS != nil {
 			f.scheme = "https"
 		}
+		f.life.ctx, f.life.end = context.WithCancel(context.Background())
 		transport := f.Transport
 		if transport == nil {
-			transport = NewTransport(f.TLS)
+			f.own = NewTransport(f.TLS)
+			transport = f.own
 		}
 		f.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		f.roles.blobs = map[key]*role{}
 		f.health = newHealth()
 		f.doubts = newDoubts()
+		f.refused = newRefusals()
 		switch {
 		case f.bad != nil:
 		case f.Open:
@@ -192,18 +200,21 @@ func (f *Fleet) Drain(ctx context.Context) error {
 	return nil
 }
 
-// members returns all replicas, Self among them.
+// members returns all replicas, Self and guests among them.
 func (f *Fleet) members(ctx context.Context) []string {
 	peers := f.Peers(ctx)
-	if slices.Contains(peers, f.Self) {
-		return peers
+	all := slices.Clip(peers)
+	for _, p := range append(f.guests.all(), f.Self) {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
 	}
-	return append(slices.Clone(peers), f.Self)
+	return all
 }
 
 // knows reports whether peer is another replica.
 func (f *Fleet) knows(ctx context.Context, peer string) bool {
-	return peer != f.Self && slices.Contains(f.Peers(ctx), peer)
+	return peer != f.Self && slices.Contains(f.members(ctx), peer)
 }
 
 // Opener returns an opener whose blobs come from the replica that fetches them, and from

@@ -81,6 +81,7 @@ func fleetOf(t *testing.T, up *upstreamtest.Registry, n int, edit func(i int, r 
 			if err := r.Cache.Shutdown(ctx); err != nil {
 				t.Errorf("replica %d does not end: %v", i, err)
 			}
+			r.Fleet.Close() // or it goes on to tell the others, in the next test
 		})
 		all = append(all, r)
 	}
@@ -94,7 +95,7 @@ func (r *replica) pull(ctx context.Context, repository string, d digest.Digest) 
 	if err != nil {
 		return nil, nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.clients.Client().Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,10 +140,8 @@ func TestOneFetchForAll(t *testing.T) {
 			if c := r.Cache.Stats(); failures == 0 && c.BytesFetched+s.BytesReceived != int64(len(body)) || c.BlobConnections != s.Filled {
 				t.Errorf("%d bytes were fetched and %d came from replicas, over %d connections", c.BytesFetched, s.BytesReceived, c.BlobConnections)
 			}
-			if b := r.Blobs(); len(b) != 0 {
-				t.Errorf("left over: %v", b)
-			}
 		}
+		nothingLeft(t, all)
 		if someSeemedDead(t, all) {
 			continue
 		}
@@ -167,10 +166,8 @@ func TestStoredElsewhere(t *testing.T) {
 		sent[header.Get("Cache-Status")]++
 	}
 	// The one that fetched it has it, whichever client's pull made it do so.
-	if peer := sent["pullthrough; fwd=miss; stored; detail=peer"]; peer < 2 || len(sent) > 2 {
-		t.Errorf("where the blob came from: %v", sent)
-	}
-	if n := up.BlobBytes(d); n != int64(len(body)) {
-		t.Errorf("the upstream sent %d bytes of %d", n, len(body))
+	peer, n := sent["pullthrough; fwd=miss; stored; detail=peer"], up.BlobBytes(d)
+	if len(sent) > 2 || (peer < 2 || n != int64(len(body))) && !someSeemedDead(t, all) {
+		t.Errorf("where the blob came from: %v; the upstream sent %d bytes of %d", sent, n, len(body))
 	}
 }

@@ -29,8 +29,8 @@ var tellPause = backoff.Backoff{First: time.Second, Longest: 30 * time.Second, J
 
 // Deleted tells the other replicas of a deletion, and waits for them, for 2 seconds at
 // most; it is for the field Deleted of the cache. One that does not answer is told again
-// for 10 minutes, or until this process ends; that one may serve from its memory until then
-// what was deleted.
+// for 10 minutes, or until Close; that one may serve from its memory until then what was
+// deleted.
 func (f *Fleet) Deleted(ctx context.Context, d cache.Deletion) {
 	f.begin()
 	if f.bad != nil {
@@ -71,24 +71,37 @@ func (f *Fleet) tell(ctx context.Context, peer string, body []byte) error {
 
 // tellAgain tells a replica later of a deletion that it was not told of.
 func (f *Fleet) tellAgain(peer string, d cache.Deletion, body []byte, err error) {
-	about := []any{"self", f.Self, "peer", peer, "repository", d.Repository, "reference", d.Reference}
-	if f.untold.Add(1) > mostUntold {
+	log := f.log.With("self", f.Self, "peer", peer, "repository", d.Repository, "reference", d.Reference)
+	const untold = "fleet: a replica is not told of a deletion; it may serve from its memory what was deleted"
+	began := f.untold.Add(1) <= mostUntold && f.life.work.Go(func() {
+		defer f.untold.Add(-1)
+		if !f.tellUntil(peer, body) {
+			log.Error(untold)
+		}
+	})
+	if !began {
 		f.untold.Add(-1)
-		f.log.Error("fleet: a replica is not told of a deletion; it may serve from its memory what was deleted", append(about, "err", err)...)
+		log.Error(untold, "err", err)
 		return
 	}
-	f.log.Warn("fleet: a replica is told later of a deletion", append(about, "err", err)...)
-	go func() {
-		defer f.untold.Add(-1)
-		ctx := context.Background()
-		for n, end := 0, time.Now().Add(tellLongest); time.Now().Before(end); n++ {
-			time.Sleep(tellPause.Pause(n))
-			if !f.knows(ctx, peer) || f.tell(ctx, peer, body) == nil {
-				return
-			}
+	log.Warn("fleet: a replica is told later of a deletion", "err", err)
+}
+
+// tellUntil tells a replica of a deletion again and again until it knows of it, or is none any
+// more, for tellLongest, or until Close, when it is told a last time. It reports whether that one
+// needs to hear no more of it.
+func (f *Fleet) tellUntil(peer string, body []byte) bool {
+	ctx := context.Background() // what is on its way at Close is not cut
+	for n, end := 0, time.Now().Add(tellLongest); time.Now().Before(end) && f.life.ctx.Err() == nil; n++ {
+		select {
+		case <-time.After(tellPause.Pause(n)):
+		case <-f.life.ctx.Done():
 		}
-		f.log.Error("fleet: a replica was not told of a deletion; it may serve from its memory what was deleted", about...)
-	}()
+		if !f.knows(ctx, peer) || f.tell(ctx, peer, body) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // forget follows a deletion of another replica.

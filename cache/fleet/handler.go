@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -88,22 +89,36 @@ func (f *Fleet) trusts(r *http.Request) bool {
 	if len(f.Secret) == 0 {
 		return true // checked: there is Trust, or Open
 	}
+	return proves(r, append([][]byte{f.Secret}, f.FormerSecrets...)...)
+}
+
+// proves reports whether a request has one of some secrets.
+func proves(r *http.Request, secrets ...[]byte) bool {
 	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), bearer)
 	if !ok {
 		return false
 	}
-	known := subtle.ConstantTimeCompare([]byte(secret), f.Secret)
-	for _, former := range f.FormerSecrets {
-		known |= subtle.ConstantTimeCompare([]byte(secret), former)
+	known := 0
+	for _, s := range secrets {
+		known |= subtle.ConstantTimeCompare([]byte(secret), s)
 	}
 	return known == 1
+}
+
+// meet takes a replica that has sent a request, and that Peers does not name, for a guest. It
+// will be sent the Secret, so it must have it: to have a former one is not enough.
+func (f *Fleet) meet(r *http.Request, peer string) {
+	if f.Open || len(f.Secret) > 0 && !proves(r, f.Secret) || peer == f.Self || !validAddress(peer) || slices.Contains(f.Peers(r.Context()), peer) {
+		return
+	}
+	f.guests.came(peer)
 }
 
 // wanted is a request for a blob.
 type wanted struct {
 	key
 	repository string
-	peer       string
+	asker
 }
 
 // parse reads a request for a blob. If it is none, it returns a status.
@@ -116,8 +131,9 @@ func (h *handler) parse(r *http.Request, path string) (q wanted, status int) {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return q, http.StatusMethodNotAllowed
 	}
-	q = wanted{key: key{s, digest.Digest(path[i+len("/blobs/"):])}, repository: path[:i], peer: r.Header.Get(headerPeer)}
-	if !ok || q.peer == "" || !ociname.ValidDigest(q.digest.String()) || !ociname.ValidRepository(q.repository, maxName) {
+	q = wanted{key: key{s, digest.Digest(path[i+len("/blobs/"):])}, repository: path[:i]}
+	q.asker = asker{name: r.Header.Get(headerPeer), without: strings.Fields(r.Header.Get(headerWithout))}
+	if !ok || q.name == "" || !ociname.ValidDigest(q.digest.String()) || !ociname.ValidRepository(q.repository, maxName) {
 		return q, http.StatusBadRequest
 	}
 	// A replica that begins a chain of caches under another name is of another fleet, or a
@@ -125,7 +141,7 @@ func (h *handler) parse(r *http.Request, path string) (q wanted, status int) {
 	if r.Header.Get(headerLoop) != h.c.ID || h.c.ID == "" {
 		if h.f.otherID.due() {
 			h.f.log.Warn("fleet: a request of a replica whose cache has another ID; the ID of all must be the same, and not empty",
-				"self", h.f.Self, "peer", short(q.peer), "id", h.c.ID, "theirs", short(r.Header.Get(headerLoop)))
+				"self", h.f.Self, "peer", short(q.name), "id", h.c.ID, "theirs", short(r.Header.Get(headerLoop)))
 		}
 		return q, http.StatusBadRequest
 	}
@@ -155,29 +171,52 @@ func (h *handler) blob(w http.ResponseWriter, r *http.Request, path string) {
 		w.WriteHeader(status)
 		return
 	}
+	h.f.meet(r, q.name)
 	state := h.c.StatPeer(r.Context(), q.repository, q.source, q.digest)
+	if state.Refused { // before others are asked: this replica would seem to be about to bring the blob
+		h.f.counts.refused.Add(1)
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	has := state.Stored || state.Verified
+	if !has {
+		q.first = h.f.knows(r.Context(), q.name) && Rank([]string{h.f.Self, q.name}, q.source, q.digest)[0] == q.name
+	}
 	if r.Method == http.MethodHead {
 		h.head(w, r, q, state)
 		return
 	}
 	f := h.f
-	if !state.Stored {
-		if f.leaving.Load() && !state.Coming {
+	if !has {
+		if f.leaving.Load() && !state.Coming || state.Front == 0 && f.refused.lately(q.key) {
 			f.counts.refused.Add(1)
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
+		w.Header().Set(headerFront, strconv.FormatInt(state.Front, 10))
 		done, holder, ok := h.promise(r.Context(), q, state)
-		if !ok {
-			f.counts.refused.Add(1)
-			w.Header().Set(headerHolder, holder)
-			w.WriteHeader(http.StatusConflict)
+		switch {
+		case ok:
+			defer done()
+		case slices.Contains(q.without, holder):
+			o := &onward{ResponseWriter: w, h: h, q: q}
+			defer o.end()
+			w = o
+		default:
+			h.refuse(w, holder)
 			return
 		}
-		defer done()
 	}
 	f.counts.served.Add(1)
 	h.c.ServePeer(w, r, q.repository, q.source, q.digest)
+}
+
+// refuse sends a replica to another one.
+func (h *handler) refuse(w http.ResponseWriter, holder string) {
+	h.f.counts.refused.Add(1)
+	clear(w.Header())
+	w.Header().Set(headerHolder, holder)
+	w.WriteHeader(http.StatusConflict)
 }
 
 // promise is that of roles. What this replica has not begun, or is about to begin, another
@@ -188,31 +227,45 @@ func (h *handler) promise(ctx context.Context, q wanted, state cache.PeerBlob) (
 	if state.Front == 0 && !f.roles.decided(q.key) {
 		defer f.roles.ask(q.key)()
 		ask := &question{f: f, key: q.key, repository: q.repository, loop: h.c.ID}
-		if holder = ask.find(ctx, f.rank(ctx, q.key), -1, q.peer); holder != "" {
+		if holder = ask.find(ctx, f.rank(ctx, q.key), -1, q.name); holder != "" {
 			return nil, holder, false
 		}
 	}
-	return f.roles.promise(q.key)
+	return f.roles.promise(q.key, q.asker)
 }
 
-// head answers whether this replica has a blob or brings it. Of two that are about to begin,
-// the one with the lower rank gives way, if this one knows the other.
+// head answers whether this replica has a blob or brings it.
 func (h *handler) head(w http.ResponseWriter, r *http.Request, q wanted, state cache.PeerBlob) {
 	f := h.f
-	now := f.roles.stand(q.key, state.Coming, state.Front)
-	if now.asks {
-		now.brings = !f.knows(r.Context(), q.peer) || Rank([]string{f.Self, q.peer}, q.source, q.digest)[0] == f.Self
-	}
+	now := f.roles.stand(q.key, q.asker, state.Coming, state.Front)
 	switch {
-	case state.Stored:
+	case state.Stored, state.Verified:
 		w.Header().Set("Content-Length", strconv.FormatInt(state.Size, 10))
 	case now.holder != "":
 		w.Header().Set(headerHolder, now.holder)
 		w.Header().Set(headerFront, strconv.FormatInt(state.Front, 10))
 		w.WriteHeader(http.StatusConflict)
-	case !now.brings || f.leaving.Load() && !state.Coming:
+	case f.leaving.Load() && !state.Coming, state.Front == 0 && f.refused.lately(q.key), !now.brings && !h.reaches(r.Context(), q):
 		w.WriteHeader(http.StatusNotFound)
 	default:
 		w.Header().Set(headerFront, strconv.FormatInt(state.Front, 10))
 	}
+}
+
+// reachTime is how long a replica may take to say what it has for one that does not reach it.
+const reachTime = findTime / 2
+
+// reaches reports whether one of the replicas that the asking one does not reach has the blob
+// or brings it, so that this one can send it on.
+func (h *handler) reaches(ctx context.Context, q wanted) bool {
+	f := h.f
+	ask := question{f: f, key: q.key, repository: q.repository, loop: h.c.ID}
+	var others []string
+	for _, p := range q.without[:min(len(q.without), maxBefore)] {
+		if p != q.name && ask.worthAsking(ctx, p) {
+			others = append(others, p)
+		}
+	}
+	w := ask.oneOf(ctx, others, nil, -1, nil, reachTime)
+	return slices.Contains(others, w.who) && w.past == ""
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pullthrough/pullthrough/internal/backoff"
+	"github.com/pullthrough/pullthrough/internal/gate"
 	"github.com/pullthrough/pullthrough/internal/lru"
 )
 
@@ -22,6 +23,7 @@ const maxPeers = 1024
 type health struct {
 	mu   sync.Mutex
 	dead map[string]*dead
+	work gate.Gate // of pings
 }
 
 type dead struct {
@@ -83,8 +85,7 @@ func (h *health) isDead(peer string, ping func() bool) bool {
 		return false
 	}
 	if !d.pinging && !time.Now().Before(d.until) {
-		d.pinging = true
-		go func() {
+		d.pinging = h.work.Go(func() {
 			lives := ping()
 			h.mu.Lock()
 			d.pinging = false
@@ -94,14 +95,14 @@ func (h *health) isDead(peer string, ping func() bool) bool {
 			} else {
 				h.failed(peer)
 			}
-		}()
+		})
 	}
 	return true
 }
 
 // ping asks whether a replica lives.
 func (f *Fleet) ping(peer string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), silence)
+	ctx, cancel := context.WithTimeout(f.life.ctx, silence)
 	defer cancel()
 	req, err := f.request(ctx, http.MethodGet, peer, "ping")
 	if err != nil {
@@ -119,6 +120,27 @@ func (f *Fleet) ping(peer string) bool {
 	return true
 }
 
+// refusals is for which blobs the upstream of this replica has refused a download lately: it
+// does not bring them, although it may be about to hear so once more. The zero value is not
+// ready for use.
+type refusals struct{ at *lru.Cache[key, time.Time] }
+
+// refusalTime is how long that counts: replicas that were waiting for the blob ask others
+// meanwhile.
+const refusalTime = time.Second
+
+func newRefusals() refusals { return refusals{lru.New[key, time.Time](maxDoubts)} }
+
+func (r refusals) add(k key) { r.at.Put(k, time.Now(), 1) }
+
+func (r refusals) lately(k key) bool {
+	if r.at.Empty() {
+		return false
+	}
+	at, ok := r.at.Get(k)
+	return ok && time.Since(at) < refusalTime
+}
+
 const (
 	// doubtTime is how long a replica is passed over for one blob.
 	doubtTime = 30 * time.Second
@@ -133,34 +155,75 @@ type peerKey struct {
 
 // doubts is which replicas are passed over for which blobs.
 type doubts struct {
-	until *lru.Cache[peerKey, time.Time]
-	mu    sync.Mutex // held while one of parts is used
+	mu    sync.Mutex // held while until is changed, and while one of parts is used
+	until *lru.Cache[peerKey, doubt]
 	parts *lru.Cache[key, parts]
 }
 
-// parts is who had a part in a blob that was received not long ago, and when.
-type parts map[string]time.Time
+// doubt is that a replica is passed over for a blob.
+type doubt struct {
+	until time.Time
+	// stored says that it is about what the replica has stored. Otherwise the blob was on its
+	// way there, and is as good as any other one once it is stored.
+	stored bool
+}
+
+// parts is who had a part in a blob that was received not long ago.
+type parts map[string]part
+
+// part is bytes of a blob that came from a replica.
+type part struct {
+	at     time.Time
+	stored bool // there
+}
 
 func newDoubts() *doubts {
-	return &doubts{until: lru.New[peerKey, time.Time](maxDoubts), parts: lru.New[key, parts](maxDoubts)}
+	return &doubts{until: lru.New[peerKey, doubt](maxDoubts), parts: lru.New[key, parts](maxDoubts)}
 }
 
-// drags notes that a replica answered and brought nothing of a blob.
-func (d *doubts) drags(k key, peer string) {
-	d.until.Put(peerKey{k, peer}, time.Now().Add(doubtTime), 1)
+// drags notes that a replica answered and did not bring all of a blob. stored says that it
+// has all of it.
+func (d *doubts) drags(k key, peer string, stored bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.put(peerKey{k, peer}, stored)
 }
+
+// put passes a replica over. d.mu is held.
+func (d *doubts) put(k peerKey, stored bool) {
+	now := time.Now()
+	if former, ok := d.until.Get(k); ok && now.Before(former.until) {
+		stored = stored || former.stored
+	}
+	d.until.Put(k, doubt{now.Add(doubtTime), stored}, 1)
+}
+
+// none reports whether no replica is passed over for any blob.
+func (d *doubts) none() bool { return d.until.Empty() }
 
 // passedOver reports whether a replica is not worth asking for a blob.
 func (d *doubts) passedOver(k key, peer string) bool {
-	if d.until.Empty() {
-		return false
-	}
-	until, ok := d.until.Get(peerKey{k, peer})
-	return ok && time.Now().Before(until)
+	doubted, _ := d.about(k, peer)
+	return doubted
 }
 
-// partOf notes that bytes of a blob came from a replica.
-func (d *doubts) partOf(k key, peer string) {
+// forGood reports whether a replica is not even worth asking if it has stored the blob.
+func (d *doubts) forGood(k key, peer string) bool {
+	_, stored := d.about(k, peer)
+	return stored
+}
+
+func (d *doubts) about(k key, peer string) (doubted, stored bool) {
+	if d.none() {
+		return false, false
+	}
+	got, ok := d.until.Get(peerKey{k, peer})
+	doubted = ok && time.Now().Before(got.until)
+	return doubted, doubted && got.stored
+}
+
+// partOf notes that bytes of a blob came from a replica. stored says that it had all of it.
+func (d *doubts) partOf(k key, peer string, stored bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, ok := d.parts.Get(k)
@@ -168,7 +231,7 @@ func (d *doubts) partOf(k key, peer string) {
 		p = parts{}
 		d.parts.Put(k, p, 1)
 	}
-	p[peer] = time.Now()
+	p[peer] = part{time.Now(), stored || p[peer].stored}
 }
 
 // again notes that a blob is asked for from its beginning. If replicas had a part in it a
@@ -182,9 +245,9 @@ func (d *doubts) again(k key) (doubted []string) {
 		return nil
 	}
 	d.parts.Delete(k)
-	for peer, at := range p {
-		if time.Since(at) < doubtTime {
-			d.drags(k, peer)
+	for peer, part := range p {
+		if time.Since(part.at) < doubtTime {
+			d.put(peerKey{k, peer}, part.stored)
 			doubted = append(doubted, peer)
 		}
 	}

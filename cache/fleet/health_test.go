@@ -100,12 +100,16 @@ func TestSeenIsWorthAPing(t *testing.T) {
 }
 
 func TestTheDeadAreBounded(t *testing.T) {
-	h := newHealth()
+	h, s := newHealth(), silences{of: map[string]unheard{}}
 	for i := range 3 * maxPeers {
 		h.failed(fmt.Sprint(i))
+		s.failed(fmt.Sprint(i))
 	}
 	if n := len(h.dead); n == 0 || n > maxPeers {
 		t.Errorf("%d are remembered", n)
+	}
+	if n := len(s.of); n == 0 || n > maxPeers {
+		t.Errorf("of %d it is remembered that they are silent", n)
 	}
 }
 
@@ -116,10 +120,10 @@ func TestWhoSentWrongBytesIsPassedOver(t *testing.T) {
 		d := newDoubts()
 		other := testKey
 		other.digest = "sha256:other"
-		d.partOf(testKey, "old")
+		d.partOf(testKey, "old", true)
 		time.Sleep(doubtTime)
-		d.partOf(testKey, "a")
-		d.partOf(testKey, "b")
+		d.partOf(testKey, "a", true)
+		d.partOf(testKey, "b", true)
 		if d.passedOver(testKey, "a") {
 			t.Error("passed over before there is a doubt")
 		}
@@ -135,6 +139,32 @@ func TestWhoSentWrongBytesIsPassedOver(t *testing.T) {
 		time.Sleep(doubtTime)
 		if d.passedOver(testKey, "a") {
 			t.Error("passed over for ever")
+		}
+	})
+}
+
+// What a replica had stored when it sent it is doubted for good, whatever came before or after.
+func TestDoubtsAboutWhatIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoubts()
+		for _, stored := range []bool{false, true, false} {
+			d.partOf(testKey, "a", stored)
+			d.partOf(testKey, "b", false)
+		}
+		d.again(testKey)
+		if !d.forGood(testKey, "a") || d.forGood(testKey, "b") || !d.passedOver(testKey, "b") {
+			t.Error("what is stored, or is not, is taken for the other")
+		}
+		for _, stored := range []bool{true, false} {
+			d.drags(testKey, "c", stored)
+		}
+		if !d.forGood(testKey, "c") {
+			t.Error("a later doubt takes an earlier one away")
+		}
+		time.Sleep(doubtTime)
+		d.drags(testKey, "c", false)
+		if d.forGood(testKey, "c") || d.forGood(testKey, "a") || !d.passedOver(testKey, "c") {
+			t.Error("a doubt has no end")
 		}
 	})
 }

@@ -44,7 +44,7 @@ func (r *replica) asPeer(t *testing.T, method, path string, header ...string) (*
 			req.Header.Set(all[i], all[i+1])
 		}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.clients.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,11 @@ package fleet
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,6 +17,65 @@ func Static(peers ...string) func(context.Context) []string {
 	peers = slices.Clone(peers)
 	return func(context.Context) []string { return peers }
 }
+
+const (
+	// guestTime is how long a replica that Peers does not name is taken for one after its
+	// last request.
+	guestTime = time.Minute
+	maxGuests = 64
+)
+
+// guests is the replicas that Peers does not name, and that have sent a request: newcomers,
+// as a rule, which the others hear of a little later. Each is known by the proof that came
+// with its request. The zero value is ready for use.
+type guests struct {
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+// came notes a request of a replica that Peers does not name. If there are too many, those
+// that are known stay.
+func (g *guests) came(peer string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if _, known := g.until[peer]; !known && len(g.until) >= maxGuests {
+		maps.DeleteFunc(g.until, func(_ string, until time.Time) bool { return !now.Before(until) })
+		if len(g.until) >= maxGuests {
+			return
+		}
+	}
+	if g.until == nil {
+		g.until = map[string]time.Time{}
+	}
+	g.until[peer] = now.Add(guestTime)
+}
+
+// all returns them.
+func (g *guests) all() (peers []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	for p, until := range g.until {
+		if now.Before(until) {
+			peers = append(peers, p)
+		}
+	}
+	return peers
+}
+
+// validAddress reports whether s may be the host:port of a replica.
+func validAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" || len(s) > maxAddress || strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("/?#@%\\", c) }) {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// maxAddress is how long the address of a replica may be.
+const maxAddress = 300
 
 const (
 	dnsEvery   = 5 * time.Second // how old an answer may be before it is asked for again

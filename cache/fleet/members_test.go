@@ -73,10 +73,12 @@ func TestCheck(t *testing.T) {
 	trust := func(*http.Request) bool { return true }
 	for want, f := range map[string]*fleet.Fleet{
 		"": {Self: "a:1", Peers: peers, Secret: secret, Insecure: true},
-		`fleet: Self is "", and must be the host:port that the other replicas reach this one at`:    {},
-		`fleet: Self is "a", and must be the host:port that the other replicas reach this one at`:   {Self: "a", Peers: peers, Secret: secret, Insecure: true},
-		`fleet: Self is ":1", and must be the host:port that the other replicas reach this one at`:  {Self: ":1", Peers: peers, Secret: secret, Insecure: true},
-		`fleet: Self is "a:0", and must be the host:port that the other replicas reach this one at`: {Self: "a:0", Peers: peers, Secret: secret, Insecure: true},
+		`fleet: Self is "", and must be the host:port that the other replicas reach this one at`:       {},
+		`fleet: Self is "a", and must be the host:port that the other replicas reach this one at`:      {Self: "a", Peers: peers, Secret: secret, Insecure: true},
+		`fleet: Self is ":1", and must be the host:port that the other replicas reach this one at`:     {Self: ":1", Peers: peers, Secret: secret, Insecure: true},
+		`fleet: Self is "a:0", and must be the host:port that the other replicas reach this one at`:    {Self: "a:0", Peers: peers, Secret: secret, Insecure: true},
+		`fleet: Self is "a b:1", and must be the host:port that the other replicas reach this one at`:  {Self: "a b:1", Peers: peers, Secret: secret, Insecure: true},
+		`fleet: Self is "a:http", and must be the host:port that the other replicas reach this one at`: {Self: "a:http", Peers: peers, Secret: secret, Insecure: true},
 		"fleet: Peers is missing": {Self: "a:1", Secret: secret, Insecure: true},
 		"fleet: without TLS, the secret and all content can be read on their way: set TLS, or Insecure to accept that": {Self: "a:1", Peers: peers, Secret: secret},
 		"fleet: Open contradicts Secret and Trust": {Self: "a:1", Peers: peers, Secret: secret, Insecure: true, Open: true},

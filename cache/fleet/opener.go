@@ -65,7 +65,7 @@ func (r repository) Blob(ctx context.Context, d digest.Digest, offset, length in
 		f.counts.filled.Add(1)
 		return r.Repository.Blob(ctx, d, offset, length)
 	case f.roles.committed(k):
-		return r.fill(ctx, h, k, offset, length)
+		return r.fill(ctx, h, k, offset, length, f.roles.fill(k))
 	}
 	if offset == 0 && length < 0 {
 		if doubted := f.doubts.again(k); len(doubted) > 0 {
@@ -79,12 +79,25 @@ func (r repository) Blob(ctx context.Context, d digest.Digest, offset, length in
 		return body, err
 	}
 	defer f.roles.ask(k)()
-	if peer := q.find(ctx, f.rank(ctx, k), -1); peer != "" {
+	var failed []string
+	for range 2 { // a replica that was about to follow the same one may have begun meanwhile
+		peer := q.find(ctx, f.rank(ctx, k), -1, failed...)
+		if peer == "" {
+			break
+		}
 		if body, ok, err := q.follow(ctx, []string{peer}); ok {
 			return body, err
 		}
+		failed = append(failed, peer)
 	}
-	return r.fill(ctx, h, k, offset, length)
+	done, others := f.roles.fillUnless(k)
+	if done == nil {
+		if body, ok, err := q.follow(ctx, others); ok {
+			return body, err
+		}
+		done = f.roles.fill(k)
+	}
+	return r.fill(ctx, h, k, offset, length, done)
 }
 
 // isProbe reports whether a blob is only asked for to see whether the upstream gives it.
@@ -97,4 +110,15 @@ func (f *Fleet) rank(ctx context.Context, k key) []string {
 		return p != f.Self && (f.health.isDead(p, func() bool { return f.ping(p) }) || f.doubts.passedOver(k, p))
 	})
 	return Rank(peers, k.source, k.digest)
+}
+
+// late returns the replicas that are passed over for a blob since they sent it before they
+// had all of it, and that answer.
+func (f *Fleet) late(ctx context.Context, k key) []string {
+	if f.doubts.none() {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(f.members(ctx)), func(p string) bool {
+		return p == f.Self || f.health.knownDead(p) || !f.doubts.passedOver(k, p) || f.doubts.forGood(k, p)
+	})
 }

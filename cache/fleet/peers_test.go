@@ -39,7 +39,10 @@ type stage struct {
 	plays map[string]peerFunc // by replica; who is missing answers 404
 	asked []string            // such as "GET a", in order
 	last  *http.Request
-	log   bytes.Buffer
+	// heard and aborted are the header and the end of the last answer of [stage.hears].
+	heard   http.Header
+	aborted bool
+	log     bytes.Buffer
 }
 
 // ranked is the replicas of a stage in the order of their ranks.

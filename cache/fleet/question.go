@@ -17,12 +17,13 @@ import (
 )
 
 const (
-	protocol     = "/fleet/v1/"
-	headerSource = "Pullthrough-Source" // rule and host/repository that the local name stands for
-	headerHolder = "Pullthrough-Holder" // with 409: the replica that the answering one follows
-	headerFront  = "Pullthrough-Front"  // of a blob that is on its way: how many bytes are there
-	headerPeer   = "Pullthrough-Peer"   // the replica that asks
-	headerLoop   = "Cdn-Loop"
+	protocol      = "/fleet/v1/"
+	headerSource  = "Pullthrough-Source"  // rule and host/repository that the local name stands for
+	headerHolder  = "Pullthrough-Holder"  // with 409: the replica that the answering one follows
+	headerWithout = "Pullthrough-Without" // replicas that the asking one does not reach, or that lack the blob
+	headerFront   = "Pullthrough-Front"   // of a blob that is on its way: how many bytes are there
+	headerPeer    = "Pullthrough-Peer"    // the replica that asks
+	headerLoop    = "Cdn-Loop"
 
 	// findTime is how long the others may take to say whether they have begun.
 	findTime = 250 * time.Millisecond
@@ -48,9 +49,12 @@ type question struct {
 	repository     string // local name
 	loop           string
 	offset, length int64
+	// without is replicas that others named as their holders, and that are not worth asking:
+	// those that follow one of them may send the blob themselves.
+	without []string
 }
 
-func (q *question) request(ctx context.Context, method, peer string) (*http.Request, error) {
+func (q question) request(ctx context.Context, method, peer string) (*http.Request, error) {
 	req, err := q.f.request(ctx, method, peer, q.repository+"/blobs/"+q.digest.String())
 	if err != nil {
 		return nil, err
@@ -58,6 +62,9 @@ func (q *question) request(ctx context.Context, method, peer string) (*http.Requ
 	req.Header.Set(headerSource, q.source.Rule+" "+q.source.String())
 	if q.loop != "" {
 		req.Header.Set(headerLoop, q.loop)
+	}
+	if len(q.without) > 0 {
+		req.Header.Set(headerWithout, strings.Join(q.without, " "))
 	}
 	if method == http.MethodGet && (q.offset > 0 || q.length > 0) {
 		last := ""
@@ -83,32 +90,58 @@ func parseSource(header string) (s upstream.Source, ok bool) {
 // follows itself. With ok, body is what it sends, or err says that ctx has ended.
 func (q *question) follow(ctx context.Context, peers []string) (body upstream.Body, ok bool, err error) {
 	tried := map[string]bool{q.f.Self: true}
+	var lacking []string // the next one may be waiting for the answer that these have given
 	for _, p := range peers {
 		for p != "" && !tried[p] {
 			tried[p] = true
-			done, may := q.f.roles.follow(q.key, p)
+			answered, done, may := q.f.roles.follow(q.key, p)
 			if !may {
-				return body, false, nil // others wait for what this replica fills
+				return body, false, nil // others wait for what comes here
 			}
-			body, holder, err := q.open(ctx, p, done)
+			asks := *q
+			asks.without = append(slices.Clip(q.without), lacking...)
+			body, holder, err := asks.open(ctx, p, done)
 			if err == nil {
+				answered()
 				return body, true, nil
 			}
 			done()
 			if ctx.Err() != nil {
 				return body, true, context.Cause(ctx)
 			}
-			if p = ""; q.worthAsking(ctx, holder) {
+			if errors.Is(err, errLacks) {
+				lacking = append(lacking, p)
+			}
+			switch {
+			case q.worthAsking(ctx, holder):
 				p = holder
+			case q.doWithout(holder):
+				tried[p] = false
+			default:
+				p = ""
 			}
 		}
 	}
 	return body, false, nil
 }
 
+// maxWithout is how many replicas one question does without.
+const maxWithout = 8
+
+// doWithout notes that a holder is not worth asking. It reports whether the one that named it
+// is worth asking once more: it may send on what it gets from the holder, unless that one's
+// bytes were wrong.
+func (q *question) doWithout(holder string) bool {
+	if !validAddress(holder) || holder == q.f.Self || slices.Contains(q.without, holder) || len(q.without) == maxWithout || q.f.doubts.forGood(q.key, holder) {
+		return false
+	}
+	q.without = append(slices.Clip(q.without), holder)
+	return true
+}
+
 // open opens the blob at a replica. done is called when the body is closed. holder is the
 // replica that it follows, if it says so.
-func (q *question) open(ctx context.Context, peer string, done func()) (body upstream.Body, holder string, err error) {
+func (q question) open(ctx context.Context, peer string, done func()) (body upstream.Body, holder string, err error) {
 	f := q.f
 	f.counts.followed.Add(1)
 	w := newWatched(ctx, q, peer, done)
@@ -140,9 +173,12 @@ func (q *question) open(ctx context.Context, peer string, done func()) (body ups
 		return body, holder, err
 	}
 	f.log.Debug("fleet: follows", "self", f.Self, "peer", peer, "digest", q.digest.String(), "offset", body.Offset)
-	body.Via, body.ReadCloser = peer, w.answered(resp.Body, body.Length)
+	body.Via, body.ReadCloser = peer, w.answered(resp.Body, body.Length, resp.Header.Get(headerFront) != "")
 	return body, "", nil
 }
+
+// errLacks says that a replica does not have a blob and does not bring it.
+var errLacks = errors.New("fleet: a replica answered 404")
 
 // extent says what an answer brings.
 func extent(resp *http.Response, offset int64) (upstream.Body, error) {
@@ -158,6 +194,9 @@ func extent(resp *http.Response, offset int64) (upstream.Body, error) {
 		return upstream.Body{Offset: r.First, Length: n, Size: r.Size}, nil
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection is used again
+	if resp.StatusCode == http.StatusNotFound {
+		return upstream.Body{}, errLacks
+	}
 	return upstream.Body{}, fmt.Errorf("fleet: a replica answered %d", resp.StatusCode)
 }
 
@@ -168,13 +207,16 @@ const all = math.MaxInt64
 type word struct {
 	who   string // has the blob or brings it: the replica itself, or the one that it follows
 	front int64  // how many bytes are there at least
-	// doubtful says that there is no word, or that the replica follows one that does not
-	// answer this one.
+	// past is the replica that the one in who follows, if that is not worth asking: the one in
+	// who is then to be asked without it.
+	past string
+	// doubtful says that there is no word, or that the replica follows one that is not worth
+	// asking.
 	doubtful bool
 }
 
 // asked asks a replica about the blob.
-func (q *question) asked(ctx context.Context, peer string) word {
+func (q question) asked(ctx context.Context, peer string) word {
 	f := q.f
 	f.counts.questions.Add(1)
 	req, err := q.request(ctx, http.MethodHead, peer)
@@ -198,54 +240,88 @@ func (q *question) asked(ctx context.Context, peer string) word {
 	case http.StatusOK:
 		return said
 	case http.StatusConflict:
-		if said.who = resp.Header.Get(headerHolder); q.worthAsking(ctx, said.who) {
+		switch holder := resp.Header.Get(headerHolder); {
+		case q.worthAsking(ctx, holder):
+			said.who = holder
 			return said
+		case q.doWithout(holder): // of this copy of q
+			said.past, said.doubtful = holder, true
+			return said
+		default:
+			return word{doubtful: holder != f.Self}
 		}
-		return word{doubtful: said.who != f.Self}
 	}
 	return word{}
 }
 
 // worthAsking reports whether a replica that another one named is asked: one that is known,
 // or a lie would lead the secret elsewhere, and that is not passed over.
-func (q *question) worthAsking(ctx context.Context, peer string) bool {
+func (q question) worthAsking(ctx context.Context, peer string) bool {
 	f := q.f
 	return f.knows(ctx, peer) && !f.health.knownDead(peer) && !f.doubts.passedOver(q.key, peer)
 }
 
 // find asks the first of the ranked replicas at once, except Self and but, and returns one
 // that has the blob or brings it, and more than beyond bytes of it. It is empty if none says
-// so in time. If one of them does not answer, or follows one that does not, all are asked,
-// also once more: those that are about to go on with the blob may be anywhere.
-func (q *question) find(ctx context.Context, ranked []string, beyond int64, but ...string) string {
-	others := slices.DeleteFunc(slices.Clone(ranked), func(p string) bool { return p == q.f.Self || slices.Contains(but, p) })
-	who, doubtful := q.oneOf(ctx, others[:min(len(others), maxAsked)], beyond)
-	if who == "" && doubtful {
-		others = slices.DeleteFunc(others, q.f.health.knownDead)
-		who, _ = q.oneOf(ctx, others[:min(len(others), maxAskedInDoubt)], beyond)
+// so in time.
+//
+// If one of them does not answer, or follows one that does not, or the one that should fetch
+// the blob is not reached, all are asked, also once more: those that are about to go on with
+// the blob, or to send it on, may be anywhere. Those that are passed over since they sent the
+// blob before they had all of it are asked whether they have it now.
+func (q *question) find(ctx context.Context, ranked []string, beyond int64, but ...string) (who string) {
+	f := q.f
+	if owner := Rank(f.members(ctx), q.source, q.digest)[0]; f.health.knownDead(owner) {
+		q.doWithout(owner) // it may answer others
 	}
-	return who
+	others := slices.DeleteFunc(slices.Clone(ranked), func(p string) bool { return p == f.Self || slices.Contains(but, p) })
+	late := slices.DeleteFunc(f.late(ctx, q.key), func(p string) bool { return slices.Contains(others, p) || slices.Contains(but, p) })
+	w := q.oneOf(ctx, others[:min(len(others), maxAsked)], late, beyond, but, findTime)
+	if w.who == "" && (w.doubtful || len(q.without) > 0) {
+		others = slices.DeleteFunc(others, f.health.knownDead)
+		w = q.oneOf(ctx, others[:min(len(others), maxAskedInDoubt)], late, beyond, but, findTime)
+	}
+	if w.past != "" {
+		q.doWithout(w.past)
+	}
+	return w.who
 }
 
-// oneOf asks replicas at once.
-func (q *question) oneOf(ctx context.Context, peers []string, beyond int64) (who string, doubtful bool) {
-	if len(peers) == 0 {
-		return "", false
+// oneOf asks replicas at once. What late ones say counts only if they have stored the blob.
+// One that sends the blob on is the last resort.
+func (q question) oneOf(ctx context.Context, peers, late []string, beyond int64, but []string, patience time.Duration) (best word) {
+	if len(peers)+len(late) == 0 {
+		return word{}
 	}
-	ctx, cancel := context.WithTimeout(ctx, findTime)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	words := make(chan word, len(peers))
+	words := make(chan word, len(peers)+len(late))
 	for _, p := range peers {
 		go func() { words <- q.asked(ctx, p) }()
 	}
-	for range peers {
-		w := <-words
-		if w.who != "" && w.front > beyond {
-			return w.who, false
-		}
-		doubtful = doubtful || w.doubtful
+	for _, p := range late {
+		go func() {
+			w := q.asked(ctx, p)
+			if w.who != p || w.front < all {
+				w = word{}
+			}
+			words <- w
+		}()
 	}
-	return "", doubtful
+	doubtful := false
+	for range cap(words) {
+		w := <-words
+		doubtful = doubtful || w.doubtful
+		if w.who == "" || w.front <= beyond || slices.Contains(but, w.who) {
+			continue
+		}
+		if w.past == "" {
+			return w
+		}
+		best = w
+	}
+	best.doubtful = doubtful
+	return best
 }
 
 // errStranger says that a replica answers, but not to this one.

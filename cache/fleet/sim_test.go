@@ -31,11 +31,12 @@ type plan struct {
 	kills, joins, leaves, freezes, cut int           // how many of each
 	lag                                time.Duration // until a replica learns who is there, at most
 	slow                               int           // pairs of machines with a slow link
+	pairs                              int           // pairs of machines that do not reach one another for a while
 }
 
 // Twenty replicas in virtual time, with clients on all of them, while replicas come and go.
-// No client gets wrong bytes, and none an error but from a replica that died; no replica
-// follows while it is followed; and the upstream sends little more than each blob once.
+// No client gets wrong bytes, and none an error but from a replica that died or froze; no replica
+// follows itself in the end; and the upstream sends little more than each blob once.
 //
 // PULLTHROUGH_FLEET_SEED is the seed of one further run, and PULLTHROUGH_FLEET_RUNS how many
 // runs follow, each with the next seed.
@@ -46,6 +47,7 @@ func TestSimulatedFleet(t *testing.T) {
 		{name: "kills", kills: 6, joins: 4, lag: 3 * time.Second},
 		{name: "freezes", freezes: 6, slow: 30},
 		{name: "cuts", cut: 2},
+		{name: "pairs", pairs: 100},
 		{name: "all", kills: 3, joins: 4, leaves: 3, freezes: 3, cut: 1, lag: 5 * time.Second, slow: 20},
 	}
 	for i, p := range plans {
@@ -111,6 +113,7 @@ type simReplica struct {
 	list    []string
 	leaving bool
 	dead    bool
+	thaws   time.Time // when it is not frozen any more
 }
 
 func simulate(t *testing.T, p plan, seed uint64, blobs int) {
@@ -208,6 +211,7 @@ func (w *world) disturb(chance *rand.Rand) {
 	add(w.plan.joins, func() { w.join(fmt.Sprintf("r%d", next)); next++; w.learn() })
 	add(w.plan.freezes, func() { w.freeze(w.pick(chance), time.Duration(chance.Int64N(int64(5*time.Second)))) })
 	add(w.plan.cut, func() { w.split(chance) })
+	add(w.plan.pairs, func() { w.part(w.pick(chance).machine, w.pick(chance).machine, chance) })
 	for range w.plan.slow {
 		a, b := w.pick(chance).machine, w.pick(chance).machine
 		w.net.change(func() { w.net.slow[pairOf(a, b)] = 32<<10 + chance.Int64N(200<<10) })
@@ -292,11 +296,23 @@ func (w *world) freeze(r *simReplica, d time.Duration) {
 	fmt.Fprintf(&w.log, "time=%s %s is frozen for %v\n", time.Now().Format(time.RFC3339Nano), r.machine, d)
 	w.mu.Lock()
 	w.cuts = append(w.cuts, simCut{from: time.Now(), to: time.Now().Add(d)})
+	r.thaws = time.Now().Add(d)
 	w.mu.Unlock()
 	w.net.change(func() { w.net.frozen[r.machine] = true })
 	w.wg.Go(func() {
 		time.Sleep(d)
 		w.net.change(func() { delete(w.net.frozen, r.machine) })
+	})
+}
+
+// part cuts two machines off from one another for a while. Both reach all others.
+func (w *world) part(a, b string, chance *rand.Rand) {
+	w.net.change(func() { w.net.cut[pairOf(a, b)]++ })
+	d := 2*time.Second + time.Duration(chance.Int64N(int64(18*time.Second)))
+	fmt.Fprintf(&w.log, "time=%s %s and %s are cut off from one another for %v\n", time.Now().Format(time.RFC3339Nano), a, b, d)
+	w.wg.Go(func() {
+		time.Sleep(d)
+		w.net.change(func() { w.net.cut[pairOf(a, b)]-- })
 	})
 }
 

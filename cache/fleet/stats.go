@@ -49,7 +49,8 @@ type Member struct {
 	Dead bool
 }
 
-// Members returns all replicas, in the order of their addresses.
+// Members returns all replicas, in the order of their addresses: those that Peers names, those
+// that have asked for a blob within the last minute, and this one.
 func (f *Fleet) Members(ctx context.Context) []Member {
 	f.begin()
 	if f.bad != nil {
@@ -80,7 +81,7 @@ func (f *Fleet) Blobs() []Blob {
 	f.roles.mu.Lock()
 	var blobs []Blob
 	for k, o := range f.roles.blobs {
-		blobs = append(blobs, Blob{Source: k.source, Digest: k.digest, Upstream: o.filling, Served: o.promised, From: o.holder()})
+		blobs = append(blobs, Blob{Source: k.source, Digest: k.digest, Upstream: o.filling, Served: o.promised, From: o.holder(asker{})})
 	}
 	f.roles.mu.Unlock()
 	slices.SortFunc(blobs, func(a, b Blob) int {

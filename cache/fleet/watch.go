@@ -22,7 +22,7 @@ var errSilent = errors.New("fleet: a replica fell silent")
 // watched is a body from another replica. It is cut when the other one is silent and does
 // not say that it still brings the blob.
 type watched struct {
-	q      *question
+	q      question
 	peer   string
 	ctx    context.Context // the caller's
 	own    context.Context // of the request
@@ -30,6 +30,7 @@ type watched struct {
 	body   io.ReadCloser
 	left   int64 // -1 if the length is unknown
 	got    int64
+	coming bool // the other side did not have all of the blob when it answered
 
 	epoch  time.Time
 	since  atomic.Int64 // when the wait that is under way began, after epoch; -1: none is
@@ -41,7 +42,7 @@ type watched struct {
 }
 
 // newWatched watches a request that is about to be sent.
-func newWatched(ctx context.Context, q *question, peer string, done func()) *watched {
+func newWatched(ctx context.Context, q question, peer string, done func()) *watched {
 	w := &watched{q: q, peer: peer, ctx: ctx, epoch: time.Now(), done: done, left: -1}
 	w.own, w.cancel = context.WithCancelCause(ctx)
 	w.timer = time.AfterFunc(time.Hour, w.look)
@@ -50,8 +51,8 @@ func newWatched(ctx context.Context, q *question, peer string, done func()) *wat
 }
 
 // answered returns the body of the answer, which is w.
-func (w *watched) answered(body io.ReadCloser, length int64) io.ReadCloser {
-	w.body, w.left = body, length
+func (w *watched) answered(body io.ReadCloser, length int64, coming bool) io.ReadCloser {
+	w.body, w.left, w.coming = body, length, coming
 	w.since.Store(-1)
 	w.header.Store(true)
 	return w
@@ -104,7 +105,7 @@ func (w *watched) Read(p []byte) (int, error) {
 		f.failed(w.peer, err)
 	default: // it may live, and its upstream not; the next request shows whether it does
 		f.counts.failures.Add(1)
-		f.doubts.drags(w.q.key, w.peer)
+		f.doubts.drags(w.q.key, w.peer, !w.coming)
 	}
 	return n, fmt.Errorf("fleet: replica %s: %w (%v)", w.peer, io.ErrUnexpectedEOF, err)
 }
@@ -113,7 +114,7 @@ func (w *watched) Read(p []byte) (int, error) {
 // one is not worth asking again, although it says that it brings the blob.
 func (w *watched) leftAlone() {
 	if w.got == 0 && time.Since(w.epoch) > silence {
-		w.q.f.doubts.drags(w.q.key, w.peer)
+		w.q.f.doubts.drags(w.q.key, w.peer, !w.coming)
 	}
 }
 
@@ -128,7 +129,7 @@ func (w *watched) stop() {
 func (w *watched) Close() (err error) {
 	w.close.Do(func() {
 		if w.got > 0 {
-			w.q.f.doubts.partOf(w.q.key, w.peer)
+			w.q.f.doubts.partOf(w.q.key, w.peer, !w.coming)
 		}
 		w.stop()
 		err = w.body.Close()

@@ -118,7 +118,9 @@ func (r *replica) close() error {
 			err = errors.Join(err, s.Shutdown(ctx))
 		}
 	}
-	return errors.Join(err, r.cache.Shutdown(ctx), r.tier.Close(), r.disk.Close())
+	err = errors.Join(err, r.cache.Shutdown(ctx))
+	r.fleet.Close()
+	return errors.Join(err, r.tier.Close(), r.disk.Close())
 }
 
 // fills reports whether this replica fetches a blob from the registry now.

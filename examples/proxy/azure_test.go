@@ -135,6 +135,7 @@ func TestKeyVault(t *testing.T) {
 	s.wantImage("y", "v1", second)
 	s.want("x/assigned/api/manifests/v1", http.StatusForbidden, `"DENIED"`, `the user of credential set \"own\"`, "AcrPull")
 	s.want("z/closed/api/manifests/v1", http.StatusForbidden, `"DENIED"`, `the user name of credential set \"closed\" cannot be read`)
+	s.p.until(t, "the warning of a vault", func() bool { return strings.Contains(s.p.log.String(), "credentials cannot be read") })
 	if log := s.p.log.String(); strings.Count(log, "credentials cannot be read") != 1 || !strings.Contains(log, "Key Vault Secrets User") || !strings.Contains(log, vaults["closed"].SecretID("user")) {
 		t.Error("the log does not warn of the vault that is closed, and of that one alone")
 	}

@@ -90,15 +90,21 @@ func TestBarOnATerminal(t *testing.T) {
 	}
 	k := newControl(t)
 	k.up.AddImage("team/app", "v1", upstreamtest.Layers(2, 1<<19))
-	k.up.Pace(1 << 20) // a second
+	k.up.Pace(1 << 18) // four seconds, until the bar is there
 	line := strings.Join(append([]string{os.Getenv(binaryVariable), "prefetch", "local/team/app:v1"}, k.flags...), " ")
-	cmd := exec.Command("script", "-qec", "stty cols 80; "+line, "/dev/null")
+	cmd := exec.CommandContext(t.Context(), "script", "-qec", "stty cols 80; "+line, "/dev/null")
 	cmd.Env = append(os.Environ(), "TERM=xterm", "SHELL=/bin/sh")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+	var out output
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	said := string(out)
+	k.p.until(t, "a bar", func() bool { return strings.Contains(out.String(), " % ") })
+	k.up.Pace(0)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	said := out.String()
 	if !strings.Contains(said, "\r\x1b[Klocal/team/app:v1 [") || !strings.Contains(said, " % ") {
 		t.Errorf("there is no bar in %q", said)
 	}

@@ -108,6 +108,11 @@ func TestCommands(t *testing.T) {
 	k.want(exitOK, "copies that are tried again: 0", "retry", "-all")
 
 	k.p.until(t, "deliveries", func() bool { return len(hook.Deliveries()) >= 4 })
+	// An event waits in the outbox until the receiver's answer has come back.
+	k.p.until(t, "the answers to them", func() bool {
+		out, _, _ := k.run(k.flags, "receivers")
+		return strings.Contains(out, "scanner   0")
+	})
 	k.want(exitOK, "scanner   0", "receivers")
 	event := regexp.MustCompile(`[0-9a-f-]{36}`).FindString(k.want(exitOK, "push", "deliveries", "scanner", "-limit", "1"))
 	k.want(exitOK, "with status 200", "ping", "scanner")

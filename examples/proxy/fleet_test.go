@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -42,15 +43,18 @@ func newGroup(t *testing.T, up *upstreamtest.Registry, more ...string) *group {
 	return g
 }
 
-// freeAddress returns an address of this machine that nobody listens on.
+// freeAddress returns an address of this machine that nobody listens on. Its port is below those that a
+// system gives to listeners that ask for any, so that no other process gets it first.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // owner returns the replica that is to fetch a blob, and the other one.
@@ -102,7 +106,7 @@ func TestFleetFetchesOnce(t *testing.T) {
 		}
 	}
 
-	up.Pace(1 << 20)
+	up.Pace(1 << 17) // half a minute, until the replica that fetches is killed
 	layer := big.Layers[0].Digest
 	owner, other := g.owner("team/big", layer)
 	first, resp := g.get(other, "team/big", layer)
@@ -161,7 +165,7 @@ func TestFleetLeavesInOrder(t *testing.T) {
 	g := newGroup(t, up)
 	layer := img.Layers[0].Digest
 	owner, other := g.owner("team/app", layer)
-	up.Pace(1 << 20)
+	up.Pace(1 << 17) // sixteen seconds, until all that needs the replica was seen
 	first, resp := g.get(other, "team/app", layer)
 	owner.signal(t)
 	owner.until(t, "new clients to be refused", func() bool {
@@ -175,6 +179,7 @@ func TestFleetLeavesInOrder(t *testing.T) {
 	if status, _ := g.asReplica(at, "/fleet/v1/local/team/other/blobs/"+layer.String(), "Bearer "+peerSecret); status != http.StatusServiceUnavailable {
 		t.Errorf("a replica that leaves answers %d to what is new, want 503", status)
 	}
+	up.Pace(0)
 	g.wantRest(first, resp, "team/app", layer)
 	if n := up.Count("GET", "blob", layer.String()); n != 1 {
 		t.Errorf("%d GETs of the layer, want 1: the replica that ended cut the other one off", n)

@@ -68,8 +68,12 @@ func main() {
 	}
 	// After the first signal, stop restores the default, so that the second one kills
 	// the program.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	context.AfterFunc(ctx, stop)
+	signaled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, end := context.WithCancel(context.Background())
+	context.AfterFunc(signaled, func() {
+		stop()
+		end() // last: a user who sees that the program drains may send the second signal at once
+	})
 	// SIGHUP is caught from the start to the end, since it must not end the program,
 	// neither before it serves nor while it drains.
 	hangups := make(chan os.Signal, 1)

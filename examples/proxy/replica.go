@@ -80,3 +80,10 @@ func (r replica) leave() {
 		r.Leave()
 	}
 }
+
+// close ends what this replica does by itself: others that did not hear of a deletion are told a last time.
+func (r replica) close() {
+	if r.Fleet != nil {
+		r.Close()
+	}
+}

@@ -52,6 +52,7 @@ func serve(ctx context.Context, l *live, hangups <-chan os.Signal, out io.Writer
 	if l.replica, err = s.newReplica(log); err != nil {
 		return err
 	}
+	defer l.replica.close() // when the cache has ended: no deletion is under way then
 	c := l.newCache(kept.Store)
 	l.reconsider = c.Reconsider
 	if err := c.Start(ctx); err != nil {

@@ -108,7 +108,7 @@ func TestDrain(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<20))
 	layer := img.Layers[0].Digest
-	up.Pace(1 << 19) // two seconds
+	up.Pace(1 << 17) // eight seconds, until new connections are refused
 	p := startProxy(t, file(up))
 
 	resp, err := client().Get(p.url + "/v2/local/team/app/blobs/" + layer.String())
@@ -124,6 +124,7 @@ func TestDrain(t *testing.T) {
 		}
 		return err != nil
 	})
+	up.Pace(0)
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || !bytes.Equal(body, up.Blob("team/app", layer)) {
 		t.Errorf("got %d bytes and %v, want the layer", len(body), err)
@@ -213,11 +214,11 @@ func TestCredentials(t *testing.T) {
 			if status == 200 {
 				wantImage(t, p.url, img, up)
 			}
+			p.signal(t)
+			p.wantExit(t, exitOK) // then all of its log has been read
 			if test.password == "" && !strings.Contains(p.log.String(), "PROXY_TEST_PASSWORD is not set") {
 				t.Error("the log does not warn of the variable that is not set")
 			}
-			p.signal(t)
-			p.wantExit(t, exitOK)
 			if said := p.out.String() + p.log.String() + string(body); strings.Contains(said, secret) {
 				t.Errorf("the password was told:\n%s", said)
 			}

@@ -213,9 +213,9 @@ func TestBucketThatCannotBeUsed(t *testing.T) {
 	bucket.careless.Store(false)
 	bucket.down.Store(true)
 	p = startProxy(t, config, "S3_SECRET="+s3Secret)
-	if !strings.Contains(p.log.String(), "the bucket of the store cannot be used now") {
-		t.Errorf("the log does not say that the bucket does not answer:\n%s", p.log.String())
-	}
+	p.until(t, "the log to say that the bucket does not answer", func() bool {
+		return strings.Contains(p.log.String(), "the bucket of the store cannot be used now")
+	})
 	wantImage(t, p.url, img, up)
 	bucket.down.Store(false)
 	p.until(t, "the copy, once the bucket answers", func() bool { return bucket.has("/tags/v1") })

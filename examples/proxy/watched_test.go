@@ -143,11 +143,11 @@ func TestPprofOnlyIfNamed(t *testing.T) {
 // TestReadyUntilTheEnd: a proxy that drains says so to load balancers.
 func TestReadyUntilTheEnd(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
-	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<20))
+	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 4<<20))
 	w := startWatched(t, file(up))
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	up.Pace(1 << 17)
+	up.Pace(1 << 17) // half a minute: the client leaves before
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v2/local/team/app/blobs/"+img.Layers[0].Digest.String(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -95,7 +95,9 @@ func newCache(up *upstreamtest.Registry, dir *store.Dir, events webhook.Sink) (*
 	if err != nil {
 		return nil, err
 	}
-	return &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Events: events}, nil
+	// On a busy machine a tag check may be slow, and the figures must be right there too.
+	limits := cache.Limits{StaleTimeout: patience}
+	return &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Events: events, Limits: limits}, nil
 }
 
 // serve serves the cache on a free port of loopback. The function end ends the server, then

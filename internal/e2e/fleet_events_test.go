@@ -41,7 +41,9 @@ func replicaEvents() []fleetEvent {
 			s.r.start(s.r.replicas[s.filler])
 			p.begin(s.filler, s.d)
 		}},
-		{name: "all killed, restarted", owner: -1, size: 64 << 20, rate: 32 << 20, most: 1.2, none: true, at: func(s *blobStory, p *pulls) {
+		// At 23 MiB, long after a checkpoint that every download has. The early ones wait for a
+		// disk that is busy.
+		{name: "all killed, restarted", owner: -1, size: 58 << 20, rate: 32 << 20, most: 1.2, none: true, at: func(s *blobStory, p *pulls) {
 			for _, r := range s.r.replicas {
 				r.kill()
 			}
@@ -65,9 +67,7 @@ func viewEvents() []fleetEvent {
 		{name: "only the owner knows of itself", replicas: 4, owner: 3, most: 1, quiet: 1, edit: unknownOwner, at: func(s *blobStory, p *pulls) {
 			p.begin(3, s.d)
 		}},
-		// Who asks the others a moment before they begin, and is not known to them, is not
-		// found by them.
-		{name: "only the owner knows of itself, all at once", replicas: 4, owner: 3, most: 2, edit: unknownOwner},
+		{name: "only the owner knows of itself, all at once", replicas: 4, owner: 3, most: 1, edit: unknownOwner},
 		{name: "all unreachable", owner: -1, most: 3, edit: func(r *fleetRig) {
 			for i, p := range r.replicas {
 				p.Self = []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}[i]
@@ -79,8 +79,8 @@ func viewEvents() []fleetEvent {
 				p.know(p.Self)
 			}
 		}},
-		// No two lists are alike: two fetch the blob as a rule, and each of the three at worst.
-		{name: "each knows only the next", owner: -1, most: 3, edit: func(r *fleetRig) {
+		// No two lists are alike, until they have asked one another.
+		{name: "each knows only the next", owner: -1, most: once, edit: func(r *fleetRig) {
 			for i, p := range r.replicas {
 				p.know(p.Self, r.replicas[(i+1)%len(r.replicas)].Self)
 			}
@@ -114,8 +114,7 @@ func upstreamEvents() []fleetEvent {
 					s.r.t.Errorf("the pull after wrong bytes: %v", again)
 				}
 			}
-			// Who had a part in wrong bytes is passed over, so each may fetch it itself.
-			s.wantSent(once + 3)
+			s.wantSent(once + 1)
 		}},
 	}
 }

@@ -159,8 +159,8 @@ func partitions() []fleetEvent {
 	}
 	events := []fleetEvent{
 		{name: "none", most: 1},
-		{name: "filler and a follower cut off in mid blob", most: 1.65, at: func(s *blobStory, _ *pulls) { between(s, 0, 1) }},
-		{name: "filler and a follower cut off before", most: 2, before: func(s *blobStory) { between(s, 0, 1) }},
+		{name: "filler and a follower cut off in mid blob", most: once, at: func(s *blobStory, _ *pulls) { between(s, 0, 1) }},
+		{name: "filler and a follower cut off before", most: once, before: func(s *blobStory) { between(s, 0, 1) }},
 		{name: "two followers cut off before", most: 1, before: func(s *blobStory) { between(s, 1, 2) }},
 		{name: "filler cut off from all in mid blob", most: 1.65, at: func(s *blobStory, _ *pulls) { filler(s) }},
 		{name: "filler cut off from all before", most: 2, before: filler},

@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pullthrough/pullthrough/store"
 )
@@ -63,7 +64,7 @@ func (s *spoolSink) resume(p store.Progress) bool {
 		s.hash.Reset()
 		return false
 	}
-	f.size, f.front, f.claimed, s.checked = size, p.Front, p.Front, p.Front
+	f.size, f.front, f.claimed, s.checked, s.full = size, p.Front, p.Front, p.Front, p.Front
 	f.have = f.have.add(0, p.Front)
 	for _, s := range p.Spans {
 		if s.Start > p.Front && s.Start < s.End && (size < 0 || s.End <= size) {
@@ -99,35 +100,47 @@ func (s *spoolSink) progress(front, size int64) (store.Progress, error) {
 	return store.Progress{Front: front, Size: size, Hash: state}, nil
 }
 
-// checkpoint begins a checkpoint when enough has come, off the readers' path.
-// With it the flight also learns whether its rule still covers it and whether
-// anybody still waits.
+// checkpoint begins a checkpoint when one is due, off the readers' path. With a full one the
+// flight also learns whether its rule still covers it and whether anybody still waits.
 func (s *spoolSink) checkpoint() {
 	f := s.f
-	f.mu.Lock()
-	front, size := f.front, f.size
-	var beyond []store.Span
-	due := front-s.checked >= checkpointSize && !s.checking.Load()
-	if due {
-		f.endIfUnwanted()
-		beyond = f.beyond(front)
+	if s.began.IsZero() { // the first bytes have come
+		s.began = time.Now()
 	}
-	f.mu.Unlock()
-	if !due {
+	if s.checking.Load() {
 		return
 	}
-	s.checked = front
+	f.mu.Lock()
+	front, size, missing := f.front, f.size, f.missing()
+	f.mu.Unlock()
+	full := front-s.full >= checkpointSize
+	if !full && !s.early(front, missing) {
+		return
+	}
+	s.checked, s.began = front, time.Now()
+	f.mu.Lock()
+	if full {
+		s.full = front
+		f.endIfUnwanted()
+	}
+	beyond := f.beyond(front)
+	f.mu.Unlock()
 	s.checking.Store(true)
 	p, err := s.progress(front, size)
 	p.Spans = beyond
 	s.checkpoints.Go(func() {
-		defer s.checking.Store(false)
 		if c, ok := s.spool.(store.Checkpointer); ok && err == nil {
 			if err := c.Checkpoint(p); err != nil {
 				f.storeFailed(err) // writing goes on while it can
 			}
 		}
-		s.askRule()
+		s.checking.Store(false)
+		if !full {
+			f.group.early.end()
+		} else if s.asking.CompareAndSwap(false, true) { // which may take longer than to the next one
+			s.askRule()
+			s.asking.Store(false)
+		}
 	})
 }
 

@@ -15,9 +15,9 @@ import (
 // wantComing checks what the group says of a download, and whether there is room for another.
 func (r *rig) wantComing(when string, k Key, coming, room bool) {
 	r.t.Helper()
-	_, size, ok := r.g.Coming(k)
-	if ok != coming || ok && size != r.size || r.g.Room(r.claim()) != room {
-		r.t.Errorf("%s: coming %v, of %d bytes; room %v; want %v and %v", when, ok, size, r.g.Room(r.claim()), coming, room)
+	a, ok := r.g.Coming(k)
+	if ok != coming || ok && a.Size != r.size || r.g.Room(r.claim()) != room {
+		r.t.Errorf("%s: coming %v, of %d bytes; room %v; want %v and %v", when, ok, a.Size, r.g.Room(r.claim()), coming, room)
 	}
 }
 
@@ -34,6 +34,9 @@ func TestComing(t *testing.T) {
 		h := r.join(false)
 		synctest.Wait()
 		r.wantComing("before the upstream has answered", r.key, true, false)
+		if a, _ := r.g.Coming(r.key); a.Verified {
+			t.Errorf("before the upstream has answered: %+v", a)
+		}
 		second := r.other(false, "waits")
 		r.wantComing("in the queue", waits, false, false)
 		second.Close()
@@ -48,6 +51,9 @@ func TestComing(t *testing.T) {
 		h.Close()
 		<-commit
 		r.wantComing("while it is committed", r.key, true, true)
+		if a, _ := r.g.Coming(r.key); !a.Verified || a.Front != r.size {
+			t.Errorf("while it is committed: %+v", a)
+		}
 		close(end)
 		r.wantStored(true)
 		r.wantComing("in the store", r.key, false, true)

@@ -25,8 +25,11 @@ type spoolSink struct {
 	reader io.ReadSeekCloser // of spool, once bytes were hashed that a segment brought
 
 	checked     int64          // where the front was at the last checkpoint
+	full        int64          // where it was at the last full one
+	began       time.Time      // when the last checkpoint began, or the first bytes came
 	checking    atomic.Bool    // a checkpoint is being written
-	checkpoints sync.WaitGroup // those that are being written
+	asking      atomic.Bool    // the rule is being asked
+	checkpoints sync.WaitGroup // those that are being written, and what they ask
 }
 
 // next moves the front over what is present and waits for a segment that holds

@@ -15,6 +15,10 @@
 //	front  ──────────────▶ ┊  hole  ┊ segment ───▶ ┊   hole            ┊
 //	0                                                                 size
 //
+// What has come is vouched for by checkpoints, from which the next process goes on if this one
+// is killed: every 8 MiB, and, while the download is not fast, as often between as the disk
+// of the group may sync.
+//
 // A reader of the whole blob does not get its last 64 KiB before the digest
 // has matched; so no reader ever sees a clean end of wrong bytes. If the store
 // cannot keep the blob, the flight is broken: each of its readers then goes on
@@ -44,10 +48,9 @@ const (
 	// blob that is not longer is verified before its header.
 	HoldBack = 64 << 10
 
-	segmentSize    = 8 << 20
-	segmentAlign   = 64 << 10
-	maxSegments    = 4
-	checkpointSize = 8 << 20
+	segmentSize  = 8 << 20
+	segmentAlign = 64 << 10
+	maxSegments  = 4
 
 	maxSegmentFailures = 3 // in a row
 
@@ -83,6 +86,10 @@ type Request struct {
 	// Spool makes the spool that the bytes are written to. If it fails, the
 	// readers download alone, unless the error is [ErrStored].
 	Spool func(ctx context.Context) (store.Spool, error)
+	// Writing is called before the store is given the blob, and done after that, when nobody
+	// joins the flight any more. An error refuses the blob, and [Handle.Wait] returns an error
+	// that wraps it. If nil, nothing is refused.
+	Writing func() (done func(), err error)
 	// Stored is called when the store has the blob, before [Handle.Wait] returns. open opens
 	// its bytes, as [store.Spool] does. If nil, it is not called.
 	Stored func(size int64, open func() (io.ReadSeekCloser, error))

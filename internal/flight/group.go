@@ -30,6 +30,7 @@ type Group struct {
 	buffers  sync.Pool    // of *[]byte, batchSize long
 	segments atomic.Int64 // pieces that further connections were asked for
 	joined   atomic.Int64 // clients that joined a flight
+	early    earlyTurn
 
 	mu      sync.Mutex
 	flights map[Key]*flight
@@ -82,6 +83,7 @@ func (g *Group) tryJoin(req Request) (h *Handle, ending <-chan struct{}, err err
 	if h = f.join(req.Job); h == nil {
 		return nil, f.spool.freed, nil
 	}
+	h.began = begin
 	if !begin && !req.Job && !req.Peer {
 		g.joined.Add(1)
 	}
@@ -104,8 +106,8 @@ func (g *Group) begin(f *flight) {
 	})
 }
 
-// Peek tells whether a flight for k is under way, how far its front is, and
-// its size, -1 if that is unknown.
+// Peek tells whether there is a flight for k that can be joined, how far its front is,
+// and its size, -1 if that is unknown.
 func (g *Group) Peek(k Key) (front, size int64, ok bool) {
 	g.mu.Lock()
 	f := g.flights[k]
@@ -115,6 +117,9 @@ func (g *Group) Peek(k Key) (front, size int64, ok bool) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ending {
+		return 0, 0, false
+	}
 	return f.front, f.size, true
 }
 
@@ -132,21 +137,27 @@ func (g *Group) Known(k Key) (size int64, ok bool) {
 	return f.size, f.answered && f.size >= 0
 }
 
+// Arrival is how far a flight has come.
+type Arrival struct {
+	Front, Size int64 // Size is -1 if it is unknown
+	Verified    bool  // all of it is here, with its digest
+}
+
 // Coming tells whether a flight for k is being downloaded or committed, or begins at once,
-// how far its front is, and its size, -1 if that is unknown. One that waits for its slot is
-// not coming, and one that has failed is not.
-func (g *Group) Coming(k Key) (front, size int64, ok bool) {
+// and how far it has come. One that waits for its slot is not coming, and one that has failed
+// is not.
+func (g *Group) Coming(k Key) (a Arrival, ok bool) {
 	g.mu.Lock()
 	f := g.flights[k]
 	g.mu.Unlock()
 	if f == nil {
-		return 0, -1, false
+		return Arrival{Size: -1}, false
 	}
 	f.mu.Lock()
-	front, size, ok = f.front, f.size, !f.closed()
+	a, ok = Arrival{f.front, f.size, f.verified}, !f.closed()
 	begun := f.begun
 	f.mu.Unlock()
-	return front, size, ok && (begun || g.Room(f.claim()))
+	return a, ok && (begun || g.Room(f.claim()))
 }
 
 // Pieces returns how many pieces of blobs further connections were asked for.

@@ -11,6 +11,7 @@ import (
 type Handle struct {
 	f      *flight
 	job    bool
+	began  bool // the flight, by joining
 	closed bool
 	spool  spoolReader
 	apart  bool   // it cannot open the spool: it reads alone
@@ -114,6 +115,9 @@ func (h *Handle) Header(ctx context.Context) (size int64, err error) {
 	f.dispute(err)
 	return size, err
 }
+
+// Began reports whether the download began for this reader. Otherwise it was under way.
+func (h *Handle) Began() bool { return h.began }
 
 // Via is the other cache that sends the blob, if that is not its upstream; see
 // [upstream.Body].

@@ -11,14 +11,16 @@ func (f *flight) run() {
 	f.cancel(err) // ends segments and checkpoints; both are in the way of what follows
 	f.stopSegments()
 	s.checkpoints.Wait()
+	written := func() {}
 	if err == nil {
-		f.commit(s.spool)
+		written = f.commit(s.spool)
 	} else {
 		s.keep(f.spool.withdraw(), err)
 	}
 	f.mu.Lock()
 	f.ending = true
 	f.mu.Unlock()
+	written() // from here on the blob may be deleted, and nobody joins to rely on it
 	close(f.done)
 	if err == nil {
 		f.spool.release()
@@ -67,14 +69,29 @@ func (f *flight) publish(s *spoolSink, err error) {
 }
 
 // commit makes the bytes the store's. The readers do not wait for it. A rule
-// that is gone since, or a group that closes, does not undo what was verified.
-func (f *flight) commit(spool store.Spool) {
+// that is gone since, or a group that closes, does not undo what was verified. written
+// ends the write.
+func (f *flight) commit(spool store.Spool) (written func()) {
 	got := store.Info{}
 	got.Digest, got.Size = f.req.Digest, f.sizeNow()
-	if err := spool.Commit(f.group.commits, got); err != nil {
+	written, err := f.write(spool, got)
+	if err != nil {
 		f.stored = broken(err)
 		f.storeFailed(err)
 	} else if f.req.Stored != nil {
 		f.req.Stored(got.Size, spool.Open)
 	}
+	return written
+}
+
+func (f *flight) write(spool store.Spool, got store.Info) (written func(), err error) {
+	written = func() {}
+	if f.req.Writing != nil {
+		done, err := f.req.Writing()
+		if err != nil {
+			return written, err
+		}
+		written = done
+	}
+	return written, spool.Commit(f.group.commits, got)
 }

@@ -3,6 +3,7 @@ package flight
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"syscall"
 	"testing"
@@ -20,6 +21,9 @@ func TestNoReaderJoinsAFlightThatHasEnded(t *testing.T) {
 		if err := early.Wait(client()); err != nil {
 			t.Fatal(err)
 		}
+		if _, _, ok := r.g.Peek(r.key); ok {
+			t.Error("it seems to be under way")
+		}
 		ctx, cancel := context.WithTimeout(client(), time.Second)
 		defer cancel()
 		if h, err := r.g.Join(ctx, r.request()); !errors.Is(err, context.DeadlineExceeded) {
@@ -29,6 +33,46 @@ func TestNoReaderJoinsAFlightThatHasEnded(t *testing.T) {
 		r.want()
 		r.wantConnections(2)
 	})
+}
+
+// Between Writing and done the store is given the blob. After done the blob may be deleted,
+// so that nobody may join who would take it for stored.
+func TestNobodyJoinsAfterTheWrite(t *testing.T) {
+	for name, refused := range map[string]error{"allowed": nil, "refused": errors.New("not now")} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T) {
+				r := newRig(t, 1000)
+				var steps []string
+				req := r.request()
+				req.Writing = func() (func(), error) {
+					steps = append(steps, "writing")
+					return func() {
+						steps = append(steps, "done")
+						ctx, cancel := context.WithTimeout(client(), time.Second)
+						defer cancel()
+						if h, err := r.g.Join(ctx, r.request()); err == nil {
+							t.Error("a reader joined")
+							h.Close()
+						}
+					}, refused
+				}
+				req.Stored = func(int64, func() (io.ReadSeekCloser, error)) { steps = append(steps, "stored") }
+				h, err := r.g.Join(client(), req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := []string{"writing", "stored", "done"}
+				if refused != nil {
+					want = want[:1]
+				}
+				if err := h.Wait(client()); !errors.Is(err, refused) || !slices.Equal(steps, want) {
+					t.Errorf("%v, %v", steps, err)
+				}
+				h.Close()
+				r.wantStored(refused == nil)
+			})
+		})
+	}
 }
 
 // That a size is disputed is said before any reader learns it, also when the reader

@@ -151,6 +151,7 @@ func TestCheckpointsAndKeepAtClose(t *testing.T) {
 	story(t, func(t *testing.T) {
 		r := newRig(t, size)
 		r.up.each = paced
+		r.g.early.take() // there are full checkpoints alone
 		h := r.join(false)
 		defer h.Close()
 		if _, err := h.Header(client()); err != nil {

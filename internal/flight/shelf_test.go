@@ -26,7 +26,9 @@ type shelf struct {
 	slow time.Duration
 	// beforeCommit is called before a commit.
 	beforeCommit func()
-	openErr      func(n int) error
+	// beforeCheckpoint is called before a checkpoint.
+	beforeCheckpoint func()
+	openErr          func(n int) error
 	// plain spools have no checkpoints.
 	plain bool
 	// linked makes Spool say ErrStored once the blob is there.
@@ -182,6 +184,9 @@ func (t *tape) Commit(ctx context.Context, got store.Info) error {
 func (t *tape) Progress() store.Progress { return t.had }
 
 func (t *tape) Checkpoint(p store.Progress) error {
+	if t.s.beforeCheckpoint != nil {
+		t.s.beforeCheckpoint()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended || t.done {

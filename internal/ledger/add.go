@@ -167,8 +167,8 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// remove takes an entry out. Indexes that wait for what was given up have to look
-// again. l.mu is held.
+// remove takes an entry out, and tells its run if it runs. Indexes that wait for what was
+// given up have to look again. l.mu is held.
 func (l *Ledger) remove(e *entry, err error) {
 	k := e.job.Key()
 	l.to(e, "", time.Time{})
@@ -181,6 +181,9 @@ func (l *Ledger) remove(e *entry, err error) {
 	l.change(k)
 	l.save(k)
 	e.attempt.end(err)
+	if e.giveUp != nil {
+		e.giveUp(err)
+	}
 	if err != nil {
 		l.wakeIndexes(k)
 	}

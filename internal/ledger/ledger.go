@@ -196,6 +196,7 @@ type entry struct {
 	err      error                  // the last failure
 	attempt  *attempt               // the one that Wait waits for
 	values   context.Context        // see Run.Values; nil once the job has run
+	giveUp   func(error)            // tells its last run that it is given up; nil if it has not run
 }
 
 // attempt is what Wait waits for: the end of a job, or a failure after which it is

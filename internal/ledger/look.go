@@ -19,14 +19,25 @@ type Copy struct {
 	Job      Job
 	Manifest *oci.Content
 	State    State
-	Err      error // why it failed last; nil if it did not, or if a former process saw it
+	// Fate is what was last heard of a job that is Submitted: Pending, Stuck or Sending.
+	Fate Fate
+	Err  error // why it failed last; nil if it did not, or if a former process saw it
 	// Blobs are those that it still needs; of an index, those of its images that are
 	// being copied.
 	Blobs []ocispec.Descriptor
 }
 
 // copy is the snapshot of an entry, without its blobs. l.mu is held.
-func (e *entry) copy() Copy { return Copy{Job: e.job, Manifest: e.man, State: e.state, Err: e.err} }
+func (e *entry) copy() Copy {
+	c := Copy{Job: e.job, Manifest: e.man, State: e.state, Err: e.err}
+	switch {
+	case e.sending:
+		c.Fate = Sending
+	case !e.stuck.IsZero():
+		c.Fate = Stuck
+	}
+	return c
+}
 
 // Copies returns the copy jobs of a repository, or all if it is empty, the oldest
 // first.

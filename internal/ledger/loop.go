@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -119,7 +120,10 @@ func (l *Ledger) start(e *entry) {
 	r := &Run{Job: e.job, Manifest: e.man, Values: e.values, Resumed: e.resumed, l: l, e: e, moved: map[string]time.Time{}}
 	e.resumed = false
 	e.values = nil // a job that waits for long does not keep a request in memory
+	given, giveUp := context.WithCancelCause(l.ctx)
+	r.given, e.giveUp = given, giveUp
 	l.spawn(func() {
+		defer giveUp(nil)
 		o := l.judged(e, l.cfg.Worker.Do(l.ctx, r))
 		l.mu.Lock()
 		defer l.unlock()

@@ -230,6 +230,27 @@ func TestHeldRecord(t *testing.T) {
 	})
 }
 
+// What a Worker writes of its job meanwhile has what is owed, and is nothing of a job that was
+// forgotten, whose record would come back.
+func TestHeldRecordOfAForgottenJob(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.comesTo(image(1), ledger.ErrHandedOver)
+		w.add(image(1), "v1")
+		run := w.ledger.Elsewhere(w.ledger.Copies("")[0].Job)
+		held := run.Hold(w.Context())
+		run.Owes(run.TagsLeft()[0])
+		if c, ok := held.Now(); !ok || !strings.Contains(string(c.Data), `"due":true`) {
+			w.Errorf("%s, %v", c.Data, ok)
+		}
+		w.ledger.Forget(repo, image(1).Digest.String())
+		if c, ok := held.Now(); ok {
+			w.Errorf("%s", c.Data)
+		}
+		held.Release()
+		run.End(nil)
+	})
+}
+
 // Records that wait are written as one.
 func TestRecordsAreWrittenAsOne(t *testing.T) {
 	inBubble(t, func(w *world) {

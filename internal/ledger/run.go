@@ -26,8 +26,22 @@ type Run struct {
 	e     *entry // nil if the ledger has no entry for the job
 	moved map[string]time.Time
 
+	given context.Context // ends when the job is given up; nil if the ledger does not run it
+
 	id       string // see Known
 	gaveBack bool   // see GiveBack
+}
+
+// Wanted returns a context that ends with ctx, and when the job is given up: with the cause
+// [ErrForgotten] if what it copies was deleted or has another source now. It is for work that
+// may be cut anywhere. stop must be called.
+func (r *Run) Wanted(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if r.given == nil {
+		return ctx, func() { cancel(nil) }
+	}
+	undo := context.AfterFunc(r.given, func() { cancel(context.Cause(r.given)) })
+	return ctx, func() { undo(); cancel(nil) }
 }
 
 // Known notes the ID under which somebody else has the job.
@@ -139,6 +153,19 @@ type Held struct{ r *Run }
 // Deletion is the change that deletes the record.
 func (h *Held) Deletion() recordset.Change {
 	return recordset.Change{Kind: recordKind, Key: recordKey(h.r.Job.Key())}
+}
+
+// Now is the change that writes the record down as the job is now. It is false if the ledger
+// does not have the job any more: it was forgotten meanwhile, and its record goes.
+func (h *Held) Now() (recordset.Change, bool) {
+	h.r.l.mu.Lock()
+	job, current := h.r.e.job, h.r.l.current(h.r.e)
+	h.r.l.unlock()
+	if !current {
+		return recordset.Change{}, false
+	}
+	c, err := h.r.l.records.Change(recordKey(job.Key()), job)
+	return c, err == nil // it is plain data
 }
 
 // Owing is the change that notes in the record that the event of a tag is due.

@@ -18,9 +18,20 @@ type tracker struct {
 	looks   int
 	waiting bool         // indexes wait for an image
 	seen    []ledger.Job // the jobs that were done, as they were then
+	id      string       // under which the holder has a job; empty if that is not known
+	during  func()       // if not nil, it is called while a job is done
 }
 
 func (k *tracker) Do(_ context.Context, r *ledger.Run) error {
+	k.mu.Lock()
+	during := k.during
+	k.mu.Unlock()
+	if during != nil {
+		during()
+	}
+	if r.Job.Here {
+		r.GiveBack()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.waiting && r.Manifest.Parsed.Index {
@@ -39,6 +50,7 @@ func (k *tracker) Look(_ context.Context, r *ledger.Run) (ledger.Fate, error) {
 	for _, t := range r.Job.Tags {
 		r.Moved(t)
 	}
+	r.Known(k.id)
 	return k.fate[name(r.Job)], k.err
 }
 
@@ -155,7 +167,11 @@ func TestSendingIsLost(t *testing.T) {
 				}
 				k.is(1, c.fate, err)
 				k.untilLook()
+				before := k.looked()
 				k.pass(c.away)
+				if n := k.looked() - before; c.unknown && n > 60 {
+					k.Errorf("%d looks in %v", n, c.away)
+				}
 				seen := k.done()
 				if again := len(seen) == 2; again != c.again || len(seen) > 2 {
 					k.Fatalf("it was handed over %d times", len(seen))

@@ -122,7 +122,7 @@ func (l *Ledger) silent(e *entry, unknown bool, fate Fate, now time.Time) bool {
 		e.silent = now
 		l.to(e, Submitted, now.Add(lostSending+mathrand.N(lostSending/4)))
 		return true
-	case now.Sub(e.silent) >= lostSending && !unknown:
+	case !unknown: // and so it was lostSending ago
 		return false
 	}
 	l.to(e, Submitted, now.Add(lookLongest))

@@ -67,9 +67,9 @@ func (c *Content) MarkRead() (first bool) {
 	return c.use(now)
 }
 
-// MarkUsed notes that a client pulls the manifest by a tag now. It reports whether that
-// is the first use in this hour.
-func (c *Content) MarkUsed() (first bool) { return c.use(time.Now().UnixNano()) }
+// MarkUsed notes that a client pulled the manifest by a tag at that time. It reports whether
+// that is the first use in its hour.
+func (c *Content) MarkUsed(now time.Time) (first bool) { return c.use(now.UnixNano()) }
 
 func (c *Content) use(now int64) (first bool) {
 	return c.used.Swap(now)/int64(time.Hour) != now/int64(time.Hour)

@@ -118,7 +118,7 @@ func SplitDigest(s string) (algorithm, hex string, ok bool) {
 		return "", "", false
 	}
 	for i := range len(hex) {
-		if c := hex[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+		if c := hex[i]; c-'0' > 9 && c-'a' > 5 { // a byte below wraps around
 			return "", "", false
 		}
 	}

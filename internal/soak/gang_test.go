@@ -220,7 +220,7 @@ func (a *attacker) doubled() {
 	begun := time.Now()
 	_ = a.s.cache.Prefetch(ctx, "evil/busy", "doubled", cache.PrefetchOptions{})
 	if took := time.Since(begun); took > 10*time.Second {
-		a.s.wrong.add("a prefetch ended %v after it had begun", took)
+		a.s.late.add("a prefetch ended %v after it had begun", took)
 	}
 }
 

@@ -3,7 +3,6 @@ package soak
 import (
 	"context"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"log"
 	"math/rand/v2"
@@ -171,24 +170,23 @@ func (h *honest) move(t *tag) {
 	}
 }
 
-// imageBetween finds the image of a digest if the tag pointed to it at some time between two
-// times. A client may receive the result of a tag check that another client caused before; a
-// check that takes longer than Limits.StaleTimeout ends as fwd=stale, which is a failure by
-// itself.
-func (t *tag) imageBetween(d digest.Digest, begun, ended time.Time) (upstreamtest.Image, string) {
+// imageBetween finds the image of a digest to which the tag pointed, and how long before begun
+// it was the tag's last, or 0 if that was at some time between begun and ended. A client may
+// receive the result of a tag check that another client caused before; a check that takes longer
+// than Limits.StaleTimeout ends as fwd=stale, which is a failure by itself.
+func (t *tag) imageBetween(d digest.Digest, begun, ended time.Time) (img upstreamtest.Image, old time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text := "which it never was"
 	for _, v := range t.versions {
-		if v.Digest != d {
+		if v.Digest != d || v.from.After(ended) {
 			continue
 		}
-		if !v.from.After(ended) && (v.until.IsZero() || v.until.After(begun.Add(-stale))) {
-			return v.Image, ""
+		img, old, ok = v.Image, 0, true
+		if !v.until.IsZero() && !v.until.After(begun.Add(-stale)) {
+			old = begun.Sub(v.until)
 		}
-		text = fmt.Sprintf("which it was until %v before the pull", begun.Sub(v.until))
 	}
-	return upstreamtest.Image{}, text
+	return img, old, ok
 }
 
 // pull is one client.
@@ -216,9 +214,13 @@ func (h *honest) pullImage(r *rand.Rand, client *http.Client, l *latencies) {
 	if !ok {
 		return
 	}
-	img, wrong := t.imageBetween(digest.FromBytes(body), begun, time.Now())
-	if wrong != "" {
-		h.s.wrong.add("app/%s:%s is answered by %s, %s", t.repo, t.name, digest.FromBytes(body), wrong)
+	img, old, ok := t.imageBetween(digest.FromBytes(body), begun, time.Now())
+	if !ok {
+		h.s.wrong.add("app/%s:%s is answered by %s, which it never was", t.repo, t.name, digest.FromBytes(body))
+		return
+	}
+	if old > 0 {
+		h.s.late.add("app/%s:%s is answered by %s, which it was until %v before the pull", t.repo, t.name, digest.FromBytes(body), old)
 		return
 	}
 	for _, d := range append([]ocispec.Descriptor{img.Config}, img.Layers...) {
@@ -247,7 +249,7 @@ func (h *honest) get(client *http.Client, path string, l *latencies) (body []byt
 	begun := time.Now()
 	resp, err := client.Do(req)
 	if err != nil {
-		h.s.wrong.add("%s: %v", path, err)
+		h.s.late.add("%s: %v", path, err)
 		return nil, false
 	}
 	defer resp.Body.Close()
@@ -258,7 +260,11 @@ func (h *honest) get(client *http.Client, path string, l *latencies) (body []byt
 	}
 	state := resp.Header.Get("Cache-Status")
 	if resp.StatusCode != http.StatusOK || err != nil || strings.Contains(state, "fwd=stale") {
-		h.s.wrong.add("%s: %d %v after %v, %s: %.200q", path, resp.StatusCode, err, took.Round(time.Millisecond), state, body)
+		about := &h.s.late
+		if resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusTooManyRequests {
+			about = &h.s.wrong // no machine is too busy to know what it has
+		}
+		about.add("%s: %d %v after %v, %s: %.200q", path, resp.StatusCode, err, took.Round(time.Millisecond), state, body)
 		return nil, false
 	}
 	return body, true

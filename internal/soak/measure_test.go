@@ -39,9 +39,22 @@ func spareHeap(requests int64) uint64 {
 	return uint64(limits.ManifestMemory) + 2*uint64(limits.KeptBytes) + 4<<20 + uint64(requests)<<10
 }
 
-// judge compares the two phases.
+// judge compares the two phases. The limits of the cache are in seconds, so what is late at the
+// honest tenant proves something only if the machine does its work in a fraction of them. It
+// does not if a single pull without the hostile tenant, or one that is not the cache's, took as
+// long, as where many other tests run on few processors.
 func (s *stage) judge(calm, loaded *phase) {
 	s.Helper()
+	late := s.late.all()
+	switch slowest := max(calm.honest.quantile(1), calm.bare.quantile(1), loaded.bare.quantile(1)); {
+	case len(late) == 0:
+	case slowest < stale/4:
+		for _, c := range late {
+			s.Error(c)
+		}
+	default:
+		s.Logf("the machine is too busy to judge what is late: it took %v for what needs no cache, or no other tenant:\n%s", slowest, strings.Join(late, "\n"))
+	}
 	if os.Getenv("PULLTHROUGH_SOAK") == "" {
 		return // it would measure the tests of other packages, which may run now
 	}
@@ -101,18 +114,20 @@ func (s *stage) idle() string {
 	return ""
 }
 
-// await polls until left returns an empty string.
+// await polls until left returns an empty string. What never comes fails, however slow the
+// machine is.
 func (s *stage) await(what string, most time.Duration, left func() string) {
 	s.Helper()
-	deadline := time.Now().Add(most)
-	for {
-		text := left()
-		if text == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			s.Errorf("not within %v: %s; %s", most, what, text)
-			return
+	if text := wait(most, left); text != "" {
+		s.Errorf("not within %v: %s; %s", most, what, text)
+	}
+}
+
+// wait polls until left returns an empty string, or returns what is left after most.
+func wait(most time.Duration, left func() string) (text string) {
+	for deadline := time.Now().Add(most); ; {
+		if text = left(); text == "" || time.Now().After(deadline) {
+			return text
 		}
 		time.Sleep(10 * time.Millisecond) // polls a condition until a deadline
 	}
@@ -154,7 +169,7 @@ func (s *stage) returned(before footprint, requests int64, deaf int) {
 	s.Helper()
 	spareHeap := spareHeap(requests)
 	var now footprint
-	s.await("goroutines, files and heap are back where they were", 20*time.Second, func() string {
+	s.await("goroutines, files and heap are back where they were", time.Minute, func() string {
 		now = s.measure()
 		if now.goroutines <= before.goroutines+spareGoroutines && now.files <= before.files+spareFiles+deaf && now.heap <= before.heap+spareHeap {
 			return ""

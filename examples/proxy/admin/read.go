@@ -74,7 +74,7 @@ func (a *API) copy(r *http.Request, id string) (any, error) {
 // copyOf is a copy job in JSON.
 func copyOf(s cache.CopyState) Copy {
 	c := Copy{
-		ID: s.ID, Repository: s.Repository, Digest: s.Digest.String(), Rule: s.Source.Rule, State: string(s.State),
+		ID: s.ID, Repository: s.Repository, Digest: s.Digest.String(), Rule: s.Source.Rule, State: string(s.State), Elsewhere: string(s.Elsewhere),
 		Done: s.Done, Total: s.Total, Created: s.Created, Attempts: s.Attempts, Next: s.Next,
 		Tags: s.Tags[:min(len(s.Tags), maxTags)], MoreTags: max(0, len(s.Tags)-maxTags),
 	}

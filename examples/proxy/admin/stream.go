@@ -112,8 +112,8 @@ func (a *API) prefetch(r *http.Request) (work, error) {
 		return nil, err
 	}
 	return func(ctx context.Context, out *lines) (last Line, err error) {
-		defer release()
 		defer func() {
+			release() // first: a client that reads in the log that it has ended finds room
 			a.done(r, "prefetch", err, slog.String("repository", short(t.Repository)), slog.String("reference", short(t.Reference)))
 		}()
 		var sent time.Time
@@ -163,9 +163,9 @@ func (a *API) check(r *http.Request) (work, error) {
 		return nil, err
 	}
 	return func(ctx context.Context, out *lines) (last Line, err error) {
-		defer release()
 		last.Kind = LineDone
 		defer func() {
+			release()
 			a.done(r, "check", err, slog.Bool("repair", o.Repair), slog.Int("faults", last.Faults))
 		}()
 		out.send(Line{Kind: LineProgress}) // it may take long until the first fault

@@ -138,10 +138,21 @@ func TestPrefetchThatFailsOnTheWay(t *testing.T) {
 	k := newKit(t, open())
 	img := k.image("app", "v1", 1<<17)
 	layer := img.Layers[1].Digest.String()
-	k.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: layer, Latency: time.Second, Status: 404})
-	lines := k.flow("prefetch", target("v1"))
-	last := lines[len(lines)-1]
-	if len(lines) < 2 || last.Kind != admin.LineError || last.Error.Code != "MANIFEST_UNKNOWN" && last.Error.Code != "BLOB_UNKNOWN" || !strings.Contains(last.Error.Message, "cache rule 'local'") {
+	told := make(chan struct{})
+	k.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: layer, Do: func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-told:
+		case <-r.Context().Done():
+		}
+		http.NotFound(w, r)
+	}})
+	f := k.begin("v1") // which waits for the first line
+	close(told)
+	var last admin.Line
+	for line, more := f.next(); more; line, more = f.next() {
+		last = line
+	}
+	if last.Kind != admin.LineError || last.Error.Code != "MANIFEST_UNKNOWN" && last.Error.Code != "BLOB_UNKNOWN" || !strings.Contains(last.Error.Message, "cache rule 'local'") {
 		t.Errorf("%+v, error %v", last, last.Error)
 	}
 }

@@ -27,6 +27,10 @@ type Copy struct {
 	Rule     string   `json:"rule,omitempty"`
 	Source   string   `json:"source,omitempty"`
 	State    string   `json:"state"`
+	// Elsewhere is what was last heard of a submitted copy: another replica is to make it
+	// ("coming"), has it parked ("parked"), or has made it, and its events wait there for their
+	// receivers ("sending"). It is empty if nothing was heard.
+	Elsewhere string `json:"elsewhere,omitempty"`
 	// Done and Total are bytes of blobs.
 	Done    int64     `json:"done"`
 	Total   int64     `json:"total"`

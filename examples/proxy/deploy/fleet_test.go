@@ -124,8 +124,8 @@ func TestPodDrainsInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const records, events = 10 * time.Second, 5 * time.Second
-	need := time.Duration(c.container().Lifecycle.PreStop.Sleep.Seconds)*time.Second + drain + records + events
+	const records, deletions, events = 10 * time.Second, 2 * time.Second, 5 * time.Second
+	need := time.Duration(c.container().Lifecycle.PreStop.Sleep.Seconds)*time.Second + drain + records + deletions + events
 	if got := time.Duration(*c.set.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second; got < need {
 		t.Errorf("the pod has %v, and needs %v", got, need)
 	}

@@ -60,7 +60,7 @@ func copyWords() []struct {
 		meaning string
 	}{
 		{cache.CopyRunning, state{good, "Running"}, "It is being copied."},
-		{cache.CopySubmitted, state{good, "Submitted"}, "Another process copies it."},
+		{cache.CopySubmitted, state{good, "Submitted"}, "Another process was given it."},
 		{cache.CopyPaused, state{warn, "Failed, again soon"}, "It failed and is tried again."},
 		{cache.CopyParked, state{bad, "Gave up"}, "It failed too often, and is tried when it is pulled or retried."},
 		{cache.CopyQueued, state{idle, "Queued"}, "It waits for its turn."},
@@ -69,10 +69,25 @@ func copyWords() []struct {
 	}
 }
 
+// elsewhereWords are what other replicas do with the copies that they were given.
+func elsewhereWords() map[cache.JobState]struct {
+	state   state
+	meaning string
+} {
+	return map[cache.JobState]struct {
+		state   state
+		meaning string
+	}{
+		cache.JobComing:  {state{good, "Copied elsewhere"}, "Another replica copies it."},
+		cache.JobParked:  {state{bad, "Gave up elsewhere"}, "It failed too often at another replica, which tries it when it is pulled or retried."},
+		cache.JobSending: {state{good, "Events wait elsewhere"}, "Another replica has copied it; the events wait there for their receivers."},
+	}
+}
+
 // viewCopies gathers the copy jobs.
 func (p *Page) viewCopies(q query, now time.Time) copiesView {
 	counts := p.Cache.CopiesPage(cache.CopyFilter{Limit: -1}).Counts
-	v := copiesView{Running: counts[cache.CopyRunning].Jobs + counts[cache.CopySubmitted].Jobs, Parked: counts[cache.CopyParked].Jobs}
+	v := copiesView{Running: counts[cache.CopyRunning].Jobs, Parked: counts[cache.CopyParked].Jobs}
 	for _, n := range counts {
 		v.Total += n.Jobs
 	}
@@ -144,6 +159,9 @@ func viewCopy(c cache.CopyState, now time.Time) copyRow {
 		if w.status == c.State {
 			row.State, row.Meaning = w.state, w.meaning
 		}
+	}
+	if words, ok := elsewhereWords()[c.Elsewhere]; ok {
+		row.State, row.Meaning = words.state, words.meaning
 	}
 	if c.Total > 0 {
 		row.Percent = formatPercent(float64(row.Done) / float64(c.Total))

@@ -54,6 +54,25 @@ func TestBusy(t *testing.T) {
 	has(t, s.get(t, "copies", "parked"), "No copy is in this state now")
 }
 
+// TestCopiesElsewhere: of what another replica was given, the page says what that one does.
+func TestCopiesElsewhere(t *testing.T) {
+	for state, want := range map[cache.JobState]string{
+		"":               `<span title="Another process was given it.">`,
+		cache.JobComing:  `<span title="Another replica copies it.">`,
+		cache.JobParked:  `<span title="It failed too often at another replica`,
+		cache.JobSending: `<span title="Another replica has copied it; the events wait there for their receivers.">`,
+	} {
+		s := newStage(t, hub())
+		s.cache.copies = []cache.CopyState{copyOf(1, cache.CopySubmitted), copyOf(2, cache.CopyRunning)}
+		s.cache.copies[0].Elsewhere = state
+		body := s.get(t)
+		has(t, body, want, "1 running")
+		if copies := strings.Count(body, "copies it."); copies > 1 || copies == 1 && state != cache.JobComing {
+			t.Errorf("%q: another replica is said to copy it", state)
+		}
+	}
+}
+
 // TestTrouble: what is wrong comes first, with what it means.
 func TestTrouble(t *testing.T) {
 	set := &auth.CredentialSet{Name: "gh", LoginServer: "ghcr.io", Username: auth.Env("PAGE_TEST_NOT_SET"), Password: auth.Env("PAGE_TEST_NOT_SET")}

@@ -73,7 +73,11 @@ func runCopies(ctx context.Context, k *call) error {
 			if !c.Next.IsZero() {
 				why += "; again at " + when(c.Next)
 			}
-			row(w, c.State, size(c.Done), size(c.Total), c.Created, nameOf(c), why)
+			state := c.State
+			if c.Elsewhere != "" {
+				state += ", " + c.Elsewhere
+			}
+			row(w, state, size(c.Done), size(c.Total), c.Created, nameOf(c), why)
 		}
 		counts := []string{}
 		for _, state := range []string{"queued", "running", "submitted", "waiting", "watching", "paused", "parked"} {

@@ -207,3 +207,15 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+// What was asked for is in memory, so a second question would say nothing of the store.
+func TestGrowthAsksForNoImageTwice(t *testing.T) {
+	for _, n := range []int{2, 3, 1000, 100_000} {
+		byTag, byDigest := draw(n)
+		all := slices.Concat(byTag, byDigest)
+		slices.Sort(all)
+		if once := slices.Compact(all); len(once) != 2*min(samples, n/2) || len(byTag) != len(byDigest) {
+			t.Errorf("of %d images, %d are asked for by tag, %d by digest, and %d in all", n, len(byTag), len(byDigest), len(once))
+		}
+	}
+}
