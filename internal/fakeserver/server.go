@@ -28,6 +28,8 @@ type Server struct {
 	mu       sync.Mutex
 	address  string       // of the first Start; it stays the same
 	server   *http.Server // nil if nothing listens
+	listener *listener    // of server
+	release  func()       // if not nil, gives the port back that nothing listens to
 	halted   chan struct{}
 	released chan struct{}
 	stopped  bool
@@ -59,12 +61,13 @@ func (s *Server) Start() error {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	l, err := net.Listen("tcp", address)
+	s.giveBack()
+	l, err := listen(address)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	server := &http.Server{Handler: s.handler, TLSConfig: s.tls, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
-	s.address, s.server = l.Addr().String(), server
+	s.address, s.server, s.listener = l.Addr().String(), server, l
 	s.resume()
 	go func() {
 		if s.tls != nil {
@@ -98,6 +101,14 @@ func (s *Server) resume() {
 	}
 }
 
+// giveBack ends what hold began. The caller holds mu.
+func (s *Server) giveBack() {
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
+}
+
 // Address is the host and port; it is empty if the server never listened.
 func (s *Server) Address() string {
 	s.mu.Lock()
@@ -106,7 +117,8 @@ func (s *Server) Address() string {
 }
 
 // Stop closes the port and every connection, as of a server that is down, and
-// ends what hangs. [Server.Transport] refuses requests until Restart.
+// ends what hangs. [Server.Transport] refuses requests until Restart. On Unix
+// systems no other program gets the port until Close.
 func (s *Server) Stop() { s.stop(false) }
 
 // Close stops for good: Enter refuses what comes later.
@@ -115,7 +127,14 @@ func (s *Server) Close() { s.stop(true) }
 func (s *Server) stop(forGood bool) {
 	s.mu.Lock()
 	server := s.server
-	s.server = nil
+	if server != nil {
+		_ = s.listener.Close()
+		s.server, s.listener = nil, nil
+		s.release = hold(s.address)
+	}
+	if forGood {
+		s.giveBack()
+	}
 	if !s.stopped {
 		s.stopped = true
 		close(s.halted)
