@@ -191,39 +191,6 @@ func TestCopierDies(t *testing.T) {
 	s.toldOnce(img)
 }
 
-// What is deleted through one replica is forgotten by all, and a copy of it ends.
-func TestDeletionReachesAll(t *testing.T) {
-	s := share(t, 3)
-	img := s.up.AddImage("team/app", "v1", upstreamtest.Layers(1, 100<<10))
-	s.up.Fail(upstreamtest.Fault{Kind: "blob", Hang: true})
-	for _, r := range s.all {
-		if _, _, err := r.Manifest(t.Context(), "mirror/app", "v1"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.all[0].Delete(t.Context(), "mirror/app", img.Digest.String()); err != nil {
-		t.Fatal(err)
-	}
-	for i, r := range s.all {
-		if c := r.Copies(); len(c) != 0 {
-			t.Errorf("replica %d: %v", i, c)
-		}
-	}
-	s.up.Heal()
-	s.up.Release()
-	s.image(s.all, img)
-	s.idle(s.all)
-	s.toldOnce(img)
-	if err := s.all[1].DeleteRepository(t.Context(), "mirror/app"); err != nil {
-		t.Fatal(err)
-	}
-	for i, r := range s.all {
-		if x, err := r.Explain(t.Context(), "mirror/app", "v1"); err != nil || x.Stored {
-			t.Errorf("replica %d: %v, %v", i, x.Text, err)
-		}
-	}
-}
-
 // Without a store that is shared, each replica copies for itself.
 func TestCopierNeedsASharedStore(t *testing.T) {
 	up, err := upstreamtest.Start()
