@@ -116,41 +116,66 @@ func TestProxyAndAppService(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	az := azuretest.New(nil)
-	defer az.Close()
-	r := az.NewRegistry("devregistry")
-	get := func(ctx context.Context) (*http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.LoginServer()+"/v2/", nil)
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) { // so that no deadline passes before the call arrives
+		az := azuretest.New(nil)
+		defer az.Close()
+		r := az.NewRegistry("devregistry")
+		get := func(ctx context.Context) (*http.Response, error) {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.LoginServer()+"/v2/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return az.Direct().Do(req)
 		}
-		return az.Direct().Do(req)
-	}
-	want := func(status int) {
-		t.Helper()
-		if resp, err := get(t.Context()); err != nil || resp.StatusCode != status {
-			t.Errorf("%+v, %v; want %d", resp, err, status)
+		want := func(status int) {
+			t.Helper()
+			if resp, err := get(t.Context()); err != nil || resp.StatusCode != status {
+				t.Errorf("%+v, %v; want %d", resp, err, status)
+			}
 		}
+		az.Fail(azuretest.V2, azuretest.Fault{Status: 503, RetryAfter: "7", Times: 2})
+		az.Fail(azuretest.V2, azuretest.Fault{Status: 429})
+		for _, status := range []int{503, 503, 429, 429} {
+			want(status)
+		}
+		az.Heal()
+		want(401)
+		az.Fail(azuretest.V2, azuretest.Fault{Hang: true})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := get(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		if n := az.Count(azuretest.V2); n != 6 || az.Calls()[0].Status != 503 || az.Calls()[5].Status != 0 {
+			t.Errorf("%d calls: %+v", n, az.Calls())
+		}
+		az.Reset()
+		if len(az.Calls()) != 0 {
+			t.Error("Reset forgets")
+		}
+	})
+}
+
+// TestStatusIsNotedBeforeItArrives: who has the header of a response finds its status in
+// the log, though the response goes on.
+func TestStatusIsNotedBeforeItArrives(t *testing.T) {
+	az := azuretest.New(t)
+	r := az.NewRegistry("dev")
+	read := make(chan struct{})
+	az.Fail(azuretest.V2, azuretest.Fault{Do: func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusTeapot)
+		_ = http.NewResponseController(w).Flush()
+		<-read
+	}})
+	resp, err := az.Client().Get("https://" + r.LoginServer() + "/v2/")
+	if err != nil {
+		t.Fatal(err)
 	}
-	az.Fail(azuretest.V2, azuretest.Fault{Status: 503, RetryAfter: "7", Times: 2})
-	az.Fail(azuretest.V2, azuretest.Fault{Status: 429})
-	for _, status := range []int{503, 503, 429, 429} {
-		want(status)
-	}
-	az.Heal()
-	want(401)
-	az.Fail(azuretest.V2, azuretest.Fault{Hang: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if _, err := get(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v", err)
-	}
-	if n := az.Count(azuretest.V2); n != 6 || az.Calls()[0].Status != 503 || az.Calls()[5].Status != 0 {
-		t.Errorf("%d calls: %+v", n, az.Calls())
-	}
-	az.Reset()
-	if len(az.Calls()) != 0 {
-		t.Error("Reset forgets")
+	calls := az.Calls()
+	close(read)
+	_ = resp.Body.Close()
+	if len(calls) != 1 || calls[0].Status != http.StatusTeapot {
+		t.Errorf("%+v", calls)
 	}
 }
 

@@ -25,9 +25,8 @@ func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	defer visit.Leave()
 	a.inspect(c)
-	watched := &watched{ResponseWriter: w}
+	watched := &watched{ResponseWriter: w, note: func(status int) { edit(func(c *Call) { c.Status = status }) }}
 	watched.Header().Set("Date", a.now().UTC().Format(http.TimeFormat))
-	defer func() { edit(func(c *Call) { c.Status = watched.status }) }()
 	if f.Hang {
 		visit.Hang(r)
 	}
@@ -65,22 +64,29 @@ func readBody(w http.ResponseWriter, r *http.Request) string {
 	return string(data)
 }
 
-// watched is a ResponseWriter that remembers the status.
+// watched is a ResponseWriter that notes the status before the client can know it.
 type watched struct {
 	http.ResponseWriter
-	status int
+	note  func(status int)
+	noted bool
 }
 
 func (w *watched) WriteHeader(status int) {
-	w.status = status
+	w.see(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *watched) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.see(http.StatusOK)
 	return w.ResponseWriter.Write(b)
+}
+
+// see notes the first status, which is the one that is sent.
+func (w *watched) see(status int) {
+	if !w.noted {
+		w.noted = true
+		w.note(status)
+	}
 }
 
 func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
