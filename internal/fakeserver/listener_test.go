@@ -2,6 +2,7 @@ package fakeserver_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -32,6 +33,35 @@ func TestStoppedIsRefused(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStoppedWithTLS stops servers whose Serve may only begin when the next one's does:
+// the two have nothing in common that the race detector sees.
+func TestStoppedWithTLS(t *testing.T) {
+	ca, err := fakeserver.NewCA("test CA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.Certificate("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := fakeserver.New("f", http.NotFoundHandler(), &tls.Config{Certificates: []tls.Certificate{*cert}})
+	t.Cleanup(s.Close)
+	for range 100 {
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.Stop()
+	}
+	if err := s.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := tls.Dial("tcp", s.Address(), &tls.Config{RootCAs: ca.Roots()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
 }
 
 // TestStopEndsConnections has a connection that sent nothing yet: Stop ends it,

@@ -66,7 +66,9 @@ func (s *Server) Start() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
-	server := &http.Server{Handler: s.handler, TLSConfig: s.tls, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
+	// The settings are a copy, since Serve changes them, and that of a server that was stopped
+	// may do so only now.
+	server := &http.Server{Handler: s.handler, TLSConfig: s.tls.Clone(), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 	s.address, s.server, s.listener = l.Addr().String(), server, l
 	s.resume()
 	go func() {
