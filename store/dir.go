@@ -143,7 +143,7 @@ func (d *Dir) openAt(path string) (err error) {
 			err = errors.Join(err, d.db.Close())
 		}
 		if d.lock != nil {
-			d.lock.Close()
+			_ = d.unlock()
 		}
 		return fmt.Errorf("store: open %s: %w", path, fullError(err))
 	}
@@ -245,10 +245,19 @@ func (d *Dir) Close() error {
 	if err == nil {
 		_, err = d.lock.WriteAt([]byte(lockClosed), 0) // nothing is left to be swept
 	}
+	if uerr := d.unlock(); err == nil {
+		err = uerr
+	}
+	return storeError(err)
+}
+
+// unlock lets another Dir open the folder, whatever else has the lock file open.
+func (d *Dir) unlock() error {
+	err := durable.Unlock(d.lock)
 	if cerr := d.lock.Close(); err == nil {
 		err = cerr
 	}
-	return storeError(err)
+	return err
 }
 
 // path returns the path of something in the folder. Its parts need no cleaning.

@@ -197,3 +197,25 @@ func TestOpenDirRefusesWhatOthersMayWrite(t *testing.T) {
 		refused(root, "12345", "drwx", "chown 0")
 	}
 }
+
+// TestFolderIsFreeWhileAProcessStarts: from its fork until it runs its program, a process
+// that another goroutine starts has all files open that this one had.
+func TestFolderIsFreeWhileAProcessStarts(t *testing.T) {
+	path := t.TempDir()
+	fork := func(f *os.File) {
+		fd, err := syscall.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Close(fd) })
+	}
+	d := newDir(t, path)
+	fork(d.lock)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = newDir(t, path)
+	fork(d.lock)
+	d.crash()
+	newDir(t, path)
+}

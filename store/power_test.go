@@ -260,5 +260,5 @@ func tear(t testing.TB, path string, before []byte, size int64, random *rand.Ran
 func (d *Dir) crash() {
 	d.tick.stop()
 	_ = d.db.Close() // which writes nothing
-	d.lock.Close()
+	_ = d.unlock()
 }
