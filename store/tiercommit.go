@@ -25,13 +25,15 @@ func (t *Tier) commit(ctx context.Context, repo string, want Info, body []byte) 
 			return err
 		}
 	}
+	m := &t.state().memory
+	deletions := m.deletions.Load()
 	err := t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error {
 		return put(ctx, t.Far, repo, want, bytes.NewReader(body))
 	})
 	if err != nil {
 		return err
 	}
-	t.sent(repo, want)
+	m.sent(repo, want, deletions)
 	return t.linkNear(ctx, repo, want, body)
 }
 
@@ -86,18 +88,12 @@ func (t *Tier) send(ctx context.Context, repo string, d digest.Digest) error {
 	if err := t.linkFar(ctx, repo, info); !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrSize) {
 		return err
 	}
+	deletions := m.deletions.Load()
 	if err := t.upload(ctx, repo, info); err != nil {
 		return err
 	}
-	t.sent(repo, info)
+	m.sent(repo, info, deletions)
 	return nil
-}
-
-// sent notes that Far has content from now on.
-func (t *Tier) sent(repo string, info Info) {
-	m := &t.state().memory
-	m.changed(linkOf(repo, info.Digest), originOf(info))
-	m.found(repo, info, m.now())
 }
 
 // errLinked ends an Adopt of what is linked already.
@@ -107,10 +103,11 @@ var errLinked = errors.New("store: linked already")
 // them was earned near. It returns [ErrNotFound] if Far does not have them. This is the one
 // look at Far for a blob that is new: its bytes, and, only if they are there, its link.
 func (t *Tier) linkFar(ctx context.Context, repo string, info Info) error {
-	if t.state().memory.lacks(originOf(info)) {
+	m := &t.state().memory
+	if m.lacks(originOf(info)) {
 		return ErrNotFound
 	}
-	linked := info
+	linked, deletions := info, m.deletions.Load()
 	err := t.ask(ctx, writePatience, func(ctx context.Context, _ *time.Timer) error {
 		err := t.Far.Adopt(ctx, repo, info, func(ctx context.Context, _ io.ReadSeeker) error {
 			has, err := t.Far.Stat(ctx, repo, info.Digest)
@@ -130,7 +127,7 @@ func (t *Tier) linkFar(ctx context.Context, repo string, info Info) error {
 	})
 	if err == nil {
 		linked.Source = info.Source
-		t.sent(repo, linked)
+		m.sent(repo, linked, deletions)
 	}
 	return err
 }

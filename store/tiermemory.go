@@ -40,6 +40,8 @@ type farFact struct {
 	at       time.Time
 }
 
+func factOf(info Info) farFact { return farFact{info.Source, info.IsManifest(), time.Now()} }
+
 // tierMemory is what is remembered of Far. It is safe for concurrent use.
 type tierMemory struct {
 	era    atomic.Int64 // grows with each change by this process: what was asked before may be untrue
@@ -84,7 +86,20 @@ func (m *tierMemory) found(repo string, info Info, era int64) {
 		if m.era.Load() != era {
 			return old, 1, ok
 		}
-		return farFact{info.Source, info.IsManifest(), time.Now()}, 1, true
+		return factOf(info), 1, true
+	})
+}
+
+// sent notes content that this process has brought far, which began after so many
+// deletions. What else comes far meanwhile does not matter: much is sent at once.
+func (m *tierMemory) sent(repo string, info Info, deletions int64) {
+	k := linkOf(repo, info.Digest)
+	m.changed(k, originOf(info))
+	m.here.Update(k, func(old farFact, ok bool) (farFact, int64, bool) {
+		if m.deletions.Load() != deletions {
+			return old, 1, ok
+		}
+		return factOf(info), 1, true
 	})
 }
 
