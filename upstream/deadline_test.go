@@ -39,6 +39,26 @@ func TestDeadlineOfACaller(t *testing.T) {
 	}
 }
 
+// The limit of a whole call is none for the body of a blob.
+func TestABlobMayTakeLongerThanACall(t *testing.T) {
+	p := &pipes{handler: func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(time.Minute)
+		_, _ = w.Write([]byte("layer"))
+	}}
+	inBubble(t, p, func(t *testing.T, c *upstream.Client, open func(auth.Authenticator) upstream.Repository) {
+		c.TotalTimeout = time.Second
+		b, err := open(nil).Blob(t.Context(), layer, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(b); err != nil || string(got) != "layer" {
+			t.Errorf("%q, %v", got, err)
+		}
+		_ = b.Close()
+	})
+}
+
 // A wrapper may send a request again that got no answer in time.
 func TestAWrapperThatRetriesInTime(t *testing.T) {
 	var requests atomic.Int32
