@@ -10,10 +10,6 @@ import (
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
-// pace is the speed of the source in bytes per second until a client has the first bytes of
-// a layer. It is slow enough to show that these do not wait for the last bytes.
-const pace = 512 << 10
-
 // blobSize returns how many bytes of blobs an image has.
 func blobSize(img upstreamtest.Image) int64 {
 	n := img.Config.Size
@@ -32,23 +28,27 @@ func (s *story) pull(ctx context.Context, arch string, begun func()) (puller.Pul
 	return p, err
 }
 
-// firstPull shows that the first pull streams, and leaves a stored image and its events.
+// firstPull shows that the first pull streams, and leaves a stored image and its events. So
+// that the first bytes of a layer cannot wait for the last ones on any machine, the source
+// stops in the middle of it until the client has them.
 func (s *story) firstPull(ctx context.Context) error {
 	s.line("docker", "pull prodregistry.azurecr.io/%s:%s", local, tag)
 	img := s.image.Children[0]
 	first := img.Layers[0]
 	var sent int64
-	s.dev.Content.Pace(pace)
+	s.dev.Content.Fail(upstreamtest.Fault{Kind: "blob", Reference: first.Digest.String(), Stall: first.Size / 2, Times: 1})
+	defer s.dev.Content.Heal()
+	defer s.dev.Content.Release()
 	p, err := s.pull(ctx, "amd64", func() {
 		sent = s.dev.Content.BlobBytes(first.Digest)
-		s.dev.Content.Pace(0)
+		s.dev.Content.Release()
 	})
 	if err != nil {
 		return err
 	}
 	s.line("", "it had the first bytes of a layer when the source had sent %s of %s", size(sent), size(first.Size))
 	// The config and the other layers may be stored before the client requests them; the
-	// first layer cannot be, at this speed.
+	// first layer cannot be, since the source stops.
 	var streamed []string
 	for _, a := range p.Answers {
 		if a.Origin == "upstream" {

@@ -17,8 +17,8 @@ import (
 	"github.com/pullthrough/pullthrough/webhook"
 )
 
-// patience is how long a step of the story may take.
-const patience = 30 * time.Second
+// patience is how long a step of the story may take, on a busy machine too.
+const patience = 2 * time.Minute
 
 // stage is Azure with the development registry in it, and the production registry, which is
 // a cache.
@@ -53,9 +53,9 @@ func newStage(az *azuretest.Azure, log io.Writer) (*stage, error) {
 		Upstream: s.up,
 		Events:   webhook.SinkFunc(s.send),
 		Logger:   slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		// A tag check may be slow on a busy machine, where the figures must be
-		// right too.
-		Limits: cache.Limits{StaleTimeout: patience},
+		// On a busy machine the figures must be right too: a tag check or a download may be
+		// slow, and is not given up, nor asked for over a second connection.
+		Limits: cache.Limits{StaleTimeout: patience, AnswerTimeout: patience, IdleTimeout: patience, Segments: 1, LeastRate: -1},
 	}
 	s.server = httptest.NewServer(s.prod)
 	return s, nil

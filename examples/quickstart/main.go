@@ -95,8 +95,9 @@ func newCache(up *upstreamtest.Registry, dir *store.Dir, events webhook.Sink) (*
 	if err != nil {
 		return nil, err
 	}
-	// On a busy machine a tag check may be slow, and the figures must be right there too.
-	limits := cache.Limits{StaleTimeout: patience}
+	// On a busy machine the figures must be right too: a tag check or a download may be slow,
+	// and is not given up, nor asked for over a second connection.
+	limits := cache.Limits{StaleTimeout: patience, AnswerTimeout: patience, IdleTimeout: patience, Segments: 1, LeastRate: -1}
 	return &cache.Cache{Rules: rules, Store: dir, Upstream: up.Client(), Events: events, Limits: limits}, nil
 }
 
@@ -112,7 +113,7 @@ func serve(c *cache.Cache, outbox *webhook.Outbox) (address string, end func() e
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	end = func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		err := errors.Join(server.Shutdown(ctx), c.Shutdown(ctx), outbox.Shutdown(ctx))
 		if e := <-served; !errors.Is(e, http.ErrServerClosed) {

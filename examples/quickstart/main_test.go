@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
@@ -56,7 +55,7 @@ func emptyTemp(t *testing.T) {
 
 func TestTheStoryIsTrue(t *testing.T) {
 	emptyTemp(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	defer cancel()
 	var out bytes.Buffer
 	if err := run(ctx, &out, true); err != nil {
@@ -82,7 +81,7 @@ func TestTheStoryIsTrue(t *testing.T) {
 
 func TestServesOnUntilInterrupted(t *testing.T) {
 	emptyTemp(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	defer cancel()
 	out := &screen{text: "Ctrl-C ends", seen: make(chan struct{})}
 	done := make(chan error, 1)

@@ -54,7 +54,7 @@ func (r *receiver) outbox(dir *store.Dir) *webhook.Outbox {
 }
 
 func (r *receiver) end() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	http.DefaultClient.CloseIdleConnections() // those of the outbox, so that Shutdown need not wait for them
 	err := r.server.Shutdown(ctx)
