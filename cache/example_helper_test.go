@@ -6,6 +6,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	"github.com/pullthrough/pullthrough/cache"
 	"github.com/pullthrough/pullthrough/rule"
@@ -26,6 +27,7 @@ func exampleCache() (c *cache.Cache, up *upstreamtest.Registry, end func()) {
 		log.Fatal(err)
 	}
 	c = &cache.Cache{Rules: rules, Store: &store.Mem{}, Upstream: up.Client()}
+	c.Limits.StaleTimeout = time.Minute // a machine that is busy changes no output
 	return c, up, func() {
 		_ = c.Shutdown(context.Background())
 		up.Close()

@@ -16,6 +16,7 @@ import (
 // until it is admitted.
 func TestExplainKnowsAdmit(t *testing.T) {
 	c, up := cachetest.New(t)
+	c.Limits.StaleTimeout = time.Minute // a slow answer is no other answer
 	var verdict error
 	c.Admit = func(context.Context, cache.Candidate) error { return verdict }
 	first := up.AddImage("team/api", "v1", upstreamtest.Layers(1, 1000))

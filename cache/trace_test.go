@@ -179,6 +179,7 @@ func TestDebugLog(t *testing.T) {
 // TestOutcomes: what Observe receives of the table of answers.
 func TestOutcomes(t *testing.T) {
 	c, up := cachetest.New(t)
+	c.Limits.StaleTimeout = time.Minute // a slow answer is no other answer
 	seen := make(chan cache.Outcome, 1)
 	agents := make(chan string, 1)
 	c.Observe = func(r *http.Request, o cache.Outcome) { seen <- o; agents <- r.UserAgent() }
