@@ -38,7 +38,7 @@ func newImpatient(t *testing.T) *impatient {
 	blob := upstreamtest.Bytes(10, 3000)
 	s.absent = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: s.up.AddBlob("team/api", blob), Size: int64(len(blob))}
 	s.up.AddImage("team/api", "v2", upstreamtest.Layers(1, 700))
-	for deadline := time.Now().Add(10 * time.Second); s.up.Open() > 0; time.Sleep(time.Millisecond) { // polls a condition
+	for deadline := time.Now().Add(time.Minute); s.up.Open() > 0; time.Sleep(time.Millisecond) { // polls a condition
 		if time.Now().After(deadline) {
 			s.Fatalf("%d requests of the set-up do not end", s.up.Open())
 		}
@@ -51,7 +51,7 @@ func newImpatient(t *testing.T) *impatient {
 // wantNoTrouble fails unless the repository itself is asked at once and answers.
 func (s *impatient) wantNoTrouble(after string) {
 	s.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for s.up.Open() > 0 {
 		if time.Now().After(deadline) {
 			s.Fatalf("%s: %d questions do not end", after, s.up.Open())

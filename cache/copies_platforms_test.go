@@ -229,7 +229,7 @@ func TestCopiesTellBytes(t *testing.T) {
 	s.up.Fail(upstreamtest.Fault{Kind: "blob", Stall: 700 << 10})
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, mib))
 	s.wantManifest("app/api", "v1", img)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		all := s.cache.Copies()
 		if len(all) == 1 && all[0].State == "running" && all[0].Total == img.Config.Size+mib && all[0].Done >= 700<<10 {

@@ -70,7 +70,7 @@ func (s *story) allTags(path string) (tags []string) {
 // kept waits until a list can be answered without the upstream.
 func (s *story) kept(path string) {
 	s.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for s.get(path).StatusCode != 200 {
 		if time.Now().After(deadline) {
 			s.Fatalf("%s is not kept", path)

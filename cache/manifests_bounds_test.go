@@ -112,7 +112,7 @@ func TestPrefetchOfADoubledIndex(t *testing.T) {
 	for i := range levels {
 		inner = s.up.AddIndex("team/api", fmt.Sprint("v", i), inner, inner)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.cache.Prefetch(ctx, "app/api", fmt.Sprint("v", levels-1), cache.PrefetchOptions{}); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestPrefetchEndsWithItsContext(t *testing.T) {
 	if err := s.cache.Prefetch(ctx, "app/api", "v1", cache.PrefetchOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want the end of the context", err)
 	}
-	if took := time.Since(begun); took > 10*time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 }

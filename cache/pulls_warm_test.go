@@ -40,7 +40,7 @@ func (s *story) noRecords(kinds ...string) {
 	if !ok {
 		s.Fatal("the store keeps no records")
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, kind := range kinds {
 		for left := 1; left > 0; {
 			left = 0

@@ -84,7 +84,7 @@ func TestTagTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 2000))
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for string(s.manifest("app/api", "v1").body) != string(next.Manifest) {
 			if time.Now().After(deadline) {
 				t.Fatal("an upstream that is back is not noticed")

@@ -76,7 +76,7 @@ func fleetOf(t *testing.T, up *upstreamtest.Registry, n int, edit func(i int, r 
 			r.clients.CloseClientConnections()
 			r.clients.Close()
 			_ = r.peers.Close()
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if err := r.Cache.Shutdown(ctx); err != nil {
 				t.Errorf("replica %d does not end: %v", i, err)

@@ -390,7 +390,7 @@ func (w *world) answer(method string, from, to *simReplica, b *simBlob) (status 
 // until waits until something is so.
 func until(t *testing.T, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Error("waited in vain")
 			return
