@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullthrough/pullthrough/cache/fleet"
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 	"github.com/pullthrough/pullthrough/webhook/webhooktest"
@@ -43,18 +43,16 @@ func newGroup(t *testing.T, up *upstreamtest.Registry, more ...string) *group {
 	return g
 }
 
-// freeAddress returns an address of this machine that nobody listens on. Its port is below those that a
-// system gives to listeners that ask for any, so that no other process gets it first.
+// freeAddress returns an address of this machine that nobody listens on, and that is given to nobody else
+// until the test ends.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000))); err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
+	address, release, err := fakeserver.Reserve()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	t.Cleanup(release)
+	return address
 }
 
 // owner returns the replica that is to fetch a blob, and the other one.

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 )
 
 // howToGet returns the command that installs a tool.
@@ -210,18 +210,15 @@ func (o *output) String() string {
 }
 
 // freeAddress returns an unused loopback address, for servers that cannot pick one
-// themselves. Its port is below those that a system gives to listeners that ask for
-// any, so that no other process gets it first.
+// themselves. It is given to nobody else until the test ends.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000))); err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
+	address, release, err := fakeserver.Reserve()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	t.Cleanup(release)
+	return address
 }
 
 // write puts a text into a file of a folder and returns its path.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -108,12 +109,18 @@ func move(t *testing.T, text string, paths ...string) *config {
 	return c
 }
 
-// freeAddress returns an unused loopback address. Its port is below those that a
-// system gives to listeners that ask for any, so that no other process gets it first.
+// ports counts the ports that freeAddress has tried, from one on that other processes hardly
+// begin with.
+var ports = rand.Int64N(10000)
+
+// freeAddress returns an unused loopback address that it has never returned before. Its port is
+// below those that a system gives to listeners that ask for any, so that no other process gets
+// it first.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000))); err == nil {
+		port := 20000 + atomic.AddInt64(&ports, 1)%10000
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
 			defer l.Close()
 			return l.Addr().String()
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -139,11 +140,14 @@ func (p *Process) CPU() (time.Duration, error) { return usedBy(p.pids) }
 // Memory returns what memory the server has now.
 func (p *Process) Memory() (Memory, error) { return memoryOf(p.pids) }
 
-// FreeAddress returns an address of loopback on which nobody listens now.
-func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// FreeAddress returns an address of loopback on which nobody listens now. Its port is below those
+// that a system gives to connections, of which a comparison makes many.
+func FreeAddress() (address string, err error) {
+	var l net.Listener
+	for range 100 {
+		if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
+	"github.com/pullthrough/pullthrough/internal/fakeserver"
 	"github.com/pullthrough/pullthrough/store/s3"
 )
 
@@ -123,17 +124,16 @@ func startGateway() (endpoint string, stop func(), err error) {
 	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
 		return "", nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, release, err := fakeserver.Reserve()
 	if err != nil {
 		return "", nil, err
 	}
-	addr := l.Addr().String()
-	_ = l.Close()
 	var log bytes.Buffer
 	cmd := exec.Command(program, "--access", access, "--secret", secret, "--port", addr, "--region", "us-east-1", "--quiet",
 		"posix", filepath.Join(dir, "data"))
 	cmd.Stdout, cmd.Stderr, cmd.Dir = &log, &log, dir
 	if err := cmd.Start(); err != nil {
+		release()
 		return "", nil, err
 	}
 	exited := make(chan struct{})
@@ -141,6 +141,7 @@ func startGateway() (endpoint string, stop func(), err error) {
 	stop = func() {
 		_ = cmd.Process.Kill()
 		<-exited
+		release()
 		_ = os.RemoveAll(dir)
 	}
 	for range 600 {
