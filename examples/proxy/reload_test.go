@@ -170,7 +170,7 @@ func TestReloadCertificate(t *testing.T) {
 func TestHangupNeverEnds(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<20))
-	up.Pace(1 << 17) // eight seconds, until the last signal was sent
+	up.Fail(upstreamtest.Fault{Kind: "blob", Stall: 1 << 19}) // until the last signal was sent
 	p := startProxy(t, file(up))
 	resp, err := client().Get(p.url + "/v2/local/team/app/blobs/" + img.Layers[0].Digest.String())
 	if err != nil {
@@ -184,7 +184,7 @@ func TestHangupNeverEnds(t *testing.T) {
 	p.signal(t)
 	p.until(t, "the drain", func() bool { return strings.Contains(p.log.String(), "draining") })
 	p.send(t, syscall.SIGHUP)
-	up.Pace(0)
+	up.Release()
 	if body, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(body, up.Blob("team/app", img.Layers[0].Digest)) {
 		t.Errorf("got %d bytes and %v, want the layer", len(body), err)
 	}

@@ -108,7 +108,7 @@ func TestDrain(t *testing.T) {
 	up := upstreamtest.NewRegistry(t)
 	img := up.AddImage("team/app", "v1", upstreamtest.Layers(1, 1<<20))
 	layer := img.Layers[0].Digest
-	up.Pace(1 << 17) // eight seconds, until new connections are refused
+	up.Fail(upstreamtest.Fault{Kind: "blob", Stall: 1 << 19}) // until new connections are refused
 	p := startProxy(t, file(up))
 
 	resp, err := client().Get(p.url + "/v2/local/team/app/blobs/" + layer.String())
@@ -124,7 +124,7 @@ func TestDrain(t *testing.T) {
 		}
 		return err != nil
 	})
-	up.Pace(0)
+	up.Release()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || !bytes.Equal(body, up.Blob("team/app", layer)) {
 		t.Errorf("got %d bytes and %v, want the layer", len(body), err)
