@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -77,6 +78,42 @@ func TestKernelStillSendsFiles(t *testing.T) {
 	}
 }
 
+// piped is a listener whose connections are pipes, so that a server of a bubble lives in fake time.
+type piped struct {
+	dialled chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+// dial is the other side of Accept.
+func (p *piped) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.dialled <- server:
+		return client, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *piped) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.dialled:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *piped) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *piped) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
+
 // TestClientsWait: responses take as long as the limit says, by HTTP/1.1 and h2, whether the
 // body is a file or not. The time does not count against the deadline for writing.
 func TestClientsWait(t *testing.T) {
@@ -85,34 +122,39 @@ func TestClientsWait(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := &bandwidth.Clients{Limit: new(bandwidth.Limit), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
-			t.Error(err)
-		}
-		if r.URL.Path == "/file" {
-			http.ServeFile(w, r, path)
-			return
-		}
-		_, _ = w.Write(make([]byte, size))
-	})}
-	c.Limit.Set(bandwidth.Least)
 	for _, h2 := range []bool{false, true} {
-		server := httptest.NewUnstartedServer(c)
-		server.EnableHTTP2 = h2
-		server.StartTLS()
-		for _, what := range []string{"/file", "/bytes"} {
-			begun := time.Now()
-			resp, err := server.Client().Get(server.URL + what)
-			if err != nil {
-				t.Fatal(err)
+		inBubble(t, func(t *testing.T) {
+			c := &bandwidth.Clients{Limit: new(bandwidth.Limit), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+					t.Error(err)
+				}
+				if r.URL.Path == "/file" {
+					http.ServeFile(w, r, path)
+					return
+				}
+				_, _ = w.Write(make([]byte, size))
+			})}
+			c.Limit.Set(bandwidth.Least)
+			l := &piped{dialled: make(chan net.Conn), closed: make(chan struct{})}
+			server := httptest.NewUnstartedServer(c)
+			_ = server.Listener.Close()
+			server.Listener, server.EnableHTTP2 = l, h2
+			server.StartTLS()
+			defer server.Close()
+			server.Client().Transport.(*http.Transport).DialContext = l.dial
+			for _, what := range []string{"/file", "/bytes"} {
+				begun := time.Now()
+				resp, err := server.Client().Get(server.URL + what)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n, err := io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if took := time.Since(begun); err != nil || n != size || took < 900*time.Millisecond || (resp.ProtoMajor == 2) != h2 {
+					t.Errorf("%s, %s: %d bytes in %v, %v; want about 1.1 s", resp.Proto, what, n, took, err)
+				}
 			}
-			n, err := io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-			if took := time.Since(begun); err != nil || n != size || took < 900*time.Millisecond {
-				t.Errorf("h2 %v, %s: %d bytes in %v, %v; want about 1.1 s", h2, what, n, took, err)
-			}
-		}
-		server.Close()
+		})
 	}
 }
 
