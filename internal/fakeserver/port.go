@@ -3,6 +3,8 @@ package fakeserver
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"runtime"
 )
 
 // Below the ports that a system gives to listeners that ask for any, and to connections.
@@ -24,3 +26,37 @@ func Reserve() (address string, release func(), err error) {
 	}
 	return "", nil, fmt.Errorf("no port is free: %w", err)
 }
+
+// reserve takes a port that no socket has.
+func reserve(port int) (release func(), err error) {
+	if runtime.GOOS == "linux" {
+		return keepPort(port, alone)
+	}
+	// Other systems do not let a server listen where a socket is bound.
+	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+	if err != nil {
+		return nil, err
+	}
+	return func() {}, l.Close()
+}
+
+// hold keeps the port of an address that nothing listens to any more: on Unix systems
+// nobody else is given it until release is called, or until the process ends.
+func hold(address string) (release func()) {
+	tcp, err := net.ResolveTCPAddr("tcp", address)
+	if err == nil {
+		release, err = keepPort(tcp.Port, besideConnections)
+	}
+	if err != nil {
+		return func() {} // a port that is not kept is free, as it is without this
+	}
+	return release
+}
+
+// sharing says with what a port may be taken.
+type sharing int
+
+const (
+	alone             sharing = iota // no socket has it
+	besideConnections                // connections may have it still
+)

@@ -1,17 +1,8 @@
-//go:build !linux
+//go:build !unix
 
 package fakeserver
 
-import (
-	"fmt"
-	"net"
-)
+import "errors"
 
-// reserve only looks: other systems do not let a server listen where a socket is bound.
-func reserve(port int) (release func(), err error) {
-	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
-	if err != nil {
-		return nil, err
-	}
-	return func() {}, l.Close()
-}
+// keepPort is for Unix systems alone.
+func keepPort(int, sharing) (release func(), err error) { return nil, errors.ErrUnsupported }
