@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullthrough/pullthrough/cache/fleet"
-	"github.com/pullthrough/pullthrough/internal/fakeserver"
 	"github.com/pullthrough/pullthrough/upstream"
 	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 	"github.com/pullthrough/pullthrough/webhook/webhooktest"
@@ -43,16 +44,23 @@ func newGroup(t *testing.T, up *upstreamtest.Registry, more ...string) *group {
 	return g
 }
 
-// freeAddress returns an address of this machine that nobody listens on, and that is given to nobody else
-// until the test ends.
+// ports counts the ports that freeAddress has tried, from one on that other processes hardly begin with.
+var ports = rand.Int64N(10000)
+
+// freeAddress returns an address of this machine that nobody listens on and that it has never returned
+// before. Its port is below those that a system gives to listeners that ask for any, so that no other process
+// gets it first.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	address, release, err := fakeserver.Reserve()
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + atomic.AddInt64(&ports, 1)%10000
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	t.Cleanup(release)
-	return address
+	t.Fatal("no port is free")
+	return ""
 }
 
 // owner returns the replica that is to fetch a blob, and the other one.
