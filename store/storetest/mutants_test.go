@@ -1,10 +1,13 @@
 package storetest_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pullthrough/pullthrough/store"
 	"github.com/pullthrough/pullthrough/store/storetest"
@@ -72,7 +75,9 @@ func (c *caught) prove(t *testing.T, checks []storetest.Check, m mutant) (yes bo
 func (c *caught) try(t *testing.T, check storetest.Check, m mutant) bool {
 	b := &broken{Mem: new(store.Mem)}
 	m.damage(b)
-	err := check.Func(t.Context(), b)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for those that block
+	defer cancel()
+	err := check.Func(ctx, b)
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("%s: skipped: %v", check.Name, err)
 		return false
@@ -90,6 +95,26 @@ func (c *caught) try(t *testing.T, check storetest.Check, m mutant) bool {
 // TestHonestStorePasses: the harness does not break a store.
 func TestHonestStorePasses(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return &broken{Mem: new(store.Mem)} })
+}
+
+// TestSlowStorePasses: to be slow breaks no law.
+func TestSlowStorePasses(t *testing.T) {
+	for _, c := range storetest.Checks() {
+		synctest.Test(t, func(t *testing.T) {
+			b := &broken{Mem: new(store.Mem)}
+			b.create = func(repo string, want store.Info) (store.Writer, error) {
+				time.Sleep(time.Second)
+				return b.Mem.Create(t.Context(), repo, want)
+			}
+			b.adopt = func(repo string, want store.Info, allowed allowed) error {
+				time.Sleep(10 * time.Second)
+				return b.Mem.Adopt(t.Context(), repo, want, allowed)
+			}
+			if err := c.Func(t.Context(), b); err != nil {
+				t.Errorf("%s: %v", c.Name, err)
+			}
+		})
+	}
 }
 
 // contentOnly has no optional ability.
