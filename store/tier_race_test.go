@@ -21,7 +21,7 @@ func TestTiersAtOnce(t *testing.T) {
 	}
 	var replicas []*store.Tier
 	for range 2 {
-		replicas = append(replicas, newTier(t, new(store.Mem), far))
+		replicas = append(replicas, newPatientTier(t, new(store.Mem), far))
 	}
 	var group sync.WaitGroup
 	for w := range 8 {

@@ -255,7 +255,7 @@ func TestTierWhileNearFails(t *testing.T) {
 func TestDamageNearHealsFromFar(t *testing.T) {
 	path := t.TempDir()
 	near, far := openDir(t, path), new(store.Mem)
-	tier := newTier(t, near, far)
+	tier := newPatientTier(t, near, far)
 	img := imageOf("a", [][]byte{[]byte("{}"), bytes.Repeat([]byte("0123456789abcdef"), 4<<10)})
 	putImage(t, tier, img)
 	d := img.blobs[1].Info.Digest
@@ -270,7 +270,7 @@ func TestDamageNearHealsFromFar(t *testing.T) {
 	if err := tier.Close(); err != nil { // which waits for what is brought
 		t.Fatal(err)
 	}
-	tier = newTier(t, near, far)
+	tier = newPatientTier(t, near, far)
 	eventually(t, func() bool {
 		_ = readsPiece(t.Context(), tier, img.blobs[1])
 		return readsPiece(t.Context(), near, img.blobs[1]) == nil
