@@ -31,13 +31,15 @@ func (l *local) wasRead(r origin.Repo, d digest.Digest) bool { return l.read.has
 // keepRead keeps a part of an index that a client has read, so that it can be read
 // again with the upstream gone: some clients read the manifests of all platforms
 // and pull the layers of one. The manifest does not become stored by that. One that was
-// deleted since the client has read it is not kept.
+// deleted since the client has read it is not kept, and neither is one that has become
+// stored since: linked has forgotten it by then.
 func (l *local) keepRead(ctx context.Context, r origin.Repo, man *oci.Content, read time.Time) {
 	data, err := json.Marshal(readRecord{man.MediaType, man.Body})
 	if err != nil {
 		return
 	}
-	l.read.put(ctx, readKey(r, man.Digest), data, time.Now())
+	stored := func() bool { return l.remembered(r, man.Digest) != nil }
+	l.read.putUnless(ctx, readKey(r, man.Digest), data, time.Now(), stored)
 	if at := l.deleted.last(r.Name, man.Digest.String()); !at.IsZero() && !at.Before(read) {
 		l.forgetRead(ctx, r, man.Digest)
 	}
@@ -64,7 +66,5 @@ func (l *local) dropRead(ctx context.Context, r origin.Repo, d digest.Digest) {
 
 // forgetRead drops what keepRead has kept.
 func (l *local) forgetRead(ctx context.Context, r origin.Repo, d digest.Digest) {
-	if key := readKey(r, d); l.read.has(key) {
-		l.read.drop(ctx, key)
-	}
+	l.read.dropKnown(ctx, readKey(r, d))
 }

@@ -126,13 +126,22 @@ func (s *shelf) get(ctx context.Context, key string) (data []byte, stamp time.Ti
 // put keeps data, which is JSON, for a key as of a time. What is too large for the
 // shelf is not kept, and what did not change is not written again for a while.
 func (s *shelf) put(ctx context.Context, key string, data []byte, stamp time.Time) {
-	gone := s.putInOrder(ctx, key, data, stamp)
+	s.putUnless(ctx, key, data, stamp, func() bool { return false })
+}
+
+// putUnless is put, unless the data is needless by then. A dropKnown that comes after
+// needless has turned true leaves nothing of the key.
+func (s *shelf) putUnless(ctx context.Context, key string, data []byte, stamp time.Time, needless func() bool) {
+	gone := s.putInOrder(ctx, key, data, stamp, needless)
 	s.forget(ctx, gone)
 }
 
-// putInOrder is put, and returns the keys that make room.
-func (s *shelf) putInOrder(ctx context.Context, key string, data []byte, stamp time.Time) (gone []string) {
+// putInOrder is putUnless, and returns the keys that make room.
+func (s *shelf) putInOrder(ctx context.Context, key string, data []byte, stamp time.Time, needless func() bool) (gone []string) {
 	defer s.inOrder(key).Unlock()
+	if needless() {
+		return nil
+	}
 	v := &shelved{key: key, size: int64(len(data)), sum: sha256.Sum256(data), stamp: stamp.UTC()}
 	if v.size+shelfEntry > s.most {
 		s.dropInOrder(ctx, key)
@@ -181,6 +190,14 @@ func (s *shelf) inOrder(key string) *sync.Mutex {
 func (s *shelf) drop(ctx context.Context, key string) {
 	defer s.inOrder(key).Unlock()
 	s.dropInOrder(ctx, key)
+}
+
+// dropKnown forgets a key if there is something for it, as far as it was counted.
+func (s *shelf) dropKnown(ctx context.Context, key string) {
+	defer s.inOrder(key).Unlock()
+	if s.has(key) {
+		s.dropInOrder(ctx, key)
+	}
 }
 
 // dropAll forgets the keys that begin with a prefix, as far as they were counted.
