@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"io"
+	"math"
 	"net/http"
 	"runtime"
 	"testing"
@@ -74,7 +75,8 @@ func TestAllocationsOfWarmPulls(t *testing.T) {
 	s.wantUpstream(nil)
 }
 
-// allocations counts those of one request, and their bytes.
+// allocations counts those of one request, and their bytes: the least of some rounds, since
+// whatever else goes on in the process is counted with them.
 func allocations(t *testing.T, c *cache.Cache, method, path string, status int, header ...string) (n, bytes int) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, path, nil)
@@ -89,15 +91,18 @@ func allocations(t *testing.T, c *cache.Cache, method, path string, status int, 
 		w.header = http.Header{}
 		c.ServeHTTP(w, req)
 	}
-	const runs = 200
-	n = int(testing.AllocsPerRun(runs, ask))
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range runs {
-		ask()
+	const runs, rounds = 200, 5
+	n, bytes = math.MaxInt, math.MaxInt
+	for range rounds {
+		n = min(n, int(testing.AllocsPerRun(runs, ask)))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			ask()
+		}
+		runtime.ReadMemStats(&after)
+		bytes = min(bytes, int(after.TotalAlloc-before.TotalAlloc)/runs)
 	}
-	runtime.ReadMemStats(&after)
-	bytes = int(after.TotalAlloc-before.TotalAlloc) / runs
 	if w.status != status || status == 200 && method == "GET" && w.bytes == 0 {
 		t.Errorf("%s %s: status %d, %d bytes", method, path, w.status, w.bytes)
 	}
