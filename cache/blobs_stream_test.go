@@ -19,7 +19,8 @@ const (
 	layerSize = 16 * mib
 )
 
-// oneConnection downloads each blob over one connection, for tests that count requests.
+// oneConnection downloads each blob over one connection, for tests that count requests: a
+// connection on which nothing comes for five seconds gets a second one beside it.
 func oneConnection(s *story) { s.cache.Limits.Segments = 1 }
 
 // oneLayer adds an image with one large layer and pulls its manifest.

@@ -61,7 +61,7 @@ func TestSharedLayerWhereHeadOfBlobsIsRefused(t *testing.T) {
 // and not two.
 func TestRefusedHeadIsRemembered(t *testing.T) {
 	for _, how := range []string{"403", "405", "another length"} {
-		s := newStory(t)
+		s := newStory(t, oneConnection)
 		s.headRefused("blob", how)
 		layers := upstreamtest.Layers(4, 1000)
 		s.pull("app/api", "v1", s.up.AddImage("team/api", "v1", layers[:1]))

@@ -119,7 +119,7 @@ func parts(r reply) []byte {
 // TestPeerBegins: what is neither here nor on its way is downloaded, once for all who ask,
 // and then it is stored.
 func TestPeerBegins(t *testing.T) {
-	s := newStory(t)
+	s := newStory(t, oneConnection)
 	p := s.replica()
 	for _, size := range []int{0, 1, 1000, 64 << 10, 300_000} {
 		d := s.up.AddBlob("team/api", upstreamtest.Bytes(uint64(size)+7, size))

@@ -10,7 +10,7 @@ import (
 )
 
 func TestFirstPullStreamsAndTheSecondIsLocal(t *testing.T) {
-	s := newStory(t)
+	s := newStory(t, oneConnection)
 	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(3, 300<<10))
 	if r := s.wantManifest("app/api", "v1", img); r.Header.Get("X-Azure-Origin") != "upstream" {
 		t.Error("a first pull lacks X-Azure-Origin: upstream")
@@ -38,7 +38,7 @@ func TestFirstPullStreamsAndTheSecondIsLocal(t *testing.T) {
 }
 
 func TestMovedTagFetchesWhatChanged(t *testing.T) {
-	s := newStory(t)
+	s := newStory(t, oneConnection)
 	layers := upstreamtest.Layers(3, 200<<10)
 	first := s.up.AddImage("team/api", "v1", layers)
 	s.pull("app/api", "v1", first)

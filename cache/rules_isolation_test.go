@@ -39,7 +39,7 @@ func TestBlobOfAnotherRepository(t *testing.T) {
 
 func TestAnotherOriginIsFetchedWhole(t *testing.T) {
 	second := upstreamtest.NewRegistry(t)
-	s := newStory(t, func(s *story) {
+	s := newStory(t, oneConnection, func(s *story) {
 		s.cache.Upstream = s.up.Client(second)
 		if err := s.rules.Create(rule.Rule{Name: "other", Source: second.Host() + "/team/*", Target: "other/*"}); err != nil {
 			s.Fatal(err)

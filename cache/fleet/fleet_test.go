@@ -58,6 +58,7 @@ func fleetOf(t *testing.T, up *upstreamtest.Registry, n int, edit func(i int, r 
 		}
 		r.Fleet = &fleet.Fleet{Self: addresses[i], Peers: fleet.Static(addresses...), Secret: []byte(secret), Insecure: true}
 		r.Cache = &cache.Cache{ID: "fleet.example.com", Rules: r.rules, Store: &store.Mem{}}
+		r.Cache.Limits.Segments = 1 // or an upstream that is silent for a while is asked once more
 		if edit != nil {
 			edit(i, r)
 		}
