@@ -136,22 +136,25 @@ func TestSlowReaderSlowsNobody(t *testing.T) {
 }
 
 func TestRangeOfAColdBlobComesAtOnce(t *testing.T) {
-	s := newStory(t, onDir)
-	s.up.Pace(8 * mib)
-	img, layer := s.oneLayer(4 * layerSize)
+	s := newStory(t, onDir, oneConnection)
+	img := s.up.AddImage("team/api", "v1", upstreamtest.Layers(1, 4*layerSize))
+	layer := img.Layers[0].Digest
+	s.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: layer.String(), Stall: layerSize, Times: 1}) // the copy comes no further
+	s.wantManifest("app/api", "v1", img)
 	want := s.up.Blob("team/api", layer)
 	from, to := 3*layerSize+12345, 3*layerSize+12345+mib
 	r := s.blob("app/api", layer, "Range", fmt.Sprintf("bytes=%d-%d", from, to-1))
 	if r.StatusCode != 206 || !bytes.Equal(r.body, want[from:to]) {
 		t.Fatalf("status %d, %d bytes, %v", r.StatusCode, len(r.body), r.err)
 	}
-	if front := s.up.BlobBytes(layer); front > layerSize*3 {
-		t.Errorf("the range waited for %d bytes", front)
+	if sent := s.up.BlobBytes(layer); sent > layerSize*3 {
+		t.Errorf("the range waited for %d bytes", sent)
 	}
 	if cr := r.Header.Get("Content-Range"); cr != fmt.Sprintf("bytes %d-%d/%d", from, to-1, 4*layerSize) {
 		t.Errorf("Content-Range %q", cr)
 	}
 	s.up.Pace(24 * mib) // slow enough that what was sent is not in sockets whose connections end
+	s.up.Release()
 	s.wantBlob("app/api", layer)
 	s.settle()
 	if n := s.up.BlobBytes(layer); n > img.Layers[0].Size*13/10 {
