@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pullthrough/pullthrough/examples/internal/narrate"
+	"github.com/pullthrough/pullthrough/upstream/upstreamtest"
 )
 
 // pulled is how one pull went.
@@ -134,14 +136,19 @@ func (s *story) warm(ctx context.Context) error {
 }
 
 // killed shows that the loss of the replica that fetches costs the clients of the others a
-// moment, and the registry a little.
+// moment, and the registry a little. So that the loss is in the middle on every machine, the
+// registry stops there, for the one that is lost.
 func (s *story) killed(ctx context.Context) error {
 	layer := s.image("team/model").Layers[1]
+	part := layer.Size * 4 / 10
+	s.registry.Fail(upstreamtest.Fault{Method: http.MethodGet, Kind: "blob", Reference: layer.Digest.String(), Stall: part, Times: 1})
+	defer s.registry.Heal()
+	defer s.registry.Release()
 	var lost *replica
 	all := s.pullAtAll(ctx, "team/model", func() {
 		for lost == nil && ctx.Err() == nil {
 			time.Sleep(time.Millisecond)
-			if s.registry.BlobBytes(layer.Digest) < layer.Size*4/10 {
+			if s.registry.BlobBytes(layer.Digest) < part {
 				continue
 			}
 			for _, r := range slices.Clone(s.replicas) {
