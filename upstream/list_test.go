@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -118,6 +119,7 @@ func TestSmallerPages(t *testing.T) {
 // A list of 100,000 tags comes in one answer, in bounded memory.
 func TestHundredThousandTags(t *testing.T) {
 	s := newSide(t)
+	s.client.TotalTimeout = time.Hour // it takes seconds on a busy machine
 	pad := strings.Repeat("x", 100)
 	s.up.Fail(upstreamtest.Fault{Kind: "tags", Do: func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprint(w, `{"name":"a","more":{"x":[1,{}]},"tags":["v0"`)
