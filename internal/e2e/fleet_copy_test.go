@@ -110,6 +110,8 @@ func TestFleetCopyOwner(t *testing.T) {
 			}
 			layer := img.Layers[0].Digest
 			r.up.Pace(rate)
+			part := int64(size) * 4 / 10
+			r.up.Fail(upstreamtest.Fault{Kind: "blob", Reference: layer.String(), Stall: part, Times: 1}) // until it has happened
 			r.start(r.replicas...)
 			before := far.count()
 			for i := range r.replicas {
@@ -118,8 +120,9 @@ func TestFleetCopyOwner(t *testing.T) {
 				}
 			}
 			begun := time.Now()
-			r.until("40 % are copied", func() bool { return r.up.BlobBytes(layer) > int64(size)*4/10 })
+			r.until("40 % are copied", func() bool { return r.up.BlobBytes(layer) >= part })
 			c.at(r, r.replicas[r.owner(img)])
+			r.up.Release()
 			r.until("the events are told", func() bool { return r.told(img, "v1") > 0 && r.told(img, "") > 0 })
 			took := time.Since(begun)
 			r.settle()

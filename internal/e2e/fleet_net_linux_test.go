@@ -169,6 +169,7 @@ func partitions() []fleetEvent {
 		{name: "filler cut off from the upstream for 5 s", most: once, idle: 3 * time.Second, at: func(s *blobStory, _ *pulls) {
 			host := s.r.replicas[s.filler].host()
 			cut(s.r.t, host, upstreamHost)
+			s.goOn()
 			time.Sleep(5 * time.Second)
 			mend(s.r.t, host, upstreamHost)
 		}},

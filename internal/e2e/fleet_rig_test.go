@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -243,6 +244,11 @@ func (p pulled) String() string {
 
 // pull gets something from a replica as a client does.
 func (r *fleetRig) pull(replica int, path string) pulled {
+	return r.pullSeen(replica, path, new(atomic.Int64))
+}
+
+// pullSeen is pull with the size so far for others to see.
+func (r *fleetRig) pullSeen(replica int, path string, size *atomic.Int64) pulled {
 	p := pulled{replica: replica}
 	begun := time.Now()
 	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.replicas[replica].Clients+"/v2/mirror/app/"+path, nil)
@@ -270,6 +276,7 @@ func (r *fleetRig) pull(replica int, path string) pulled {
 		}
 		h.Write(buf[:n])
 		p.size += int64(n)
+		size.Store(p.size)
 		if err == io.EOF {
 			break
 		} else if err != nil {
@@ -287,16 +294,29 @@ type pulls struct {
 	wg  sync.WaitGroup
 	mu  sync.Mutex
 	all []pulled
+
+	sizes []*atomic.Int64 // of what begin began
 }
 
 // begin begins to pull a blob at a replica.
 func (p *pulls) begin(replica int, d digest.Digest) {
+	size := new(atomic.Int64)
+	p.sizes = append(p.sizes, size)
 	p.wg.Go(func() {
-		got := p.r.pull(replica, "blobs/"+d.String())
+		got := p.r.pullSeen(replica, "blobs/"+d.String(), size)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.all = append(p.all, got)
 	})
+}
+
+// least is how many bytes every client has.
+func (p *pulls) least() int64 {
+	least := p.sizes[0].Load()
+	for _, size := range p.sizes {
+		least = min(least, size.Load())
+	}
+	return least
 }
 
 // lose waits for the clients so far, and forgets them.

@@ -64,6 +64,9 @@ type blobStory struct {
 	slow   []int // replicas whose clients may wait for long
 }
 
+// goOn has the upstream send the rest of the blob.
+func (s *blobStory) goOn() { s.r.up.Release() }
+
 // add adds the line of a story.
 func (b blobTable) add(event string, s *blobStory) {
 	first, good, wrong := make([]time.Duration, len(s.r.replicas)), 0, 0
