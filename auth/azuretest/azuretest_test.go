@@ -156,7 +156,7 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// TestStatusIsNotedBeforeItArrives: who has the header of a response finds its status in
+// TestStatusIsNotedBeforeItArrives: a client that has the header of a response finds its status in
 // the log, though the response goes on.
 func TestStatusIsNotedBeforeItArrives(t *testing.T) {
 	az := azuretest.New(t)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"syscall"
 	"testing"
@@ -84,7 +85,7 @@ func TestStopEndsConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: f\r\n\r\n")
-		if b, err := io.ReadAll(c); len(b) != 0 || errors.Is(err, context.DeadlineExceeded) {
+		if b, err := io.ReadAll(c); len(b) != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("a server that is stopped answers %q, %v", b, err)
 		}
 		_ = c.Close()

@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// Below the ports that a system gives to listeners that ask for any, and to connections.
+// These ports are below those that a system gives to listeners that ask for any, and to connections.
 const (
 	firstPort = 20000
 	ports     = 10000
@@ -53,10 +53,10 @@ func hold(address string) (release func()) {
 	return release
 }
 
-// sharing says with what a port may be taken.
+// sharing says which sockets may have a port already when it is taken.
 type sharing int
 
 const (
-	alone             sharing = iota // no socket has it
-	besideConnections                // connections may have it still
+	alone             sharing = iota // none
+	besideConnections                // connections that are about to end
 )
